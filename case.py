@@ -1,0 +1,241 @@
+"""The shared vocabulary: what goes in (a case, a task) and what comes out (a diagnosis).
+
+All records are frozen pydantic models. None of them holds image bytes or embeddings: an image is
+an ``ImageRef`` and its pixels stay in the image store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+DISCLAIMER = "Research software. Not a medical device; not for clinical use."
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Record(BaseModel):
+    """Base of every record: immutable, and a misspelt field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageRef(Record):
+    """A reference to an image in the image store; never its pixels."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Hash of the decoded, upright 8-bit pixels (see ``images.pixel_hash``), so that one picture
+    has one name whichever lossless format it came in."""
+    mime: str = "image/png"
+    width: Annotated[int, Field(gt=0)]
+    height: Annotated[int, Field(gt=0)]
+
+    @property
+    def id(self) -> str:
+        """Short name that tools and models use in place of a path."""
+        return f"img-{self.sha256[:12]}"
+
+
+class Case(Record):
+    """One patient's question: images by reference, and what is asked about them."""
+
+    id: str
+    """The caller's own name for the case. Use a pseudonym: it is written to results."""
+    images: tuple[ImageRef, ...]
+    question: str | None = None
+    """Free question, for tasks of kind ``question_answering``."""
+    context: str | None = None
+    """Clinical context given to the generalist. Treated as data, never as instructions."""
+    group: str | None = None
+    """Patient or study pseudonym; used only to keep retrieval from finding the same patient."""
+
+    @model_validator(mode="after")
+    def _has_an_image(self) -> Self:
+        if not self.images:
+            raise ValueError("a case needs at least one image")
+        return self
+
+
+class TaskKind(StrEnum):
+    """What a task asks for."""
+
+    DIAGNOSIS = "diagnosis"
+    """Exactly one of the options."""
+    MULTILABEL = "multilabel_diagnosis"
+    """Any subset of the options, with one probability for each."""
+    QUESTION = "question_answering"
+    """A short text that answers ``Case.question``."""
+    REPORT = "report"
+    """A findings-and-impression text."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the answer is chosen from options."""
+        return self in (TaskKind.DIAGNOSIS, TaskKind.MULTILABEL)
+
+
+class Task(Record):
+    """A task card: what is asked of an image, and of which modality it must be."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    kind: TaskKind = TaskKind.DIAGNOSIS
+    title: str = ""
+    modality: str
+    """Wording used in prompts, for example ``chest X-ray``."""
+    options: tuple[str, ...] = ()
+    """Labels, in the order of the card; empty for open tasks."""
+    aliases: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Other spellings of an option that a generalist may answer with."""
+    negative: str | None = None
+    """For multi-label tasks: the option that excludes all others (``Normal``)."""
+    instruction: str | None = None
+    """Replaces the prompt profile's instruction sentence."""
+    abstain_below: Probability = 0.5
+    """A diagnosis whose confidence is lower is marked as abstained."""
+    licence: str = ""
+    source: str = ""
+    version: str = "1"
+
+    @model_validator(mode="after")
+    def _options_fit_the_kind(self) -> Self:
+        if self.kind.closed and len(self.options) < 2:
+            raise ValueError(f"a task of kind {self.kind} needs at least two options")
+        if not self.kind.closed and self.options:
+            raise ValueError(f"a task of kind {self.kind} takes no options")
+        if len({option.casefold() for option in self.options}) != len(self.options):
+            raise ValueError("options must differ from each other (case is ignored)")
+        if any("," in option or "\n" in option or not option.strip() for option in self.options):
+            raise ValueError("an option must not be empty or hold a comma or a line break")
+        unknown = [
+            name for name in (*self.aliases, *filter(None, [self.negative])) if name not in self.options
+        ]
+        if unknown:
+            raise ValueError(f"aliases and negative must name options, these are none: {unknown}")
+        return self
+
+
+class Opinion(Record):
+    """What one specialist says about a case."""
+
+    specialist: str
+    architecture: str
+    labels: tuple[str, ...] = ()
+    """The decision, after calibration and threshold: one label, or any number for multi-label."""
+    probabilities: Mapping[str, Probability] = Field(default_factory=dict)
+    """Calibrated, one per option; sums to one for single-label tasks. Empty for a draft report."""
+    reliability: Probability | None = None
+    """Balanced accuracy on its validation split."""
+    text: str | None = None
+    """A draft report, for report specialists."""
+    version: str = ""
+    """First twelve hex digits of the weights' sha256."""
+
+
+class SimilarCase(Record):
+    """A known case that retrieval found, with where it came from."""
+
+    id: str
+    sha256: str
+    task: str
+    labels: tuple[str, ...]
+    similarity: Annotated[float, Field(ge=-1.001, le=1.001)]
+    """Cosine similarity in the encoder's space."""
+    encoder: str
+    source: str = ""
+    report: str | None = None
+    """Report text of that case. Quoted to the generalist as data."""
+
+
+class Missing(Record):
+    """A piece of evidence that could not be had. A diagnosis made without it says so."""
+
+    source: str
+    """``specialist:NAME``, ``retrieval`` or ``generalist``."""
+    reason: str
+
+
+class GateReport(Record):
+    """What was known about the image before anybody was asked."""
+
+    task: str
+    task_chosen: bool = False
+    """True where no task was named and the gate picked it."""
+    task_probability: Probability | None = None
+    """Share of the nearest known cases, over all tasks, that belong to this task."""
+    nearest_similarity: float | None = None
+    """Cosine similarity to the nearest known case of this task."""
+    similarity_floor: float | None = None
+    """Similarity that 99 % of held-out images of this task reach; lower is far from all known."""
+    familiar: bool | None = None
+    """False where the image is far from everything known for the task; None where unknown."""
+    notes: tuple[str, ...] = ()
+
+
+class Evidence(Record):
+    """Everything that stood in the generalist's context, with its provenance."""
+
+    gate: GateReport
+    opinions: tuple[Opinion, ...] = ()
+    similar_cases: tuple[SimilarCase, ...] = ()
+    missing: tuple[Missing, ...] = ()
+
+
+class Answer(Record):
+    """What the generalist returned, before review."""
+
+    labels: tuple[str, ...] = ()
+    probabilities: Mapping[str, Probability] | None = None
+    """None where the endpoint gives no log-probabilities."""
+    text: str = ""
+    parse: Literal["probabilities", "exact", "alias", "text"] = "probabilities"
+    """How ``labels`` was found: from the distribution, from the text, or not applicable."""
+
+
+class Conflict(Record):
+    """How far generalist, specialists and similar cases agree."""
+
+    generalist_against_panel: bool = False
+    """The generalist's label is not the panel's most frequent one."""
+    specialists_disagree: bool = False
+    panel_share: Probability | None = None
+    """Share of the specialists that said the final label."""
+    similar_share: Probability | None = None
+    """Share of the similar cases that carry the final label."""
+
+    @property
+    def any(self) -> bool:
+        """Whether a person should look at the disagreement."""
+        return self.generalist_against_panel or self.specialists_disagree
+
+
+class Diagnosis(Record):
+    """The result: a label or a text, how sure, from what evidence, made by what."""
+
+    case_id: str
+    task: str
+    kind: TaskKind
+    label: str | None = None
+    """The diagnosis; for multi-label tasks the labels joined by a comma; None for open tasks."""
+    labels: tuple[str, ...] = ()
+    probabilities: Mapping[str, Probability] | None = None
+    confidence: Probability | None = None
+    """Probability of the label; for multi-label the least certain decision; None if unknown."""
+    abstained: bool = False
+    """True where policy says that a person must decide; ``label`` then is a suggestion only."""
+    reasons: tuple[str, ...] = ()
+    """Why it abstained or what a reader must know, in plain words."""
+    conflict: Conflict = Conflict()
+    evidence: Evidence
+    text: str | None = None
+    """Answer or report, for open tasks."""
+    generalist: str = ""
+    profile: str = ""
+    """Prompt profile and its hash, ``calibrated@1f2e3d4c``."""
+    parse: str = "probabilities"
+    timings: Mapping[str, float] = Field(default_factory=dict)
+    """Seconds per step of the graph."""
+    versions: Mapping[str, str] = Field(default_factory=dict)
+    disclaimer: str = DISCLAIMER

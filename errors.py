@@ -1,0 +1,90 @@
+"""Every error that gsco raises on purpose.
+
+::
+
+    GscoError
+    ├── ImageError                 an image cannot be used
+    │   ├── ImageMissing           no such file, or no such image id in the store
+    │   ├── ImageUnreadable        empty, truncated or not an image
+    │   ├── ImageUnsupported       a format, codec or pixel layout that is not handled
+    │   └── ImageTooLarge          over the limit on bytes, pixels or frames
+    ├── TaskError                  a task card is wrong, or the task does not fit
+    │   ├── TaskUnknown            no task of that name
+    │   └── TaskMismatch           the image is not of the task's modality
+    ├── SpecialistError            a specialist cannot be loaded, trained or run
+    ├── StoreError                 a case store cannot be opened, read or written
+    │   └── VectorMismatch         a vector's width or encoder is not the store's
+    ├── GeneralistError            the generalist cannot be loaded, reached or understood
+    │   └── AnswerUnparsed         the text matches none of the options
+    ├── EvidenceMissing            policy ``require``: a specialist or the store failed
+    └── ConfigurationError         a setting or a configuration file is wrong
+
+A message says what is wrong and what to do about it. It never holds patient data: no DICOM tag,
+no clinical text, no file content.
+"""
+
+from __future__ import annotations
+
+
+class GscoError(Exception):
+    """Base of every error raised on purpose; catch it to catch them all."""
+
+
+class ImageError(GscoError):
+    """An image cannot be used."""
+
+
+class ImageMissing(ImageError):
+    """No such file, or no such image id in the image store."""
+
+
+class ImageUnreadable(ImageError):
+    """The bytes are empty, truncated or not an image."""
+
+
+class ImageUnsupported(ImageError):
+    """An image of a format, codec or pixel layout that is not handled."""
+
+
+class ImageTooLarge(ImageError):
+    """The image is over a limit on bytes, pixels or frames."""
+
+
+class TaskError(GscoError):
+    """A task card is wrong, or the task does not fit."""
+
+
+class TaskUnknown(TaskError):
+    """No task of that name is known."""
+
+
+class TaskMismatch(TaskError):
+    """The image does not look like the task's modality."""
+
+
+class SpecialistError(GscoError):
+    """A specialist cannot be loaded, trained or run."""
+
+
+class StoreError(GscoError):
+    """A case store cannot be opened, read or written."""
+
+
+class VectorMismatch(StoreError):
+    """A vector's width or encoder differs from what the store holds."""
+
+
+class GeneralistError(GscoError):
+    """The generalist cannot be loaded, reached or understood."""
+
+
+class AnswerUnparsed(GeneralistError):
+    """The generalist's text matches none of the task's options."""
+
+
+class EvidenceMissing(GscoError):
+    """A specialist or the store failed and the policy requires its evidence."""
+
+
+class ConfigurationError(GscoError):
+    """A setting or a configuration file is wrong."""

@@ -1,0 +1,125 @@
+"""PNG, JPEG, TIFF, BMP and WebP through Pillow, and the way of any Pillow image to plain 8 bit.
+
+``grey`` says how deep grey values become 8 bit. 16-bit colour loses its lower byte. Transparent pixels
+are laid on black. Colour profiles are not applied.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401
+
+from ..errors import ImageMissing, ImageTooLarge, ImageUnreadable, ImageUnsupported
+from .grey import Window, grey8
+from .headers import exif_orientation, tiff_pages
+from .quiet import silence_loggers
+
+if TYPE_CHECKING:
+    from .limits import ImageLimits
+
+# Pillow would import these at the first file that needs them, when their loggers are not yet silenced.
+silence_loggers()
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def read_raster(
+    data: bytes, kind: str, *, limits: ImageLimits, frame: int | None = None, window: Window | None = None
+) -> Image.Image:
+    """Decode a file that Pillow knows.
+
+    Args:
+        data: the whole file.
+        kind: Pillow's name of the format; no other decoder is tried.
+        limits: checked before a pixel is decoded.
+        frame: page of a TIFF or picture of an animation; by default the first one.
+        window: center and width, for single-channel pictures.
+    """
+    # Pillow walks the pages one by one without a limit, so they are counted first.
+    pages = tiff_pages(data, limits.max_frames) if kind == "TIFF" else None
+    with Image.open(BytesIO(data), formats=[kind]) as image:
+        check_size(image.width, image.height, limits)
+        count = pages or getattr(image, "n_frames", 1)
+        if count > limits.max_frames:
+            raise ImageTooLarge(f"the image has {count} frames, the limit is {limits.max_frames}")
+        if chosen := chosen_frame(frame, count, default=0):
+            image.seek(chosen)
+            check_size(image.width, image.height, limits)
+        return plain(image, window)
+
+
+def check_size(width: int, height: int, limits: ImageLimits) -> None:
+    """Refuse what is empty or over the limit on pixels."""
+    if width < 1 or height < 1:
+        raise ImageUnreadable("the image has no pixels: its width or height is 0")
+    if width * height > limits.max_pixels:
+        raise ImageTooLarge(
+            f"the image has {width} × {height} pixels, the limit is {limits.max_pixels} in all"
+        )
+
+
+def chosen_frame(frame: int | None, count: int, *, default: int) -> int:
+    """The number of the frame to read.
+
+    Raises:
+        ImageMissing: there is no such frame.
+    """
+    if frame is None:
+        return default
+    if not 0 <= frame < count:
+        raise ImageMissing(f"the image has no frame {frame}; its frames are 0 to {count - 1}")
+    return frame
+
+
+def plain(image: Image.Image, window: Window | None = None) -> Image.Image:
+    """Turn any Pillow image into an upright one of mode ``L`` or ``RGB`` without metadata.
+
+    A colour image whose three channels are equal becomes ``L``.
+    """
+    image.load()
+    orientation = exif_orientation(image.info.get("exif") or b"")
+    if image.mode.startswith(("I", "F")):
+        flat = Image.fromarray(grey8(np.asarray(image), window))
+    else:
+        flat = _one_channel_if_grey(_flat(image))
+        flat = flat if window is None else _windowed(flat, window)
+    if orientation in _TURNS:
+        flat = flat.transpose(_TURNS[orientation])
+    bare = flat.copy()
+    bare.info = {}
+    return bare
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("RGB")
+    if image.mode in ("1", "L"):
+        return image.convert("L")
+    if image.mode == "LAB":
+        raise ImageUnsupported("images in Lab colours are not handled; convert the file to RGB or grey")
+    return image.convert("RGB")
+
+
+def _one_channel_if_grey(image: Image.Image) -> Image.Image:
+    if image.mode == "L":
+        return image
+    red, green, blue = image.split()
+    return red if red.tobytes() == green.tobytes() == blue.tobytes() else image
+
+
+def _windowed(image: Image.Image, window: Window) -> Image.Image:
+    if image.mode != "L":
+        raise ImageUnsupported("a window was given, but the image is in colour; leave the window out")
+    return Image.fromarray(grey8(np.asarray(image), window))

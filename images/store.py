@@ -1,0 +1,208 @@
+"""The image store: pictures under the hash of their pixels, in a folder and in memory."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import threading
+from collections import OrderedDict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ..case import ImageRef
+from ..errors import ImageMissing, ImageUnreadable, ImageUnsupported, StoreError
+from .grey import Window, grey8
+from .limits import DEFAULT_LIMITS, ImageLimits
+from .rasters import check_size, plain
+from .reading import guarded, pixel_hash, read_image, read_unguarded
+
+Source = str | Path | bytes | Image.Image | npt.NDArray[Any]
+"""What the image store takes."""
+
+_ID = re.compile(r"img-([0-9a-f]{12})")
+
+
+class ImageStore:
+    """Images by the hash of their pixels, as PNG files in a folder.
+
+    The same picture is kept once, whichever lossless format it came in. A file appears whole or not at
+    all, so that several processes may share a folder. Decoded images stay in memory up to a bound, for
+    gate, specialists and generalist to decode once. Nothing but pixels is stored.
+
+    Args:
+        folder: made at the first ``put``, readable by its owner only.
+        limits: for what is put in.
+        cache_bytes: bound on the decoded images in memory.
+    """
+
+    def __init__(
+        self, folder: str | Path, limits: ImageLimits = DEFAULT_LIMITS, *, cache_bytes: int = 256 * 2**20
+    ) -> None:
+        self.folder = Path(folder)
+        self.limits = limits
+        self._cache = _Cache(cache_bytes)
+
+    def put(self, source: Source, *, frame: int | None = None, window: Window | None = None) -> ImageRef:
+        """Keep an image and return its reference. Putting it twice keeps it once.
+
+        Args:
+            source: path, a file's bytes, a Pillow image, or an array of shape (h, w) or (h, w, 3): uint8,
+                uint16 or float from 0 to 1.
+            frame: which frame of a path or of bytes, as for ``read_image``.
+            window: as for ``read_image``.
+
+        Raises:
+            ImageError: the image cannot be used (see ``read_image``).
+            StoreError: the folder cannot be written.
+        """
+        image = guarded(lambda: self._image(source, frame, window))
+        ref = ImageRef(sha256=pixel_hash(image), width=image.width, height=image.height)
+        path = self._path(ref.sha256)
+        if not path.exists():
+            _write(image, path)
+        self._cache.add(ref.sha256, image)
+        return ref
+
+    def get(self, ref: ImageRef | str) -> Image.Image:
+        """Return the image of a reference or an id; the copy is the caller's own.
+
+        Raises:
+            ImageMissing: it is not in the store, or the id is malformed or ambiguous.
+            ImageUnreadable: the stored file is damaged.
+        """
+        sha256 = ref.sha256 if isinstance(ref, ImageRef) else self._named(ref)
+        image = self._cache.get(sha256)
+        if image is None:
+            image = self._stored(sha256)
+            self._cache.add(sha256, image)
+        return image.copy()
+
+    def resolve(self, id: str) -> ImageRef:
+        """Return the reference that an id (``img-`` and twelve hex digits) stands for.
+
+        Raises:
+            ImageMissing: it is not in the store, or the id is malformed or ambiguous.
+            ImageUnreadable: the stored file is damaged.
+        """
+        sha256 = self._named(id)
+        image = self._cache.get(sha256)
+        width, height = image.size if image else guarded(lambda: _png_size(self._path(sha256)))
+        return ImageRef(sha256=sha256, width=width, height=height)
+
+    def __contains__(self, ref: object) -> bool:
+        if isinstance(ref, ImageRef):
+            return self._path(ref.sha256).exists()
+        try:
+            return isinstance(ref, str) and bool(self._named(ref))
+        except ImageMissing:
+            return False
+
+    def _image(self, source: Source, frame: int | None, window: Window | None) -> Image.Image:
+        if isinstance(source, (str, Path, bytes)):
+            return read_unguarded(source, self.limits, frame, window)
+        if frame is not None:
+            raise ImageUnsupported("a frame can be chosen of a file only; pass the picture that is meant")
+        if isinstance(source, Image.Image):
+            check_size(source.width, source.height, self.limits)
+            return plain(source, window)
+        if isinstance(source, np.ndarray):
+            return _from_array(source, self.limits, window)
+        raise ImageUnsupported(f"an image is a path, bytes, a Pillow image or an array, not {type(source)}")
+
+    def _named(self, id: str) -> str:
+        """The full hash of an id. Only hex digits of it come near a path."""
+        match = _ID.fullmatch(id)
+        if not match:
+            raise ImageMissing("an image id is img- and twelve hex digits; this is none")
+        prefix = match[1]
+        found = [path.stem for path in (self.folder / prefix[:2] / prefix[2:4]).glob(f"{prefix}*.png")]
+        if len(found) != 1:
+            raise ImageMissing(f"{'two images' if found else 'no image'} in the store go by the id {id}")
+        return found[0]
+
+    def _path(self, sha256: str) -> Path:
+        return self.folder / sha256[:2] / sha256[2:4] / f"{sha256}.png"
+
+    def _stored(self, sha256: str) -> Image.Image:
+        path = self._path(sha256)
+        # A PNG may be larger than the file that the picture came from.
+        limits = replace(self.limits, max_bytes=max(self.limits.max_bytes, 4 * self.limits.max_pixels))
+        try:
+            image = read_image(path, limits=limits)
+        except ImageUnreadable:
+            image = None
+        if image is None or pixel_hash(image) != sha256:
+            raise ImageUnreadable(f"the stored image is damaged; delete {path} and put it in again")
+        return image
+
+
+class _Cache:
+    """The decoded images that were used last, within a bound on their bytes."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._used = 0
+        self._images: OrderedDict[str, Image.Image] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> Image.Image | None:
+        with self._lock:
+            if key in self._images:
+                self._images.move_to_end(key)
+            return self._images.get(key)
+
+    def add(self, key: str, image: Image.Image) -> None:
+        with self._lock:
+            if key in self._images or _size(image) > self._capacity:
+                return
+            self._images[key] = image
+            self._used += _size(image)
+            while self._used > self._capacity:
+                self._used -= _size(self._images.popitem(last=False)[1])
+
+
+def _size(image: Image.Image) -> int:
+    # Pillow keeps a colour pixel in four bytes.
+    return image.width * image.height * (1 if image.mode == "L" else 4)
+
+
+def _write(image: Image.Image, path: Path) -> None:
+    """Write a PNG that appears whole or not at all."""
+    temporary = None
+    try:
+        for folder in (path.parents[2], path.parents[1], path.parent):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+            temporary = Path(file.name)
+            image.save(file, "PNG", compress_level=1)
+        temporary.replace(path)
+    except OSError as error:
+        if temporary:
+            temporary.unlink(missing_ok=True)
+        raise StoreError(f"the image store cannot write to {path.parent}: {error.strerror}") from error
+
+
+def _png_size(path: Path) -> tuple[int, int]:
+    with Image.open(path, formats=["PNG"]) as image:
+        return image.size
+
+
+def _from_array(values: npt.NDArray[Any], limits: ImageLimits, window: Window | None) -> Image.Image:
+    if values.ndim not in (2, 3) or values.shape[2:] not in ((), (3,)):
+        raise ImageUnsupported(f"an array of shape (h, w) or (h, w, 3) is an image, not {values.shape}")
+    check_size(values.shape[1], values.shape[0], limits)
+    if values.dtype.kind == "f" and not (window or (values.min() >= 0 and values.max() <= 1)):
+        raise ImageUnsupported("a float array must lie from 0 to 1, unless a window is given")
+    if values.dtype not in (np.uint8, np.uint16) and values.dtype.kind != "f":
+        raise ImageUnsupported(f"an array must be uint8, uint16 or float, not {values.dtype}")
+    if values.dtype == np.uint8:
+        return plain(Image.fromarray(np.ascontiguousarray(values)), window)
+    if values.ndim == 2:
+        return plain(Image.fromarray(grey8(values, window)))
+    grey = grey8(values.reshape(len(values), -1))
+    return plain(Image.fromarray(grey.reshape(values.shape)), window)

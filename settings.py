@@ -1,0 +1,51 @@
+"""Settings, read from the environment (prefix ``GSCO_``) or a ``.env`` file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+EvidencePolicy = Literal["require", "prefer", "off"]
+
+
+class Settings(BaseSettings):
+    """Where things are and what policy holds. Every field is an environment variable.
+
+    Raises:
+        pydantic.ValidationError: if a variable does not fit its field.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="GSCO_", env_file=".env", extra="ignore", frozen=True)
+
+    home: Path = Field(default_factory=lambda: Path.home() / ".cache" / "gsco")
+    """Folder for images, stores and run state."""
+    tasks: Path | None = None
+    """Folder with the user's own task cards (``*.toml``), added to the built-in ones."""
+    specialists: Path | None = None
+    """Folder with the user's own specialists, added to the bundled ones."""
+    case_store: str = ""
+    """Address of the case store: a folder for the embedded one; empty for the bundled bank."""
+    generalist_url: str = ""
+    """Base URL of an OpenAI-compatible server (vLLM: ``http://host:8000/v1``)."""
+    generalist_model: str = ""
+    """Model name at the server, or folder / hub id for the in-process runtime; empty: bundled mini."""
+    generalist_api_key: SecretStr = SecretStr("")
+    profile: Literal["paper", "calibrated"] = "paper"
+    """Prompt profile. ``paper`` is the published wording, and with the bundled generalist the better one on
+    validation images; ``calibrated`` adds probabilities, reliabilities and similarities."""
+    neighbours: int = Field(default=10, ge=0, le=1000)
+    """Similar cases per query (the paper's k is 10)."""
+    moed: EvidencePolicy = "prefer"
+    """Whether specialists are required, used where possible, or off."""
+    rad: EvidencePolicy = "prefer"
+    """The same for case retrieval."""
+    gate: Literal["refuse", "warn", "off"] = "refuse"
+    """What happens to an image that is not of the task's modality."""
+    threads: int = Field(default=0, ge=0)
+    """Torch threads; 0 leaves torch's own choice."""
+    max_image_bytes: int = Field(default=64 * 2**20, gt=0)
+    max_image_pixels: int = Field(default=64_000_000, gt=0)
+    seed: int = 0

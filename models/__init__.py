@@ -1,0 +1,1 @@
+"""What is learnt: the generalist, the specialists and the bundled weights."""

@@ -1,0 +1,1 @@
+"""Specialist classifiers: training, calibration and use."""

@@ -1,0 +1,154 @@
+"""Calibrating and measuring a trained specialist on a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import SpecialistError
+from ..dataset import Dataset, Item
+from . import calibration
+from .card import Metric, SpecialistCard, write_card
+from .metrics import score_with_intervals
+from .pixels import Pixels
+from .progress import Progress
+from .recipe import Decision, TrainingConfig
+from .specialist import Specialist, calibrated
+from .weighting import Rule, learnt_prior, positive_weights
+
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Raw logits of a split, and what is true."""
+
+    logits: npt.NDArray[np.float32]
+    """(n, labels), before calibration."""
+    truth: npt.NDArray[np.integer]
+    """Class index (n,), or 0/1 (n, labels) for multi-label tasks."""
+    groups: tuple[str, ...]
+
+
+def run_split(
+    specialist: Specialist, items: Sequence[Item], *, title: str = "", quiet: bool = True
+) -> Outputs:
+    """Run a specialist over items of a data set.
+
+    Raises:
+        SpecialistError: an image cannot be read.
+    """
+    import torch
+
+    from .network import normalise
+
+    card = specialist.card
+    pixels = Pixels([item.path for item in items], card.transform, memory=0)
+    rows = []
+    with Progress(title, len(items), quiet=quiet) as progress, torch.inference_mode():
+        for start in range(0, len(items), CHUNK // 4):
+            indices = np.arange(start, min(start + CHUNK // 4, len(items)))
+            batch = normalise(pixels.batch(indices).to(specialist.device), card.transform)
+            rows.append(specialist.network(batch).float().cpu().numpy())
+            progress.advance(len(indices))
+    place = {label: index for index, label in enumerate(card.labels)}
+    truth = np.zeros((len(items), len(card.labels)), dtype=np.int64)
+    for row, item in enumerate(items):
+        truth[row, [place[label] for label in item.labels]] = 1
+    return Outputs(
+        np.concatenate(rows),
+        truth if card.multilabel else truth.argmax(1),
+        tuple(item.group for item in items),
+    )
+
+
+def calibrate(specialist: Specialist, dataset: Dataset, config: TrainingConfig) -> SpecialistCard:
+    """Fit temperature and decision rule on the validation split and return the completed card.
+
+    Single-label: with ``decision`` other than ``argmax`` the probabilities are those under equal
+    priors, so that the likeliest label is the one that balanced accuracy asks for. Multi-label: the
+    probabilities are those at the training data's prevalence, with one threshold per label.
+    """
+    outputs = run_split(specialist, dataset.split("val"))
+    counts = np.array([dataset.counts()["train"].get(label, 0) for label in dataset.labels], dtype=np.float64)
+    rule = config.class_weighting
+    if dataset.multilabel:
+        return _calibrate_labels(specialist.card, outputs, counts, len(dataset.split("train")), rule)
+    bias, weights = np.zeros(len(counts)), None
+    if config.decision != "argmax":
+        bias = calibration.prior_bias(learnt_prior(counts, rule))
+        weights = calibration.balancing_weights(outputs.truth, len(counts))
+    temperature = calibration.fit_temperature(outputs.logits, outputs.truth, bias=bias, weights=weights)
+    if config.decision == "balanced":
+        bias = calibration.fit_bias(outputs.logits / temperature, outputs.truth, start=bias)
+    return specialist.card.model_copy(
+        update={"temperature": round(temperature, 5), "bias": tuple(round(float(value), 5) for value in bias)}
+    )
+
+
+def recalibrate(
+    folder: Path, dataset: Dataset, *, bases: Path | None = None, decision: Decision | None = None
+) -> SpecialistCard:
+    """Calibrate and measure a trained specialist anew, without training, and rewrite its card.
+
+    Args:
+        folder: of the specialist.
+        dataset: what it was trained on.
+        bases: folder of shared backbones; None means the bundled one.
+        decision: another rule than it was trained with.
+
+    Raises:
+        SpecialistError: it cannot be loaded, or the data set is not the one of its card.
+    """
+    specialist = Specialist.load(folder, bases=bases)
+    card = specialist.card
+    if card.data is None or card.data.sha256 != dataset.sha256:
+        raise SpecialistError(
+            f"{card.name!r} was trained on another version of {dataset.name!r}; train it again"
+        )
+    recipe = dict(card.training) | ({"decision": decision} if decision else {})
+    config = TrainingConfig.model_validate({**recipe, "data": dataset.folder})
+    card = calibrate(specialist, dataset, config).model_copy(update={"training": recipe})
+    splits = [split for split in ("val", "test") if split in card.metrics]
+    metrics = assess(Specialist(card, specialist.network), dataset, splits, seed=card.seed)
+    card = card.model_copy(
+        update={"metrics": metrics, "reliability": metrics["val"]["balanced_accuracy"].value}
+    )
+    write_card(folder, card)
+    return card
+
+
+def _calibrate_labels(
+    card: SpecialistCard, outputs: Outputs, counts: npt.NDArray[np.float64], images: int, rule: Rule
+) -> SpecialistCard:
+    bias = -np.log(positive_weights(counts, images, rule))
+    temperature = calibration.fit_temperature(outputs.logits, outputs.truth, bias=bias)
+    card = card.model_copy(
+        update={"temperature": round(temperature, 5), "bias": tuple(round(float(value), 5) for value in bias)}
+    )
+    thresholds = calibration.fit_thresholds(calibrated(outputs.logits, card), outputs.truth)
+    return card.model_copy(update={"thresholds": tuple(round(float(value), 5) for value in thresholds)})
+
+
+def assess(
+    specialist: Specialist, dataset: Dataset, splits: Sequence[str], *, seed: int = 0, quiet: bool = True
+) -> dict[str, dict[str, Metric]]:
+    """Measure a calibrated specialist on splits, with intervals from a bootstrap over groups."""
+    card = specialist.card
+    metrics = {}
+    for split in splits:
+        outputs = run_split(
+            specialist, dataset.split(split), title=f"{card.task}/{card.name} {split}", quiet=quiet
+        )
+        probabilities = calibrated(outputs.logits, card)
+        decided = probabilities.argmax(1)
+        if card.multilabel:
+            decided = (probabilities >= np.asarray(card.thresholds or 0.5)).astype(int)
+        metrics[split] = score_with_intervals(
+            outputs.truth, decided, probabilities, outputs.groups, seed=seed
+        )
+    return metrics

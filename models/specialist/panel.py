@@ -1,0 +1,154 @@
+"""All specialists of one task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from ...case import Missing, Opinion, Record
+from ...errors import SpecialistError
+from .card import CARD_FILE, SpecialistCard, read_card
+from .specialist import Forward, Specialist
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+PANEL_FILE = "panel.json"
+
+
+class PanelFile(Record):
+    """``panel.json`` beside the members' folders."""
+
+    retriever: str
+    """Name of the member whose embeddings find similar cases."""
+
+
+class Panel:
+    """The specialists of one task, those that could be loaded and those that could not.
+
+    Args:
+        task: its name.
+        members: by name.
+        missing: what could not be loaded, and why.
+        retriever: name of the member whose embedding retrieval uses; empty means the most reliable one.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        members: Mapping[str, Specialist],
+        *,
+        missing: Sequence[Missing] = (),
+        retriever: str = "",
+    ) -> None:
+        self.task = task
+        self.members = dict(members)
+        self.missing = tuple(missing)
+        if retriever not in self.members:
+            # Retrieval goes on with another encoder; the absent one stands in ``missing``.
+            embedders = {name: member for name, member in self.members.items() if member.card.encoder}
+            retriever = max(embedders, key=lambda name: embedders[name].card.reliability or 0.0, default="")
+        self.retriever = retriever
+
+    @classmethod
+    def load(
+        cls,
+        task_name: str,
+        folders: Sequence[Path],
+        *,
+        bases: Path | None = None,
+        device: str | torch.device = "cpu",
+    ) -> Panel:
+        """Load every specialist of a task; a broken one is reported in ``missing``.
+
+        Args:
+            task_name: members are ``FOLDER/TASK/NAME``.
+            folders: the bundled specialists and the user's; of two with one name the later counts.
+            bases: folder of shared backbones; None means the bundled one.
+            device: where they will run.
+
+        Raises:
+            SpecialistError: members do not agree on the labels.
+        """
+        members: dict[str, Specialist] = {}
+        missing: dict[str, Missing] = {}
+        retriever = ""
+        for folder in folders:
+            try:
+                retriever = _read_retriever(folder / task_name) or retriever
+            except SpecialistError as error:
+                missing[PANEL_FILE] = Missing(source=f"specialist:{PANEL_FILE}", reason=str(error))
+            for home in _homes(folder / task_name):
+                members.pop(home.name, None)
+                missing.pop(home.name, None)
+                try:
+                    members[home.name] = _load_member(home, task_name, bases, device)
+                except SpecialistError as error:
+                    missing[home.name] = Missing(source=f"specialist:{home.name}", reason=str(error))
+        if retriever and retriever not in members and retriever not in missing:
+            reason = f"{PANEL_FILE} names it as retriever, but there is no such specialist"
+            missing[retriever] = Missing(source=f"specialist:{retriever}", reason=reason)
+        _check_labels(task_name, members)
+        return cls(task_name, members, missing=list(missing.values()), retriever=retriever)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that all members share, in the first one's order; empty without classifiers."""
+        return next((member.card.labels for member in self.members.values() if member.card.labels), ())
+
+    def forward(self, images: Sequence[Image], batch_size: int = 64) -> dict[str, Forward]:
+        """Run every member on a batch of images; members that share a trunk run it once."""
+        features = {}
+        results = {}
+        for name, member in self.members.items():
+            if member.trunk_key not in features:
+                features[member.trunk_key] = member.features(images, batch_size)
+            results[name] = member.head(features[member.trunk_key])
+        return results
+
+    def opinions(self, images: Sequence[Image], batch_size: int = 64) -> list[tuple[Opinion, ...]]:
+        """Return what every member says of each image."""
+        results = self.forward(images, batch_size)
+        return [
+            tuple(self.members[name].opinion(forward, index) for name, forward in results.items())
+            for index in range(len(images))
+        ]
+
+
+def _homes(folder: Path) -> list[Path]:
+    return sorted(card.parent for card in folder.glob(f"*/{CARD_FILE}"))
+
+
+def _read_retriever(folder: Path) -> str:
+    try:
+        return PanelFile.model_validate_json((folder / PANEL_FILE).read_bytes()).retriever
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValidationError) as error:
+        raise SpecialistError(f"{PANEL_FILE} of {folder.name!r} cannot be read: {error}") from error
+
+
+def _load_member(home: Path, task: str, bases: Path | None, device: str | torch.device) -> Specialist:
+    card = read_card(home, SpecialistCard)
+    if card.task != task or card.name != home.name:
+        raise SpecialistError(f"its card is of {card.task}/{card.name}, its folder is {task}/{home.name}")
+    return Specialist.load(home, bases=bases, device=device)
+
+
+def _check_labels(task: str, members: Mapping[str, Specialist]) -> None:
+    sets = {name: frozenset(member.card.labels) for name, member in members.items() if member.card.labels}
+    if len(set(sets.values())) > 1:
+        listing = "; ".join(f"{name}: {sorted(labels)}" for name, labels in sorted(sets.items()))
+        raise SpecialistError(f"the specialists of {task!r} do not have the same labels: {listing}")
+
+
+def write_panel(folder: Path, retriever: str) -> None:
+    """Name the retriever of the panel in a folder ``FOLDER/TASK``, atomically."""
+    temporary = folder / f".{PANEL_FILE}"
+    temporary.write_text(json.dumps({"retriever": retriever}, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(folder / PANEL_FILE)

@@ -1,0 +1,116 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gsco.errors import SpecialistError
+from gsco.models.specialist.card import SpecialistCard, read_card, write_card
+from gsco.models.specialist.panel import Panel, write_panel
+from gsco.models.specialist.recipe import TrainingConfig
+from gsco.models.specialist.training import train_specialist
+from PIL import Image
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path) -> Path:
+    """Three members: two of one trunk, and a broken one."""
+    for name in ("first", "second", "broken"):
+        home = Path(shutil.copytree(trained, tmp_path / "colours" / name))
+        card = read_card(home, SpecialistCard)
+        reliability = {"first": 0.6, "second": 0.9, "broken": 1.0}[name]
+        write_card(home, card.model_copy(update={"name": name, "reliability": reliability}))
+    (tmp_path / "colours" / "broken" / "weights.safetensors").write_bytes(b"broken")
+    return tmp_path
+
+
+def pictures() -> list[Image.Image]:
+    return [Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "blue", "white")]
+
+
+def test_a_broken_member_is_reported_and_the_others_work(folder: Path) -> None:
+    panel = Panel.load("colours", [folder])
+    assert set(panel.members) == {"first", "second"}
+    assert panel.labels == ("blue", "green", "red")
+    (missing,) = panel.missing
+    assert missing.source == "specialist:broken"
+    assert "damaged or was exchanged" in missing.reason
+    assert str(folder) not in missing.reason
+
+
+def test_opinions_of_everybody(folder: Path) -> None:
+    panel = Panel.load("colours", [folder])
+    results = panel.forward(pictures())
+    np.testing.assert_allclose(
+        results["first"].probabilities, panel.members["first"].predict(pictures()), atol=1e-6
+    )
+    opinions = panel.opinions(pictures())
+    assert [tuple(opinion.specialist for opinion in row) for row in opinions] == [("first", "second")] * 4
+    assert opinions[0][1].reliability == 0.9
+
+
+def test_a_shared_trunk_runs_once(folder: Path) -> None:
+    panel = Panel.load("colours", [folder])
+    passes = []
+    for member in panel.members.values():
+        member.network.register_forward_pre_hook(lambda *_: passes.append("whole"))
+        member.network.get_submodule("layer1").register_forward_pre_hook(lambda *_: passes.append("trunk"))
+    panel.forward(pictures())
+    assert passes == ["trunk"]
+
+
+def test_the_retriever(folder: Path) -> None:
+    assert Panel.load("colours", [folder]).retriever == "second"
+    write_panel(folder / "colours", "first")
+    assert Panel.load("colours", [folder]).retriever == "first"
+    write_panel(folder / "colours", "broken")
+    panel = Panel.load("colours", [folder])
+    assert panel.retriever == "second"
+    assert [missing.source for missing in panel.missing] == ["specialist:broken"]
+    write_panel(folder / "colours", "absent")
+    assert "specialist:absent" in [missing.source for missing in Panel.load("colours", [folder]).missing]
+    (folder / "colours" / "panel.json").write_text("{", encoding="utf-8")
+    assert "specialist:panel.json" in [missing.source for missing in Panel.load("colours", [folder]).missing]
+
+
+def test_a_users_specialist_takes_the_place_of_a_bundled_one(folder: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(folder / "colours" / "first", mine / "colours" / "broken")
+    card = read_card(mine / "colours" / "broken", SpecialistCard)
+    write_card(mine / "colours" / "broken", card.model_copy(update={"name": "broken"}))
+    panel = Panel.load("colours", [folder, mine])
+    assert set(panel.members) == {"first", "second", "broken"}
+    assert panel.missing == ()
+
+
+def test_no_specialists_at_all(tmp_path: Path) -> None:
+    panel = Panel.load("nothing", [tmp_path, tmp_path / "absent"])
+    assert (panel.members, panel.missing, panel.retriever, panel.labels) == ({}, (), "", ())
+    assert panel.opinions(pictures()) == [(), (), (), ()]
+
+
+def test_a_misplaced_member_is_reported(folder: Path) -> None:
+    shutil.copytree(folder / "colours" / "first", folder / "colours" / "third")
+    panel = Panel.load("colours", [folder])
+    assert "third" not in panel.members
+    assert any("its card is of colours/first" in missing.reason for missing in panel.missing)
+
+
+def test_members_must_agree_on_the_labels(
+    folder: Path, colours: Path, recipe: Callable[..., TrainingConfig]
+) -> None:
+    torch.set_num_threads(1)
+    rows = (colours / "labels.csv").read_text(encoding="utf-8").replace(",blue,", ",green,")
+    other = folder / "data"
+    shutil.copytree(colours, other)
+    (other / "labels.csv").write_text(rows, encoding="utf-8")
+    train_specialist(recipe(data=other, name="fourth", epochs=1), folder, quiet=True)
+    with pytest.raises(SpecialistError, match=r"do not have the same labels.*fourth"):
+        Panel.load("colours", [folder])
+
+
+def test_panel_file_is_plain_json(tmp_path: Path) -> None:
+    write_panel(tmp_path, "first")
+    assert json.loads((tmp_path / "panel.json").read_text(encoding="utf-8")) == {"retriever": "first"}

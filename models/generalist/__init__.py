@@ -1,0 +1,41 @@
+"""The vision-language model that decides, and the runtimes it stands on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .protocol import Choice, Generalist
+
+if TYPE_CHECKING:
+    from ...images import ImageStore
+    from ...settings import Settings
+
+__all__ = ["Choice", "Generalist", "load_generalist"]
+
+
+def load_generalist(settings: Settings, images: ImageStore) -> Generalist:
+    """The generalist that the settings name: a server, a folder or hub id, or the bundled mini model.
+
+    Args:
+        settings: ``generalist_url``, ``generalist_model`` and ``generalist_api_key`` are read.
+        images: where the generalist looks up image ids.
+
+    Raises:
+        GeneralistError: it cannot be loaded or reached.
+    """
+    if settings.generalist_url:
+        from .openai_compatible import OpenAICompatibleGeneralist
+
+        return OpenAICompatibleGeneralist(
+            settings.generalist_url,
+            images,
+            model=settings.generalist_model,
+            api_key=settings.generalist_api_key,
+        )
+    from .in_process import InProcessGeneralist
+
+    if settings.generalist_model:
+        return InProcessGeneralist.load(settings.generalist_model, images)
+    from ..mini import bundled
+
+    return InProcessGeneralist.load(bundled("generalist"), images)

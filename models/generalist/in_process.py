@@ -1,0 +1,229 @@
+"""A generalist in this process, by transformers: the bundled model, or an InternVL or LLaVA checkpoint."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ...case import Answer
+from ...errors import GeneralistError
+from .checkpoint import Checkpoint, load_checkpoint
+from .encoding import Encoder
+from .options import answer_from_scores
+from .protocol import Choice
+from .scoring import Prompt, Scored, embed, score_options
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessage, BaseMessage
+    from langchain_core.tools import BaseTool
+
+    from ...images import ImageStore
+
+NO_TOOLS = (
+    "the in-process runtime has no tool calling in this version; the fixed diagnosis graph needs none, "
+    "and a served model (GSCO_GENERALIST_URL) has it"
+)
+
+
+class InProcessGeneralist:
+    """Implements ``Generalist`` with a transformers model.
+
+    Calls may come from any thread; one computes at a time.
+
+    Args:
+        checkpoint: the model.
+        images: where image ids are looked up.
+        batch_size: prompts per ``generate`` batch, and how many a caller should gather for ``choose``.
+
+    Raises:
+        GeneralistError: the checkpoint's attention is not plain causal attention (see ``scoring``).
+    """
+
+    def __init__(self, checkpoint: Checkpoint, images: ImageStore, batch_size: int = 32) -> None:
+        self.name = f"{checkpoint.name} (in process)"
+        self.version = checkpoint.version
+        self.batch_size = batch_size
+        self._model: Any = checkpoint.model
+        self._lock = threading.Lock()
+        with torch.inference_mode():
+            self._encoder = Encoder(checkpoint.model, checkpoint.processor, images)
+            self._check_attention()
+        limit = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        self.context_length: int = int(limit or 2**31)
+        """Tokens of prompt and answer together."""
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        images: ImageStore,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int = 32,
+    ) -> InProcessGeneralist:
+        """Load a folder or a hub id; see ``checkpoint.load_checkpoint`` for the arguments and errors."""
+        return cls(load_checkpoint(source, device, dtype), images, batch_size)
+
+    def choose(self, requests: Sequence[Choice]) -> list[Answer | GeneralistError]:
+        """Score every option as the whole answer; see ``Generalist.choose``."""
+        results: dict[int, Answer | GeneralistError] = {}
+        with self._computing():
+            scored: dict[int, Scored] = {}
+            for i, prompt in enumerate(self._encoder.prompts([request.messages for request in requests])):
+                try:
+                    scored[i] = self._scored(prompt, requests[i])
+                except GeneralistError as error:
+                    results[i] = error
+            scores = score_options(self._model, list(scored.values()), self._encoder.placeholder)
+        for i, values in zip(scored, scores, strict=True):
+            try:
+                results[i] = answer_from_scores(requests[i].options, values)
+            except GeneralistError as error:
+                results[i] = error
+        return [results[i] for i in range(len(requests))]
+
+    def generate(
+        self, requests: Sequence[Sequence[BaseMessage]], *, max_new_tokens: int = 256
+    ) -> list[str | GeneralistError]:
+        """Answer greedily, in batches of similar length; see ``Generalist.generate``."""
+        results: dict[int, str | GeneralistError] = {}
+        with self._computing():
+            ready: list[tuple[int, Prompt]] = []
+            for i, prompt in enumerate(self._encoder.prompts(requests)):
+                try:
+                    ready.append((i, self._fitting(prompt, 1)))
+                except GeneralistError as error:
+                    results[i] = error
+            ready.sort(key=lambda pair: len(pair[1].ids))
+            for start in range(0, len(ready), self.batch_size):
+                batch = ready[start : start + self.batch_size]
+                texts = self._continue([prompt for _, prompt in batch], max_new_tokens)
+                results.update({i: text for (i, _), text in zip(batch, texts, strict=True)})
+        return [results[i] for i in range(len(requests))]
+
+    def stream(self, messages: Sequence[BaseMessage], *, max_new_tokens: int = 256) -> Iterator[str]:
+        """Yield one answer piece by piece; closing the iterator stops the model.
+
+        Raises:
+            GeneralistError: an image cannot be had or the prompt does not fit.
+        """
+        from transformers import StoppingCriteriaList, TextIteratorStreamer
+
+        streamer = TextIteratorStreamer(self._encoder.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        closed = threading.Event()
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                with self._computing():
+                    prompt = self._fitting(self._encoder.prompts([messages])[0], 1)
+                    stop = StoppingCriteriaList([lambda ids, scores: _full(ids, closed.is_set())])
+                    self._generated([prompt], max_new_tokens, streamer=streamer, stopping_criteria=stop)
+            except BaseException as error:  # carried over to the reader's thread
+                failures.append(error)
+            finally:
+                streamer.text_queue.put(streamer.stop_signal)
+
+        worker = threading.Thread(target=work, name="generalist-stream", daemon=True)
+        worker.start()
+        try:
+            yield from (piece for piece in streamer if piece)
+        finally:
+            closed.set()
+            worker.join()
+        if failures:
+            raise failures[0]
+
+    def call_tools(self, messages: Sequence[BaseMessage], tools: Sequence[BaseTool]) -> AIMessage:
+        """Not in this version.
+
+        Raises:
+            GeneralistError: always.
+        """
+        raise GeneralistError(NO_TOOLS)
+
+    def chat_model(self) -> BaseChatModel:
+        """A LangChain chat model that answers through this object."""
+        from .chat import InProcessChat
+
+        return InProcessChat(generalist=self)
+
+    def _scored(self, prompt: Prompt | GeneralistError, request: Choice) -> Scored:
+        options = self._encoder.options(request.options)
+        return Scored(self._fitting(prompt, max(map(len, options))), options)
+
+    def _fitting(self, prompt: Prompt | GeneralistError, room: int) -> Prompt:
+        if isinstance(prompt, GeneralistError):
+            raise prompt
+        excess = len(prompt.ids) + room - self.context_length
+        if excess > 0:
+            raise GeneralistError(
+                f"the prompt is {excess} tokens too long: it has {len(prompt.ids)}, the answer needs {room}, "
+                f"and the model reads {self.context_length}; give fewer images, similar cases or less context"
+            )
+        return prompt
+
+    def _continue(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[str]:
+        return [self._encoder.decode(ids) for ids in self._generated(prompts, max_new_tokens).tolist()]
+
+    def _generated(self, prompts: Sequence[Prompt], max_new_tokens: int, **extras: Any) -> torch.Tensor:
+        """Greedy continuations, ids (n, new), padded behind with the end of turn."""
+        from transformers import GenerationConfig
+
+        end = self._encoder.end_of_turn
+        length = max(len(prompt.ids) for prompt in prompts)
+        ids = torch.full((len(prompts), length), end, device=self._model.device)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, length - len(prompt.ids) :] = torch.tensor(prompt.ids, device=ids.device)
+            mask[row, length - len(prompt.ids) :] = 1
+        config = GenerationConfig(
+            max_new_tokens=min(max_new_tokens, self.context_length - length),
+            do_sample=False,
+            num_beams=1,
+            eos_token_id=self._ends(),
+            pad_token_id=end,
+        )
+        embeddings = embed(self._model, ids, prompts, self._encoder.placeholder)
+        return self._model.generate(
+            inputs_embeds=embeddings, attention_mask=mask, generation_config=config, **extras
+        )
+
+    def _ends(self) -> list[int]:
+        own = self._model.generation_config.eos_token_id
+        own = [] if own is None else [own] if isinstance(own, int) else list(own)
+        return sorted({*own, self._encoder.end_of_turn})
+
+    def _check_attention(self) -> None:
+        """Score a made-up prompt both ways: packed with its options, and option by option."""
+        prompt, options = tuple(range(3, 8)), ((1, 2), (3, 4, 2))
+        packed = score_options(self._model, [Scored(Prompt(prompt), options)], self._encoder.placeholder)[0]
+        for option, score in zip(options, packed, strict=True):
+            ids = torch.tensor([prompt + option], device=self._model.device)
+            logits = self._model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float()
+            plain = logits.log_softmax(-1).gather(1, ids[0, len(prompt) :, None]).sum().item()
+            tolerance = 1e-3 if self._model.dtype == torch.float32 else 0.5
+            if not abs(plain - score) <= tolerance * max(1.0, abs(plain)):
+                raise GeneralistError(
+                    f"{type(self._model).__name__} does not take a packed attention mask, so it cannot "
+                    "score options in process; use it by an OpenAI-compatible server (GSCO_GENERALIST_URL)"
+                )
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with self._lock, torch.inference_mode():
+            try:
+                yield
+            except torch.OutOfMemoryError as error:
+                raise GeneralistError("not enough memory on the device; ask fewer at once") from error
+
+
+def _full(ids: torch.Tensor, value: bool) -> torch.Tensor:
+    return torch.full((ids.shape[0],), value, dtype=torch.bool, device=ids.device)

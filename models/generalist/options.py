@@ -1,0 +1,127 @@
+"""From scores or text to one of the options; pure functions, and never a second model's opinion."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from ...case import Answer
+from ...errors import AnswerUnparsed
+from .prompts import label_text
+
+_NO_ALIASES: Mapping[str, tuple[str, ...]] = {}
+_NOT_WORD = re.compile(r"[\W_]+")
+_NEGATIONS = frozenset(
+    {"no", "not", "non", "without", "nor", "neither", "never", "none", "negative", "absent"}
+    | {"absence", "excluded", "unlikely", "cannot", "t"}
+)
+
+
+def distribution(options: Sequence[str], log_probabilities: Sequence[float]) -> dict[str, float]:
+    """Normalise log-probabilities over the options.
+
+    Raises:
+        AnswerUnparsed: a score is NaN, or no option has any probability.
+    """
+    best = max(log_probabilities)
+    if any(math.isnan(value) for value in log_probabilities) or best in (math.inf, -math.inf):
+        raise AnswerUnparsed("the generalist's scores are not numbers; its weights or precision are broken")
+    weights = [math.exp(value - best) for value in log_probabilities]
+    total = math.fsum(weights)
+    return {option: weight / total for option, weight in zip(options, weights, strict=True)}
+
+
+def answer_from_scores(options: Sequence[str], log_probabilities: Sequence[float]) -> Answer:
+    """The most probable option, with the distribution; of equals the first.
+
+    Raises:
+        AnswerUnparsed: see ``distribution``.
+    """
+    probabilities = distribution(options, log_probabilities)
+    best = max(options, key=probabilities.__getitem__)
+    return Answer(labels=(best,), probabilities=probabilities, text=best, parse="probabilities")
+
+
+def match_option(
+    text: str, options: Sequence[str], aliases: Mapping[str, tuple[str, ...]] = _NO_ALIASES
+) -> tuple[str, Literal["exact", "alias"]]:
+    """Find the one option that a text means.
+
+    Tried in this order, each time over all options: the text is the option, letter for letter; it is
+    the option but for case, accents and punctuation (both ``exact``); it is an alias of it; exactly
+    one option, by its name or an alias, stands in the text as whole words (both ``alias``). A name
+    inside a longer one that matched does not count (*no tumor* is not *tumor*), and a text with a
+    negation outside the matched names means nothing that can be read off so simply.
+
+    Raises:
+        AnswerUnparsed: nothing matches, or more than one option does.
+    """
+    stripped = text.strip().strip("'\"`*. ")
+    for option in options:
+        if stripped in (option, label_text(option)):
+            return option, "exact"
+    folded = _fold(text)
+    same = [option for option in options if _fold(option) == folded]
+    if len(same) == 1 and folded:
+        return same[0], "exact"
+    by_alias = [option for option in options if folded in map(_fold, aliases.get(option, ()))]
+    if len(by_alias) == 1 and folded:
+        return by_alias[0], "alias"
+    named = _named(folded, options, aliases)
+    if len(named) == 1:
+        return named[0], "alias"
+    count = "more than one" if named else "none"
+    raise AnswerUnparsed(
+        f"the generalist's answer ({len(text)} characters) names {count} of the "
+        f"{len(options)} options; add the wording that it uses to the task's aliases"
+    )
+
+
+def answer_from_text(
+    text: str, options: Sequence[str], aliases: Mapping[str, tuple[str, ...]] = _NO_ALIASES
+) -> Answer:
+    """The option that a text means, without probabilities.
+
+    Raises:
+        AnswerUnparsed: see ``match_option``.
+    """
+    option, how = match_option(text, options, aliases)
+    return Answer(labels=(option,), probabilities=None, text=text, parse=how)
+
+
+def match_options(
+    text: str, options: Sequence[str], aliases: Mapping[str, tuple[str, ...]] = _NO_ALIASES
+) -> tuple[str, ...]:
+    """The options that a comma-separated answer lists, in the order of ``options``.
+
+    Raises:
+        AnswerUnparsed: a part of the answer matches no option or more than one.
+    """
+    found = {match_option(part, options, aliases)[0] for part in text.split(",") if part.strip()}
+    if not found:
+        raise AnswerUnparsed("the generalist's answer is empty")
+    return tuple(option for option in options if option in found)
+
+
+def _fold(text: str) -> str:
+    """Lower-case words without accents and punctuation, one space between them."""
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    return _NOT_WORD.sub(" ", "".join(c for c in plain if not unicodedata.combining(c))).strip()
+
+
+def _named(folded: str, options: Sequence[str], aliases: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Options whose name or alias stands in the text as whole words, longest names first."""
+    owners: dict[str, set[str]] = {}
+    for option in options:
+        for name in (option, *aliases.get(option, ())):
+            owners.setdefault(_fold(name), set()).add(option)
+    found: set[str] = set()
+    rest = f" {folded} "
+    for name in sorted(owners, key=len, reverse=True):
+        if name and f" {name} " in rest:
+            rest = rest.replace(f" {name} ", " \0 ")
+            found |= owners[name]
+    return [] if _NEGATIONS.intersection(rest.split()) else [option for option in options if option in found]

@@ -1,0 +1,1 @@
+"""Building a generalist: data mixture, architecture and training loop."""

@@ -1,0 +1,226 @@
+"""The typed configuration of a generalist's training, read from TOML."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ....errors import ConfigurationError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Weight = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(gt=0)]
+Family = Literal["plain", "moed", "rad", "both", "presence", "question"]
+Precision = Literal["auto", "fp32", "bf16"]
+_SHARED_SIZES = ("image_size", "patch_size")
+FAMILIES: tuple[Family, ...] = ("plain", "moed", "rad", "both", "presence", "question")
+
+
+class Section(BaseModel):
+    """Base of every section: immutable, and a misspelt field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Architecture(Section):
+    """Sizes of the vision tower, the projector and the decoder."""
+
+    image_size: Count = 112
+    patch_size: Count = 14
+    vision_width: Count = 192
+    vision_layers: Count = 6
+    vision_heads: Count = 3
+    width: Count = 256
+    layers: Count = 4
+    heads: Count = 4
+    key_value_heads: Count = 2
+    mlp_width: Count = 512
+    vocabulary: Annotated[int, Field(ge=320)] = 2048
+    context: Annotated[int, Field(ge=128)] = 1024
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens per image after the pixel shuffle, which makes one of each 2 × 2 patches."""
+        return (self.image_size // self.patch_size // 2) ** 2
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if self.image_size % (2 * self.patch_size):
+            raise ValueError("image_size must be a multiple of twice patch_size, for the pixel shuffle")
+        if self.vision_width % self.vision_heads or self.width % self.heads:
+            raise ValueError("a width must be a multiple of its number of heads")
+        if self.heads % self.key_value_heads:
+            raise ValueError("heads must be a multiple of key_value_heads")
+        return self
+
+
+class Source(Section):
+    """A data set and the task that its labels answer."""
+
+    folder: Path
+    task: str
+    """Name of a built-in task, or a task card (``*.toml``)."""
+    licence: str = ""
+    any_way_up: bool = False
+    """Whether its images may be mirrored top to bottom (histology, not radiographs)."""
+
+    @property
+    def name(self) -> str:
+        """Name of the task."""
+        return Path(self.task).stem if self.task.endswith((".toml", ".json")) else self.task
+
+
+class Vision(Section):
+    """The first stage: the tower learns all labels of all tasks together."""
+
+    epochs: Count = 30
+    batch: Count = 64
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Weight = 0.05
+    warmup: Share = 0.08
+    label_smoothing: Share = 0.1
+    balance: Share = 0.5
+    """Power of the class frequencies: 1 draws images as they come, 0 all classes equally often."""
+    augmentation: Weight = 1.0
+    """Strength: 0 none, 1 as described in ``pixels.augment``."""
+    distillation: Weight = 1.0
+    """Weight of the cosine distance to the frozen teacher's embedding; 0 does without."""
+
+
+class Evidence(Section):
+    """What stands in the training prompts as specialists' opinions and similar cases."""
+
+    experts: tuple[Count, Count] = (1, 6)
+    neighbours: tuple[Count, Count] = (3, 10)
+    good: Weight = 0.55
+    bad: Weight = 0.2
+    one_sided: Weight = 0.25
+    all_wrong: Share = 0.08
+    """Prompts in which all evidence names one same wrong label."""
+    shared_errors: Share = 0.5
+    """How often those who err on a case err alike."""
+    renamed: Share = 0.25
+    """Prompts whose labels carry other names, so that only the evidence can tell what they mean."""
+    invented: Share = 0.15
+    """Prompts of an invented task with 2 to 8 options, whatever the image shows."""
+    real: Share = 0.3
+    """Prompts with out-of-fold opinions and real neighbours, where there are any."""
+
+
+class Stage(Section):
+    """A stage in which the decoder learns."""
+
+    prompts: Count = 160_000
+    batch: Count = 32
+    lr: Annotated[float, Field(gt=0)] = 2e-3
+    weight_decay: Weight = 0.05
+    warmup: Share = 0.05
+
+
+class Language(Stage):
+    """The second stage: the decoder reads cached image features and evidence."""
+
+    variants: Count = 4
+    """Augmented variants of each image whose features are cached."""
+    branches: Count = 4
+    """Prompts about one image, which share its computation and that of the common beginning."""
+    families: dict[Family, Weight] = Field(
+        default={"plain": 0.2, "moed": 0.25, "rad": 0.2, "both": 0.25, "presence": 0.06, "question": 0.04}
+    )
+    profiles: dict[str, Weight] = Field(default={"paper": 0.4, "calibrated": 0.6})
+
+
+class GeneralistTraining(Section):
+    """All that determines a training run. See ``models/mini/recipes/generalist.toml``."""
+
+    name: str = "mini-generalist"
+    out: Path
+    """Folder of the finished model, in the transformers layout."""
+    work: Path
+    """Folder for checkpoints, decoded images and embeddings; may be removed afterwards."""
+    data: Path = Path()
+    """Folder that the sources' folders are relative to."""
+    sources: tuple[Source, ...]
+    texts: tuple[Path, ...] = ()
+    """Text for the tokenizer, relative to ``data``: JSON lists of ``question`` and ``answer``."""
+    architecture: Architecture = Architecture()
+    vision: Vision = Vision()
+    evidence: Evidence = Evidence()
+    language: Language = Language()
+    joint: Stage | None = None
+    """A last stage in which the tower learns too."""
+    precision: Precision = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+    """Torch threads; 0 leaves torch's own choice."""
+    seed: int = 0
+    checkpoint_every: Annotated[float, Field(gt=0)] = 120.0
+    """Seconds between two checkpoints."""
+    evaluate_every: Count = 1000
+    """Steps between two evaluations on validation images."""
+    evaluation_prompts: Count = 60
+    """Validation prompts per task and family."""
+
+    @model_validator(mode="after")
+    def _sources_differ(self) -> Self:
+        if not self.sources:
+            raise ValueError("a training needs at least one source")
+        tasks = [source.name for source in self.sources]
+        if len(set(tasks)) != len(tasks):
+            raise ValueError("each task may have one source only")
+        if not sum(self.language.families.values()) or not sum(self.language.profiles.values()):
+            raise ValueError("families and profiles need at least one weight above zero")
+        return self
+
+    def fingerprint(self, stage: Literal["vision", "language", "joint"]) -> str:
+        """Twelve hex digits over all that determines a stage's result.
+
+        Places and pacing (folders, threads, checkpoints) do not count, nor does a later stage.
+        """
+        sizes = self.architecture.model_dump(mode="json")
+        seen = {
+            name: size for name, size in sizes.items() if name.startswith("vision") or name in _SHARED_SIZES
+        }
+        content: dict[str, Any] = {
+            "architecture": seen,
+            "vision": self.vision.model_dump(mode="json"),
+            "sources": [[source.name, source.folder.name, source.any_way_up] for source in self.sources],
+            "seed": self.seed,
+            "precision": self.precision,
+        }
+        if stage != "vision":
+            content |= self.model_dump(mode="json", include={"architecture", "texts", "evidence", "language"})
+        if stage == "joint":
+            content |= self.model_dump(mode="json", include={"joint"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def load_config(path: Path, **given: Any) -> GeneralistTraining:
+    """Read a configuration file; what is given and not None goes before it.
+
+    Folders may hold ``~`` and environment variables (``${DATA}``); relative ones count from where the
+    command is run.
+
+    Raises:
+        ConfigurationError: the file is missing, no TOML, or a field is unknown, missing or wrong.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(f"no such configuration file: {path}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read as TOML: {error}") from None
+    content.update({name: value for name, value in given.items() if value is not None})
+    for name in ("out", "work", "data"):
+        if isinstance(content.get(name), str):
+            content[name] = os.path.expandvars(Path(content[name]).expanduser())
+    try:
+        return GeneralistTraining.model_validate(content)
+    except ValidationError as error:
+        reasons = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'all'}: {e['msg']}" for e in error.errors())
+        raise ConfigurationError(f"{path}: {reasons}") from None

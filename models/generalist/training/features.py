@@ -1,0 +1,89 @@
+"""The frozen tower's features of augmented images, computed once for a whole stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ...specialist.progress import Progress
+from .pixels import Images, augment, normalise
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import InternVLForConditionalGeneration
+
+IMAGES_AT_ONCE = 128
+STRENGTH = 0.7
+"""Of the augmentation; the first variant is the plain image."""
+
+
+class Features:
+    """Tower features behind the pixel shuffle, before the projector.
+
+    Args:
+        model: whose tower is read.
+        sources: images.
+        side: of the tower's square.
+        variants: augmented views per image; 1 for validation.
+        seed: of the augmentation.
+    """
+
+    def __init__(
+        self,
+        model: InternVLForConditionalGeneration,
+        sources: Sequence[Images],
+        side: int,
+        variants: int,
+        seed: int = 0,
+    ) -> None:
+        self._variants, self._kept = variants, []
+        with (
+            Progress("image features", variants * sum(map(len, sources))) as progress,
+            torch.inference_mode(),
+        ):
+            for number, images in enumerate(sources):
+                views = []
+                for variant in range(variants):
+                    views.append(_view(model, images, side, variant, seed * 7919 + number * 101 + variant))
+                    progress.advance(len(images))
+                self._kept.append(torch.stack(views, dim=1).clone())
+
+    def of(self, source: int, image: int, variant: int) -> Tensor:
+        """Features of one view, (tokens, 4 · vision width)."""
+        return self._kept[source][image, variant % self._variants]
+
+
+def shuffled_features(model: InternVLForConditionalGeneration, images: Tensor) -> Tensor:
+    """Run the tower on normalised images (n, 3, side, side); returns (n, tokens, 4 · vision width)."""
+    inner: Any = model.model
+    patches = inner.vision_tower(images.to(model.dtype)).last_hidden_state[:, 1:]
+    side = int(patches.shape[1] ** 0.5)
+    squares = inner.pixel_shuffle(
+        patches.reshape(len(patches), side, side, -1), model.config.downsample_ratio
+    )
+    return squares.reshape(len(patches), -1, squares.shape[-1])
+
+
+def batch_images(
+    sources: Sequence[Images], places: Sequence[tuple[int, int]], side: int, generator: torch.Generator
+) -> Tensor:
+    """Augmented, normalised images by source and index, (n, 3, side, side)."""
+    pixels = torch.stack([torch.from_numpy(sources[source].pixels[image]) for source, image in places])
+    upright = torch.tensor([not sources[source].source.any_way_up for source, _ in places])
+    return augment(normalise(pixels), side, generator, STRENGTH, upright)
+
+
+def _view(
+    model: InternVLForConditionalGeneration, images: Images, side: int, variant: int, seed: int
+) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    parts = []
+    for start in range(0, len(images), IMAGES_AT_ONCE):
+        batch = normalise(torch.from_numpy(images.pixels[start : start + IMAGES_AT_ONCE]))
+        upright = torch.full((len(batch),), not images.source.any_way_up)
+        if variant or batch.shape[-1] != side:
+            batch = augment(batch, side, generator, STRENGTH if variant else 0.0, upright)
+        parts.append(shuffled_features(model, batch))
+    return torch.cat(parts)

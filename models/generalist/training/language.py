@@ -1,0 +1,136 @@
+"""The later stages: the decoder learns to read prompts on cached features, then all learn together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from .batches import NOT_SCORED, Batch, Batches, Writer
+from .config import GeneralistTraining, Stage
+from .features import Features, batch_images, shuffled_features
+from .mixture import Mixture
+from .pixels import Images
+from .stage import Optimisation, dtype_of, freeze
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import InternVLForConditionalGeneration
+
+LANGUAGE = "language.pt"
+JOINT = "joint.pt"
+Evaluate = Callable[[], str]
+
+
+def train_language(
+    config: GeneralistTraining,
+    model: InternVLForConditionalGeneration,
+    mixture: Mixture,
+    writer: Writer,
+    sources: Sequence[Images],
+    evaluate: Evaluate,
+) -> None:
+    """Train projector and decoder; the tower is frozen and its features are cached.
+
+    Args:
+        config: the whole configuration.
+        model: with the first stage's tower; its weights are changed.
+        mixture: of training prompts.
+        writer: of token ids.
+        sources: training images.
+        evaluate: returns a line about validation prompts.
+
+    Raises:
+        ConfigurationError: the checkpoint is another configuration's.
+    """
+    freeze([model.model.vision_tower])
+    stage = _optimisation(config, model, config.language, LANGUAGE)
+    if stage.finished:
+        return
+    side, variants = config.architecture.image_size, config.language.variants
+    features = Features(model.eval(), sources, side, variants, config.seed)
+    batches = Batches(mixture, writer, _rows(config, config.language), config.seed)
+
+    def loss_of(step: int) -> Tensor:
+        batch = batches.draw(step)
+        chosen = np.random.default_rng([config.seed, 4, step]).integers(variants, size=len(batch.places))
+        views = [
+            features.of(*place, int(variant)) for place, variant in zip(batch.places, chosen, strict=True)
+        ]
+        return answer_loss(model, batch, torch.stack(views), writer.image)
+
+    stage.run(loss_of, "language", evaluate=evaluate, evaluate_every=config.evaluate_every)
+
+
+def train_jointly(
+    config: GeneralistTraining,
+    model: InternVLForConditionalGeneration,
+    mixture: Mixture,
+    writer: Writer,
+    sources: Sequence[Images],
+    evaluate: Evaluate,
+) -> None:
+    """Train everything together, briefly, on freshly augmented images. Arguments as ``train_language``."""
+    if config.joint is None:
+        return
+    freeze([model.model.vision_tower], frozen=False)
+    stage = _optimisation(config, model, config.joint, JOINT)
+    # Scenes go on behind those of the stage before.
+    batches = Batches(
+        mixture, writer, _rows(config, config.joint), config.seed, first=config.language.prompts
+    )
+
+    def loss_of(step: int) -> Tensor:
+        batch = batches.draw(step)
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        images = batch_images(sources, batch.places, config.architecture.image_size, generator)
+        return answer_loss(model, batch, shuffled_features(model, images), writer.image)
+
+    stage.run(loss_of, "joint", evaluate=evaluate, evaluate_every=config.evaluate_every)
+
+
+def answer_loss(
+    model: InternVLForConditionalGeneration, batch: Batch, features: Tensor, image: slice
+) -> Tensor:
+    """Cross-entropy of the answers' tokens.
+
+    Args:
+        model: the whole model.
+        batch: of prompts.
+        features: of each row's image, behind the pixel shuffle, (rows, tokens, 4 · vision width).
+        image: where the image stands in every prompt.
+    """
+    inner: Any = model.model
+    seen = inner.multi_modal_projector(features.clone() if features.is_inference() else features)
+    words = inner.language_model.embed_tokens(batch.ids)
+    inputs = torch.cat([words[:, : image.start], seen, words[:, image.stop :]], dim=1)
+    hidden = inner.language_model(
+        inputs_embeds=inputs,
+        attention_mask=batch.mask(inputs.dtype),
+        position_ids=batch.positions,
+        use_cache=False,
+    ).last_hidden_state
+    scored = batch.targets != NOT_SCORED
+    return functional.cross_entropy(model.lm_head(hidden[scored]).float(), batch.targets[scored])
+
+
+def _rows(config: GeneralistTraining, settings: Stage) -> int:
+    return max(1, settings.batch // config.language.branches)
+
+
+def _optimisation(
+    config: GeneralistTraining, model: InternVLForConditionalGeneration, settings: Stage, name: str
+) -> Optimisation:
+    return Optimisation(
+        model,
+        settings,
+        max(1, settings.prompts // (_rows(config, settings) * config.language.branches)),
+        dtype=dtype_of(config.precision),
+        checkpoint=config.work / name,
+        fingerprint=config.fingerprint("language" if name == LANGUAGE else "joint"),
+        every=config.checkpoint_every,
+        seed=config.seed + (1 if name == LANGUAGE else 2),
+    )

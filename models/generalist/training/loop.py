@@ -1,0 +1,243 @@
+"""``gsco train generalist``: from data sets to a finished model folder, in stages that can be interrupted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from ....case import Task
+from ....errors import ConfigurationError
+from ....tasks import builtin_tasks, load_task
+from ...specialist.progress import Progress
+from ..prompts import SYSTEM
+from .architecture import build_model, save_generalist
+from .batches import Writer
+from .config import GeneralistTraining, Source
+from .embeddings import Embed, extract
+from .evaluation import Evaluation, line
+from .language import train_jointly, train_language
+from .mixture import Material, Mixture, training_texts
+from .names import DIAGNOSES, MODALITIES, NEUTRAL, SENTENCES
+from .pixels import Images, read_images
+from .real_evidence import RealEvidence, read_evidence, real_evidence, write_evidence
+from .tokenizer import train_tokenizer
+from .vision import load_classifier, load_tower, predictions, train_vision
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+TOKENIZER_SCENES = 800
+Embeddings = dict[str, list[np.ndarray]]
+
+
+def train_generalist(
+    config: GeneralistTraining, *, until: Literal["vision", "end"] = "end", embed: Embed | None = None
+) -> Path:
+    """Train a generalist, or go on where an earlier call was interrupted.
+
+    A finished run is recognised and not repeated.
+
+    Args:
+        config: see ``load_config``.
+        until: ``vision`` stops behind the first stage; a later call goes on.
+        embed: frozen encoder, for distillation and real evidence; None takes EfficientNet-Lite0 with
+            ImageNet weights.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        ConfigurationError: data or configuration are wrong, or the work or output folder belongs to
+            another configuration.
+    """
+    if _finished(config):
+        Progress("", 1).line(f"{config.out} is finished; remove it to train again")
+        return config.out
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    tasks = [_task(source) for source in config.sources]
+    images = read_images(config)
+    for task, one in zip(tasks, images["train"], strict=True):
+        _check_fit(task, one)
+    embeddings = _embeddings(config, images, embed)
+    teachers = np.concatenate(embeddings["train"]) if embeddings else None
+    checkpoint = train_vision(config, images, teachers)
+    if until == "vision":
+        return config.out
+    mixtures = _mixtures(config, tasks, images, embeddings)
+    tokenizer = _tokenizer(config, mixtures["train"])
+    writer = Writer(tokenizer, config.architecture.image_tokens)
+    model = build_model(config.architecture, tokenizer, config.seed)
+    load_tower(model, checkpoint)
+    evaluation = Evaluation(config, mixtures["val"], writer, images["val"])
+    for train in (train_language, train_jointly):
+        train(config, model, mixtures["train"], writer, images["train"], lambda: line(evaluation(model)))
+    scores = evaluation(model.eval())
+    save_generalist(model, tokenizer, config.architecture, config.out, _card(config, images, scores))
+    return config.out
+
+
+def _finished(config: GeneralistTraining) -> bool:
+    path = config.out / "card.json"
+    if not path.is_file():
+        return False
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["training"]["fingerprint"]
+    except (ValueError, KeyError, TypeError):
+        found = None
+    if found != config.fingerprint("joint"):
+        raise ConfigurationError(
+            f"{config.out} holds a model of another configuration; remove it, or name another folder as `out`"
+        )
+    return True
+
+
+def _task(source: Source) -> Task:
+    if source.task.endswith((".toml", ".json")):
+        return load_task(Path(source.task))
+    tasks = builtin_tasks()
+    if source.task not in tasks:
+        raise ConfigurationError(
+            f"no built-in task {source.task!r}; choose one of {sorted(tasks)}, or name a card"
+        )
+    return tasks[source.task]
+
+
+def _embeddings(
+    config: GeneralistTraining, images: Mapping[str, list[Images]], embed: Embed | None
+) -> Embeddings:
+    if not config.vision.distillation and not config.evidence.real:
+        return {}
+    folder = config.work / "embeddings"
+    encoder = embed or _lazy_lite0()
+    return {
+        split: [extract(one, split, encoder, folder) for one in sources] for split, sources in images.items()
+    }
+
+
+def _lazy_lite0() -> Embed:
+    """EfficientNet-Lite0, loaded at its first use: where all embeddings are on disk it is not needed."""
+    loaded: list[Embed] = []
+
+    def embed(batch: Any) -> Any:
+        if not loaded:
+            from .teacher import lite0
+
+            loaded.append(lite0())
+        return loaded[0](batch)
+
+    return embed
+
+
+def _mixtures(
+    config: GeneralistTraining,
+    tasks: Sequence[Task],
+    images: Mapping[str, list[Images]],
+    embeddings: Embeddings,
+) -> dict[str, Mixture]:
+    views = _views(config, images)
+    evidence = _evidence(config, images, embeddings)
+    mixtures = {}
+    for split, sources in images.items():
+        materials = [
+            Material(tasks[i], one.labels, one.targets, views[i], evidence[split][i])
+            for i, one in enumerate(sources)
+        ]
+        mixtures[split] = Mixture(config, materials)
+    return mixtures
+
+
+def _check_fit(task: Task, images: Images) -> None:
+    if set(images.labels) != set(task.options):
+        raise ConfigurationError(
+            f"task {task.name} has the options {sorted(task.options)}, "
+            f"its data set the labels {list(images.labels)}"
+        )
+
+
+def _views(config: GeneralistTraining, images: Mapping[str, list[Images]]) -> list[np.ndarray]:
+    """Per source, how often the tower sees each label as each other on validation images."""
+    with torch.inference_mode():
+        predicted = predictions(load_classifier(config, images), images["val"])
+    views = []
+    for one, found in zip(images["val"], predicted, strict=True):
+        counts = np.full((len(one.labels), len(one.labels)), 0.25)
+        np.add.at(counts, (one.targets, found), 1.0)
+        views.append(counts / counts.sum(1, keepdims=True))
+    return views
+
+
+def _evidence(
+    config: GeneralistTraining, images: Mapping[str, list[Images]], embeddings: Embeddings
+) -> dict[str, list[RealEvidence | None]]:
+    if not config.evidence.real:
+        return {split: [None] * len(sources) for split, sources in images.items()}
+    found: dict[str, list[RealEvidence | None]] = {split: [] for split in images}
+    for i, train in enumerate(images["train"]):
+        groups = np.array([item.group for item in train.items])
+        for split in images:
+            one = images[split][i]
+            path = config.work / "evidence" / f"{one.source.name}-{one.sha256[:12]}-{split}.npz"
+            if not path.is_file():
+                queries = None if split == "train" else embeddings[split][i]
+                made = real_evidence(embeddings["train"][i], train.targets, groups, queries, seed=config.seed)
+                write_evidence(made, path)
+            found[split].append(read_evidence(path, len(one), len(one.labels)))
+    return found
+
+
+def _tokenizer(config: GeneralistTraining, mixture: Mixture) -> PreTrainedTokenizerFast:
+    words = [f" {word}, '{word}',{word}" for word in (*NEUTRAL, *DIAGNOSES, *MODALITIES)] * 20
+    texts = training_texts(mixture, TOKENIZER_SCENES)
+    turns = [SYSTEM, *(f"{role}\n" for role in ("system", "user", "assistant", "tool"))] * 200
+    return train_tokenizer(
+        [*texts, *words, *turns, *SENTENCES, *_given_texts(config)], config.architecture.vocabulary
+    )
+
+
+def _given_texts(config: GeneralistTraining) -> list[str]:
+    """Questions and answers of the text files, each a JSON list of records."""
+    texts = []
+    for path in config.texts:
+        try:
+            records = json.loads((config.data / path).read_text(encoding="utf-8"))
+            texts += [f"{record['question']} {record['answer']}" for record in records]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigurationError(
+                f"{path} is not a JSON list with `question` and `answer`: {error}"
+            ) from error
+    return texts
+
+
+def _card(config: GeneralistTraining, images: Mapping[str, list[Images]], scores: Any) -> dict[str, Any]:
+    from .... import __version__
+
+    return {
+        "name": config.name,
+        "kind": "generalist",
+        "architecture": "InternVLForConditionalGeneration",
+        "sizes": config.architecture.model_dump(mode="json"),
+        "licence": "Apache-2.0",
+        "data": [
+            {
+                "task": one.source.name,
+                "licence": one.source.licence,
+                "sha256": one.sha256,
+                "images": {split: len(images[split][i]) for split in images},
+            }
+            for i, one in enumerate(images["train"])
+        ],
+        "profiles": sorted(name for name, weight in config.language.profiles.items() if weight),
+        "training": {
+            "fingerprint": config.fingerprint("joint"),
+            "gsco": __version__,
+            "configuration": config.model_dump(mode="json", exclude={"out", "work", "data", "threads"}),
+        },
+        "validation_accuracy": scores,
+        "note": "A small default to start with and to test against; not for clinical use.",
+    }

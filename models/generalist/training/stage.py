@@ -1,0 +1,212 @@
+"""One stage of training: steps that go on after an interruption as if there had been none."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ....errors import ConfigurationError
+from ...specialist.progress import Progress
+from .config import Precision, Stage, Vision
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CLIP = 1.0
+FLOOR = 0.01
+"""The learning rate ends at this share of its peak."""
+
+
+def dtype_of(precision: Precision) -> torch.dtype:
+    """Choose the compute type; ``auto`` is bfloat16 where the machine multiplies it natively."""
+    if precision == "auto":
+        native = torch.cuda.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return torch.bfloat16 if native else torch.float32
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+class Optimisation:
+    """AdamW with warm-up and cosine decay, checkpointed.
+
+    Below float32 the module computes in that type and float32 masters of its weights are stepped.
+    A step's random numbers depend on the seed and the step's number only; so a run that was killed
+    and goes on from its last checkpoint ends as one that was not.
+
+    Args:
+        module: what is trained; parameters that need no gradient stay as they are.
+        settings: learning rate, decay, warm-up.
+        total: number of steps.
+        dtype: that the module computes in.
+        checkpoint: file to go on from, where it exists.
+        fingerprint: of all that determines the result.
+        every: seconds between two checkpoints.
+        seed: of the run.
+
+    Raises:
+        ConfigurationError: the checkpoint was made by another configuration.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        settings: Vision | Stage,
+        total: int,
+        *,
+        dtype: torch.dtype,
+        checkpoint: Path,
+        fingerprint: str,
+        every: float = 120.0,
+        seed: int = 0,
+    ) -> None:
+        self.module, self.total, self.step = module, total, 0
+        self._settings, self._path, self._fingerprint = settings, checkpoint, fingerprint
+        self._every, self._seed = every, seed
+        names = [(name, weight) for name, weight in module.named_parameters() if weight.requires_grad]
+        self._names = [name for name, _ in names]
+        self._masters = [weight.detach().clone().float() for _, weight in names]
+        cast(module, dtype)
+        self._weights = [weight for _, weight in names]
+        decayed = [master for master in self._masters if master.ndim >= 2]
+        plain = [master for master in self._masters if master.ndim < 2]
+        groups = [
+            {"params": decayed, "weight_decay": settings.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        self._optimiser = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.98), fused=True)
+        self._resume()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done."""
+        return self.step >= self.total
+
+    def run(
+        self,
+        loss_of: Callable[[int], Tensor],
+        title: str,
+        *,
+        evaluate: Callable[[], str] | None = None,
+        evaluate_every: int = 0,
+    ) -> None:
+        """Do the steps that are left.
+
+        Args:
+            loss_of: the loss of the step of that number.
+            title: of the progress bar.
+            evaluate: returns a line to print.
+            evaluate_every: steps between two evaluations; 0 never.
+        """
+        saved, loss = time.monotonic(), float("nan")
+        with Progress(title, self.total) as progress:
+            progress.advance(self.step)
+            while not self.finished:
+                loss = self._one(loss_of)
+                progress.advance(note=f"loss {loss:.3f}")
+                due = time.monotonic() - saved > self._every
+                if self.finished or due:
+                    self.save()
+                    saved = time.monotonic()
+                if evaluate and evaluate_every and (self.finished or self.step % evaluate_every == 0):
+                    progress.line(
+                        f"{title} {self.step}/{self.total} loss {loss:.3f} {self._evaluated(evaluate)}"
+                    )
+
+    def save(self) -> None:
+        """Write the checkpoint, all of it or nothing."""
+        state = {
+            "fingerprint": self._fingerprint,
+            "step": self.step,
+            "total": self.total,
+            "weights": dict(zip(self._names, self._masters, strict=True)),
+            "optimiser": self._optimiser.state_dict(),
+        }
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        torch.save(state, fresh)
+        fresh.replace(self._path)
+
+    def _one(self, loss_of: Callable[[int], Tensor]) -> float:
+        self.module.train()
+        torch.manual_seed(self._seed * 1_000_003 + self.step)
+        loss = loss_of(self.step)
+        loss.backward()
+        self._apply()
+        self.step += 1
+        return float(loss.detach())
+
+    def _apply(self) -> None:
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._settings.lr * schedule(self.step, self.total, self._settings.warmup)
+        for master, weight in zip(self._masters, self._weights, strict=True):
+            master.grad = None if weight.grad is None else weight.grad.float()
+            weight.grad = None
+        torch.nn.utils.clip_grad_norm_(self._masters, CLIP, foreach=True)
+        self._optimiser.step()
+        self._publish()
+
+    @torch.no_grad()
+    def _publish(self) -> None:
+        for weight, master in zip(self._weights, self._masters, strict=True):
+            weight.copy_(master)
+
+    def _evaluated(self, evaluate: Callable[[], str]) -> str:
+        self.module.eval()
+        with torch.inference_mode():
+            return evaluate()
+
+    def _resume(self) -> None:
+        if not self._path.is_file():
+            return
+        state = read_checkpoint(self._path)
+        if state["fingerprint"] != self._fingerprint or list(state["weights"]) != self._names:
+            raise ConfigurationError(
+                f"{self._path} was made by another configuration; name another work folder, or remove it"
+            )
+        with torch.no_grad():
+            for master, kept in zip(self._masters, state["weights"].values(), strict=True):
+                master.copy_(kept)
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.step = int(state["step"])
+        self._publish()
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint as tensors and plain values only.
+
+    Raises:
+        ConfigurationError: it is damaged.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises what its zip and unpickler raise
+        raise ConfigurationError(
+            f"{path} is no checkpoint ({error}); remove it to start that stage anew"
+        ) from error
+
+
+def cast(module: nn.Module, dtype: torch.dtype) -> None:
+    """Change the type of the parameters only: rotary frequencies are buffers, and stay exact."""
+    for weight in module.parameters():
+        weight.data = weight.data.to(dtype)
+
+
+def schedule(step: int, total: int, warmup: float) -> float:
+    """Share of the peak learning rate: linear warm-up, then a cosine down to ``FLOOR``."""
+    start = max(1, round(warmup * total))
+    if step < start:
+        return (step + 1) / start
+    done = (step - start) / max(1, total - start)
+    return FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def freeze(modules: Iterable[nn.Module], frozen: bool = True) -> None:
+    """Exclude modules from training, or include them again."""
+    for module in modules:
+        module.requires_grad_(not frozen)

@@ -1,0 +1,457 @@
+"""The client against a real HTTP server that speaks vLLM's dialect around the tiny model.
+
+The server computes everything its own way (transformers' processor, one pass per prompt), so that equal
+answers mean that the client asked and read rightly.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from gsco.case import Answer, Case, ImageRef, Task
+from gsco.errors import AnswerUnparsed, GeneralistError
+from gsco.images import ImageStore
+from gsco.models.generalist import Choice, Generalist, load_generalist
+from gsco.models.generalist.in_process import InProcessGeneralist
+from gsco.models.generalist.openai_compatible import OpenAICompatibleGeneralist, beyond_common_beginning
+from gsco.models.generalist.prompts import PROFILES
+from gsco.settings import Settings
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.tools import tool
+from PIL import Image
+from pydantic import SecretStr
+
+TASK = Task(name="t", modality="pathology", options=("normal", "tumor", "normal tumor", "benign"))
+KEY = "sk-very-secret"
+
+
+class TinyServer:
+    """What the handler shares: the model, and what it was asked."""
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        self.processor: Any = AutoProcessor.from_pretrained(folder)
+        self.model: Any = AutoModelForImageTextToText.from_pretrained(folder).eval()
+        self.lock = threading.Lock()
+        self.asked: list[dict[str, Any]] = []
+        self.trouble: list[int] = []
+        self.owner = "vllm"
+        self.key: str | None = None
+        self.says: str | None = None
+        self.logprobs = True
+
+    def inputs(self, body: dict[str, Any]) -> Any:
+        turns, images = [], []
+        for turn in body["messages"]:
+            blocks: Any = turn["content"]
+            if isinstance(blocks, list):
+                assert turn["role"] == "user"
+                for block in blocks:
+                    if block["type"] == "image_url":
+                        data = base64.b64decode(block["image_url"]["url"].partition(",")[2])
+                        images.append(Image.open(io.BytesIO(data)).convert("RGB"))
+                blocks = [{"type": "image"} if b["type"] == "image_url" else b for b in blocks]
+            turns.append({"role": turn["role"], "content": blocks})
+        if body.get("continue_final_message"):
+            assert body["add_generation_prompt"] is False
+            last = turns.pop()["content"]
+            text = self.processor.apply_chat_template(turns, add_generation_prompt=True) + last
+        else:
+            text = self.processor.apply_chat_template(turns, add_generation_prompt=True)
+        return self.processor(text=[text], images=images or None, return_tensors="pt", crop_to_patches=False)
+
+    @torch.inference_mode()
+    def complete(self, body: dict[str, Any]) -> tuple[str, list[Any] | None]:
+        inputs = self.inputs(body)
+        ids = inputs["input_ids"][0]
+        if ids.shape[0] > 512:
+            raise ValueError("This model's maximum context length is 512 tokens")
+        listed = None
+        if body.get("prompt_logprobs") is not None and self.logprobs:
+            table = self.model(**inputs).logits[0].log_softmax(-1)
+            chosen = table[:-1].gather(1, ids[1:, None])[:, 0].tolist()
+            listed = [
+                None,
+                *({str(i): {"logprob": v}} for i, v in zip(ids[1:].tolist(), chosen, strict=True)),
+            ]
+        if self.says is not None:
+            return self.says, listed
+        choices = body.get("structured_outputs", {}).get("choice")
+        new = self.held_to(choices, inputs) if choices else self.model.generate(
+            **inputs, max_new_tokens=body.get("max_completion_tokens", 8), do_sample=False
+        )[0, ids.shape[0] :].tolist()  # fmt: skip
+        return self.processor.decode(new, skip_special_tokens=True), listed
+
+    def held_to(self, choices: list[str], inputs: Any) -> list[int]:
+        """Greedy writing that can only spell one of the choices."""
+        end = self.processor.tokenizer.eos_token_id
+        left = [[*self.processor.tokenizer(choice)["input_ids"], end] for choice in choices]
+        written: list[int] = []
+        while not written or written[-1] != end:
+            extended = dict(inputs) | {
+                "input_ids": torch.cat([inputs["input_ids"], torch.tensor([written]).long()], 1)
+            }
+            extended.pop("attention_mask")
+            logits = self.model(**extended).logits[0, -1]
+            allowed = sorted({ids[len(written)] for ids in left})
+            written.append(max(allowed, key=lambda id: logits[id].item()))
+            left = [ids for ids in left if ids[: len(written)] == written]
+        return written
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    tiny: ClassVar[TinyServer]
+
+    def do_GET(self) -> None:
+        if self.path == "/v1/models":
+            self.reply(
+                {"object": "list", "data": [{"id": "tiny", "object": "model", "owned_by": self.tiny.owner}]}
+            )
+        else:
+            self.reply({"error": {"message": "no such page"}}, 404)
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.tiny.key and self.headers["Authorization"] != f"Bearer {self.tiny.key}":
+            return self.reply({"error": {"message": "bad key"}}, 401)
+        if self.path == "/tokenize":
+            ids = self.tiny.processor.tokenizer(body["prompt"], add_special_tokens=False)["input_ids"]
+            return self.reply({"count": len(ids), "tokens": ids})
+        if self.path != "/v1/chat/completions" or body["model"] != "tiny":
+            return self.reply({"error": {"message": "not found"}}, 404)
+        if self.tiny.trouble:
+            return self.reply({"error": {"message": f"the patient said {body}"}}, self.tiny.trouble.pop(0))
+        return self.answer(body)
+
+    def answer(self, body: dict[str, Any]) -> None:
+        try:
+            with self.tiny.lock:
+                self.tiny.asked.append(body)
+                text, listed = self.tiny.complete(body)
+        except ValueError as error:
+            return self.reply({"error": {"message": str(error)}}, 400)
+        if body.get("stream"):
+            return self.stream(text)
+        message: dict[str, Any] = {"role": "assistant", "content": text}
+        if body.get("tools"):
+            call = {"name": body["tools"][0]["function"]["name"], "arguments": '{"image": "img-1"}'}
+            message["tool_calls"] = [{"id": "1", "type": "function", "function": call}]
+        answer = {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "tiny",
+            "prompt_logprobs": listed,
+        }
+        return self.reply({**answer, "choices": [{"index": 0, "finish_reason": "stop", "message": message}]})
+
+    def stream(self, text: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        for i, piece in enumerate(text):
+            delta = {"content": piece} | ({"role": "assistant"} if i == 0 else {})
+            chunk = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "tiny"}
+            chunk |= {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+            self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+        self.wfile.write(b"data: [DONE]\n\n")
+        self.close_connection = True
+
+    def reply(self, body: dict[str, Any], status: int = 200) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def serving(tiny_folder: Path) -> Iterator[tuple[str, TinyServer]]:
+    tiny = TinyServer(tiny_folder)
+    handler = type("TinyHandler", (Handler,), {"tiny": tiny})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1", tiny
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def server(serving: tuple[str, TinyServer]) -> Iterator[TinyServer]:
+    tiny = serving[1]
+    yield tiny
+    tiny.asked.clear()
+    tiny.trouble.clear()
+    tiny.owner, tiny.key, tiny.says, tiny.logprobs = "vllm", None, None, True
+
+
+@pytest.fixture
+def url(serving: tuple[str, TinyServer]) -> str:
+    return serving[0]
+
+
+def choice(*refs: ImageRef, options: tuple[str, ...] = TASK.options) -> Choice:
+    return Choice(PROFILES["paper"].closed_messages(TASK, Case(id="c", images=refs)), options)
+
+
+def choices(refs: list[ImageRef]) -> list[Choice]:
+    return [*map(choice, refs), choice(refs[0], refs[3], options=TASK.options[:2])]
+
+
+def client(url: str, images: ImageStore, **options: Any) -> OpenAICompatibleGeneralist:
+    return OpenAICompatibleGeneralist(
+        url, images, **({"model": "tiny", "retries": 0, "timeout": 20.0} | options)
+    )
+
+
+def test_strings_over_http_equal_the_in_process_distribution(
+    url: str, server: TinyServer, images: ImageStore, refs: list[ImageRef], tiny: InProcessGeneralist
+) -> None:
+    generalist = client(url, images)
+    assert isinstance(generalist, Generalist)
+    requests = choices(refs)
+    for here, there in zip(tiny.choose(requests), generalist.choose(requests), strict=True):
+        assert isinstance(here, Answer)
+        assert isinstance(there, Answer)
+        assert there.probabilities == pytest.approx(here.probabilities, abs=1e-4)
+        assert (there.labels, there.parse) == (here.labels, "probabilities")
+    assert len(server.asked) == 4 * 6 + 2
+
+
+def test_decoding_is_held_to_the_options_by_vllm(
+    url: str, server: TinyServer, images: ImageStore, refs: list[ImageRef]
+) -> None:
+    answers = client(url, images, mode="decode").choose(choices(refs))
+    assert all(isinstance(answer, Answer) and answer.probabilities is None for answer in answers)
+    assert {answer.parse for answer in answers if isinstance(answer, Answer)} == {"exact"}
+    assert server.asked[0]["structured_outputs"] == {"choice": list(TASK.options)}
+
+
+def test_other_servers_get_plain_requests_and_the_text_is_matched(
+    url: str, server: TinyServer, images: ImageStore, refs: list[ImageRef]
+) -> None:
+    server.owner = "somebody"
+    server.says = "<think>Is it a tumor? No.</think>Healthy tissue."
+    generalist = client(url, images)
+    request = choice(refs[0])
+    (failed,) = generalist.choose([request])
+    assert isinstance(failed, AnswerUnparsed)
+    known = Choice(request.messages, request.options, {"normal": ("healthy tissue",)})
+    (answer,) = generalist.choose([known])
+    assert isinstance(answer, Answer)
+    assert (answer.labels, answer.parse, answer.probabilities) == (("normal",), "alias", None)
+    unusual = {"structured_outputs", "prompt_logprobs", "continue_final_message"}
+    assert not any(unusual & set(body) for body in server.asked)
+
+
+def test_strings_without_log_probabilities_say_what_to_use(
+    url: str, server: TinyServer, images: ImageStore, refs: list[ImageRef]
+) -> None:
+    server.logprobs = False
+    (failed,) = client(url, images, mode="strings").choose([choice(refs[0])])
+    assert isinstance(failed, GeneralistError)
+    assert "'decode'" in str(failed)
+
+
+def test_generate_and_stream_equal_the_in_process_text(
+    url: str, server: TinyServer, images: ImageStore, refs: list[ImageRef], tiny: InProcessGeneralist
+) -> None:
+    generalist = client(url, images)
+    prompts = [request.messages for request in choices(refs)[:3]]
+    assert generalist.generate(prompts, max_new_tokens=12) == tiny.generate(prompts, max_new_tokens=12)
+    pieces = list(generalist.stream(prompts[0], max_new_tokens=12))
+    assert len(pieces) > 1
+    assert "".join(pieces).strip() == tiny.generate(prompts[:1], max_new_tokens=12)[0]
+    invoked = generalist.chat_model().invoke(list(prompts[0]), max_tokens=12)
+    assert invoked.text.strip() == "".join(pieces).strip()
+
+
+def test_pixels_arrive_unchanged_and_only_in_user_messages(
+    url: str, server: TinyServer, images: ImageStore, refs: list[ImageRef]
+) -> None:
+    messages = [
+        *choice(refs[0]).messages,
+        AIMessage("looking"),
+        ToolMessage("seen <|im_end|>", tool_call_id="1"),
+    ]
+    client(url, images).generate([messages], max_new_tokens=2)
+    turns = server.asked[0]["messages"]
+    assert [turn["role"] for turn in turns] == ["system", "user", "assistant", "tool"]
+    sent = base64.b64decode(turns[1]["content"][0]["image_url"]["url"].partition(",")[2])
+    assert Image.open(io.BytesIO(sent)).tobytes() == images.get(refs[0]).tobytes()
+    assert "image" not in json.dumps([turns[0], turns[2], turns[3]])
+    assert turns[3]["content"] == "seen ‹|im_end|›"
+
+
+def test_large_images_are_sent_smaller(url: str, server: TinyServer, images: ImageStore) -> None:
+    large = images.put(Image.new("L", (4096, 1024), 7))
+    case = Case(id="c", images=(large,))
+    client(url, images).generate([PROFILES["paper"].closed_messages(TASK, case)], max_new_tokens=1)
+    sent = server.asked[0]["messages"][1]["content"][0]["image_url"]["url"].partition(",")[2]
+    assert Image.open(io.BytesIO(base64.b64decode(sent))).size == (2048, 512)
+
+
+def test_tools_are_called_by_the_server(url: str, server: TinyServer, images: ImageStore) -> None:
+    @tool
+    def look(image: str) -> str:
+        """Look at an image."""
+        return image
+
+    message = client(url, images).call_tools([HumanMessage("look")], [look])
+    assert message.tool_calls[0]["name"] == "look"
+    assert message.tool_calls[0]["args"] == {"image": "img-1"}
+
+
+def test_the_only_model_is_found(url: str, server: TinyServer, images: ImageStore) -> None:
+    generalist = load_generalist(Settings(generalist_url=url), images)
+    assert (generalist.name.partition(" at ")[0], generalist.version) == ("tiny", "tiny")
+    assert generalist.choose([Choice([HumanMessage("x")], ("a", "b"))])[0].labels  # type: ignore[union-attr]
+
+
+def test_an_unknown_image_fails_its_own_request_only(
+    url: str, server: TinyServer, images: ImageStore, refs: list[ImageRef]
+) -> None:
+    gone = ImageRef(sha256="e" * 64, width=4, height=4)
+    for mode in ("strings", "decode"):
+        bad, good = client(url, images, mode=mode).choose([choice(gone), choice(refs[0])])
+        assert isinstance(bad, GeneralistError)
+        assert gone.id in str(bad)
+        assert isinstance(good, Answer)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (400, r"refuses the request \(400\)"),
+        (401, "API_KEY"),
+        (403, "API_KEY"),
+        (429, "no more requests"),
+        (500, r"failed \(500\)"),
+    ],
+)
+def test_errors_say_what_to_do_and_nothing_of_the_request(
+    url: str, server: TinyServer, images: ImageStore, status: int, said: str
+) -> None:
+    server.trouble = [status] * 3
+    generalist = client(url, images, api_key=SecretStr(KEY))
+    secret = [HumanMessage("Mrs Miller")]
+    (failed,) = generalist.generate([secret])
+    assert isinstance(failed, GeneralistError)
+    with pytest.raises(GeneralistError, match=said) as caught:
+        raise failed
+    (chosen,) = generalist.choose([Choice(secret, ("a",))])
+    assert isinstance(chosen, GeneralistError)
+    with pytest.raises(GeneralistError, match=said):
+        list(generalist.stream(secret))
+    assert "Miller" not in str(caught.value)
+    assert KEY not in str(caught.value) + repr(generalist) + repr(generalist.chat_model()) + str(
+        vars(generalist)
+    )
+
+
+def test_passing_trouble_is_retried(url: str, server: TinyServer, images: ImageStore) -> None:
+    server.trouble = [503]
+    assert isinstance(
+        client(url, images, retries=2).generate([[HumanMessage("x")]], max_new_tokens=2)[0], str
+    )
+
+
+def test_the_key_is_sent_and_needed(url: str, server: TinyServer, images: ImageStore) -> None:
+    server.key = KEY
+    ask = [[HumanMessage("x")]]
+    assert isinstance(client(url, images, api_key=SecretStr(KEY)).generate(ask, max_new_tokens=2)[0], str)
+    assert "API_KEY" in str(client(url, images).generate(ask)[0])
+
+
+def test_another_key_of_the_environment_is_never_sent(
+    url: str, server: TinyServer, images: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    server.key = KEY
+    assert "API_KEY" in str(client(url, images).generate([[HumanMessage("x")]])[0])
+
+
+def test_a_wrong_model_and_a_wrong_address(url: str, server: TinyServer, images: ImageStore) -> None:
+    assert "has no model 'huge'" in str(client(url, images, model="huge").generate([[HumanMessage("x")]])[0])
+    nowhere = url.removesuffix("/v1") + "/v2"
+    assert "404" in str(client(nowhere, images).generate([[HumanMessage("x")]])[0])
+
+
+def test_a_prompt_that_is_too_long(url: str, server: TinyServer, images: ImageStore) -> None:
+    assert "longer than" in str(client(url, images).generate([[HumanMessage("yes " * 600)]])[0])
+
+
+def test_no_server(images: ImageStore) -> None:
+    closed = "http://user:secret@127.0.0.1:9/v1"
+    generalist = client(closed, images)
+    for failed in (
+        *generalist.generate([[HumanMessage("x")]]),
+        *generalist.choose([Choice([HumanMessage("x")], ("yes", "no"))]),
+    ):
+        assert "no server answers at http://127.0.0.1:9/v1" in str(failed)
+        assert "secret" not in str(failed)
+    assert "secret" not in generalist.name
+    with pytest.raises(GeneralistError, match="no server answers"):
+        OpenAICompatibleGeneralist(closed, images, retries=0)
+
+
+@pytest.mark.parametrize("answer", [b"<html>hello</html>", b'{"half": ', b"[]", b'{"choices": []}'])
+def test_a_server_of_another_kind(images: ImageStore, answer: bytes) -> None:
+    class Strange(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html" if answer[:1] == b"<" else "application/json")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Strange)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        generalist = client(f"http://127.0.0.1:{server.server_port}/v1", images)
+        (failed,) = generalist.generate([[HumanMessage("x")]])
+        assert isinstance(failed, GeneralistError)
+        assert "OpenAI shape" in str(failed)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_server_that_hangs(images: ImageStore) -> None:
+    import socket
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        generalist = client(f"http://127.0.0.1:{listening.getsockname()[1]}/v1", images, timeout=0.2)
+        assert "in time" in str(generalist.generate([[HumanMessage("x")]])[0])
+
+
+def test_sums_start_where_options_differ() -> None:
+    options = [[(1, -5.0), (2, -1.0), (9, -0.5)], [(1, -5.0), (3, -2.0)], [(1, -5.0), (2, -1.0), (8, -3.0)]]
+    assert beyond_common_beginning(options) == [-1.5, -2.0, -4.0]
+    assert beyond_common_beginning([[(1, -1.0)]]) == [0]

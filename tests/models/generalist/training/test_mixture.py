@@ -1,0 +1,94 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from gsco.case import Task
+from gsco.models.generalist.prompts import PROFILES
+from gsco.models.generalist.training.config import Evidence, GeneralistTraining, Language
+from gsco.models.generalist.training.mixture import Material, Mixture, Prompt
+
+LABELS = ("apple", "banana", "cherry")
+TASK = Task(name="fruit", modality="fruit", options=LABELS)
+TARGETS = np.repeat(np.arange(3), 4)
+
+
+def mixture(views: np.ndarray | None = None, **given: object) -> Mixture:
+    sources = [{"folder": "fruit", "task": "fruit"}]
+    config = GeneralistTraining.model_validate({"out": "o", "work": "w", "sources": sources, **given})
+    return Mixture(config, [Material(TASK, LABELS, TARGETS, np.eye(3) if views is None else views)])
+
+
+def prompts(made: Mixture, count: int = 150) -> list[Prompt]:
+    return [prompt for number in range(count) for prompt in made.prompts(number)]
+
+
+def test_a_scene_is_the_same_in_every_run() -> None:
+    assert [mixture().prompts(n) for n in range(20)] == [mixture().prompts(n) for n in range(20)]
+    assert mixture(seed=1).prompts(0) != mixture().prompts(0)
+
+
+def test_every_family_and_both_wordings_come() -> None:
+    made = prompts(mixture())
+    assert set(Counter(prompt.family for prompt in made)) == set(Language().families)
+    assert any("(probability, reliability)" in prompt.text for prompt in made)
+    assert any("specialist models are" in prompt.text for prompt in made)
+
+
+def test_families_hold_the_evidence_that_they_are_named_for() -> None:
+    for prompt in prompts(mixture()):
+        if prompt.family in ("plain", "question", "moed", "rad", "both"):
+            assert bool(prompt.opinions) == (prompt.family in ("moed", "both"))
+            assert bool(prompt.similar) == (prompt.family in ("rad", "both"))
+
+
+def test_the_answer_is_among_the_options_and_their_order_says_nothing() -> None:
+    places: Counter[int] = Counter()
+    for prompt in prompts(mixture(evidence={"invented": 0}), 300):
+        if prompt.options and prompt.family != "presence":
+            places[prompt.options.index(prompt.answer)] += 1
+    assert min(places.values()) > 0.25 * places.total()
+
+
+def test_a_plain_answer_is_what_is_shown() -> None:
+    unsure = np.full((3, 3), 1 / 3)
+    for prompt in prompts(mixture(unsure)):
+        if prompt.family == "plain":
+            assert prompt.answer == LABELS[TARGETS[prompt.image]]
+
+
+def test_the_view_is_as_wrong_as_the_tower() -> None:
+    views = np.array([[0.7, 0.3, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    made = prompts(mixture(views, evidence={"invented": 0, "renamed": 0}), 600)
+    evident = [prompt for prompt in made if prompt.family in ("moed", "rad", "both")]
+    shown = Counter(TARGETS[prompt.image] for prompt in evident if prompt.answer == "apple")
+    assert shown[1] / shown.total() == pytest.approx(0.3, abs=0.06)
+    assert all(TARGETS[prompt.image] == 1 for prompt in evident if prompt.answer == "banana")
+
+
+def test_renamed_labels_are_renamed_everywhere() -> None:
+    for prompt in prompts(mixture(evidence={"invented": 0, "renamed": 1.0}), 60):
+        assert prompt.family not in ("plain", "question")
+        said = {name for opinion in prompt.opinions for name in opinion.probabilities}
+        found = {label for similar in prompt.similar for label in similar.labels}
+        assert not (said | found | {prompt.answer}) & set(LABELS)
+        if prompt.family != "presence":
+            assert said | found <= set(prompt.options)
+
+
+def test_validation_prompts_show_their_own_image() -> None:
+    made = mixture(evidence={"invented": 0.5, "renamed": 0.5})
+    random = np.random.default_rng(0)
+    for image in range(len(TARGETS)):
+        prompt = made.about(random, "both", PROFILES["paper"], 0, image)
+        assert prompt.image == image
+        assert prompt.answer == LABELS[TARGETS[image]]
+
+
+def test_shares_are_kept() -> None:
+    made = mixture(evidence=Evidence(invented=0.3, renamed=0.3).model_dump())
+    kinds = Counter(
+        "own" if set(scene[0].options) == set(LABELS) else "other"
+        for scene in map(made.prompts, range(500))
+        if scene[0].family not in ("presence", "question")
+    )
+    assert kinds["own"] / kinds.total() == pytest.approx(0.4, abs=0.08)

@@ -1,0 +1,1 @@
+"""What the generalist can call: specialists and case retrieval."""

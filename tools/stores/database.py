@@ -1,0 +1,174 @@
+"""The SQLite file behind the embedded store: schema, versions, ways of opening, errors in words."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ...errors import StoreError
+
+APPLICATION_ID = 0x6773636F
+"""Marks the file as ours in SQLite's header (``gsco`` in ASCII)."""
+SCHEMA_VERSION = 1
+"""Raise it with every change of the schema and add the step from the version before."""
+
+_PAGE_SIZE = 16384
+"""Several vectors to a page; with 4 KiB pages a vector of width 1280 wastes a third of its page."""
+_SMALLEST = 512
+"""No SQLite file has fewer bytes, except one that holds nothing."""
+
+_SCHEMA = (
+    """CREATE TABLE cases(
+        row INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL,
+        task TEXT NOT NULL, labels TEXT NOT NULL, modality TEXT NOT NULL, patient TEXT NOT NULL,
+        source TEXT NOT NULL, licence TEXT NOT NULL, report TEXT)""",
+    "CREATE INDEX cases_by_task ON cases(task, id)",
+    "CREATE INDEX cases_by_sha256 ON cases(sha256)",
+    "CREATE INDEX cases_by_patient ON cases(patient) WHERE patient != ''",
+    """CREATE TABLE thumbnails(
+        case_row INTEGER PRIMARY KEY REFERENCES cases(row) ON DELETE CASCADE, jpeg BLOB NOT NULL)""",
+    "CREATE TABLE encoders(encoder INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, width INTEGER NOT NULL)",
+    # Vectors are never changed in place and their rows never reused: a reader that has seen row n
+    # needs only the rows above it, unless something was deleted.
+    """CREATE TABLE vectors(
+        row INTEGER PRIMARY KEY AUTOINCREMENT, encoder INTEGER NOT NULL REFERENCES encoders,
+        case_row INTEGER NOT NULL REFERENCES cases(row) ON DELETE CASCADE, halves BLOB NOT NULL)""",
+    "CREATE UNIQUE INDEX vectors_by_case ON vectors(case_row, encoder)",
+    "CREATE TABLE deletions(count INTEGER NOT NULL)",
+    "INSERT INTO deletions VALUES (0)",
+)
+
+_ADVICE = {
+    sqlite3.SQLITE_NOTADB: "it is not a case store; name another path",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a backup, or delete it and index again",
+    sqlite3.SQLITE_BUSY: "another process keeps it locked; wait for it or stop it",
+    sqlite3.SQLITE_READONLY: "the file or its folder is read-only; open the store with readonly=True",
+    sqlite3.SQLITE_FULL: "the disk is full; make room and run the same command again",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check that it is a file and who may read and write it",
+}
+
+
+@contextmanager
+def errors_of(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into a ``StoreError`` that says what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        advice = _ADVICE.get(code, "see the cause above")
+        raise StoreError(f"case store {path}: {error}; {advice}") from error
+    except OSError as error:
+        raise StoreError(f"case store {path}: {error.strerror}; check the folder") from error
+
+
+def connect(path: Path, *, readonly: bool, timeout: float) -> sqlite3.Connection:
+    """Open the file, and make it if it may be written and is not there.
+
+    Args:
+        path: the file itself, not its folder.
+        readonly: nothing is written, not even beside the file where its folder is read-only.
+        timeout: seconds to wait for another process that writes.
+
+    Raises:
+        StoreError: missing, not a case store, damaged, or made by a newer version.
+    """
+    with errors_of(path):
+        # SQLite would take such a file for an empty one and overwrite it. It must not be read to be
+        # told apart: closing it would release the locks that this process holds on it.
+        if path.is_file() and 0 < path.stat().st_size < _SMALLEST:
+            raise StoreError(f"{path} is not a case store; name another path")
+        return _open_readonly(path, timeout) if readonly else _open_writable(path, timeout)
+
+
+def in_rows(sql: sqlite3.Connection, query: str, values: list[str] | list[int]) -> Iterator[tuple]:
+    """Run a query that ends in ``IN`` for any number of values."""
+    for start in range(0, len(values), 500):
+        part = values[start : start + 500]
+        yield from sql.execute(f"{query} ({','.join('?' * len(part))})", part)
+
+
+def _open_writable(path: Path, timeout: float) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _closed_on_error(_raw(path, "rwc", timeout)) as sql:
+        new = _is_new(sql, path)
+        if new:
+            sql.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
+        sql.execute("PRAGMA journal_mode = WAL")
+        if new:
+            _create(sql, path)
+        sql.execute("PRAGMA foreign_keys = ON")
+        # With a write-ahead log NORMAL keeps the file whole through any crash; only the last
+        # transactions can be lost, and only if the machine itself goes down.
+        sql.execute("PRAGMA synchronous = NORMAL")
+        return sql
+
+
+def _open_readonly(path: Path, timeout: float) -> sqlite3.Connection:
+    if not path.is_file():
+        raise StoreError(f"there is no case store at {path}; build one with `gsco index build`")
+    try:
+        return _open_built(path, "ro", timeout)
+    except sqlite3.OperationalError as error:
+        log = path.with_name(f"{path.name}-wal")
+        denied = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+        if not denied or (log.exists() and log.stat().st_size):
+            raise
+    # A read-only folder has no place for the files that coordinate with writers, and no writers
+    # either: SQLite may take the file for unchanging.
+    return _open_built(path, "ro&immutable=1", timeout)
+
+
+def _open_built(path: Path, mode: str, timeout: float) -> sqlite3.Connection:
+    with _closed_on_error(_raw(path, mode, timeout)) as sql:
+        if _is_new(sql, path):
+            raise StoreError(f"{path} is empty; build a case store with `gsco index build`")
+        return sql
+
+
+@contextmanager
+def _closed_on_error(sql: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    try:
+        yield sql
+    except BaseException:
+        sql.close()
+        raise
+
+
+def _raw(path: Path, mode: str, timeout: float) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
+
+
+def _is_new(sql: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file holds nothing yet; a file of another kind or version is refused."""
+    (application,) = sql.execute("PRAGMA application_id").fetchone()
+    (version,) = sql.execute("PRAGMA user_version").fetchone()
+    (tables,) = sql.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application == 0 and version == 0 and tables == 0:
+        return True
+    if application != APPLICATION_ID:
+        raise StoreError(f"{path} is another program's SQLite file, not a case store; name another path")
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} was written by a newer gsco (schema {version}, this one knows {SCHEMA_VERSION}); "
+            "update gsco, or index into another file"
+        )
+    return False
+
+
+def _create(sql: sqlite3.Connection, path: Path) -> None:
+    sql.execute("BEGIN IMMEDIATE")
+    try:
+        # Another process may have been faster while this one waited for the lock.
+        if _is_new(sql, path):
+            for statement in _SCHEMA:
+                sql.execute(statement)
+            sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            sql.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        sql.execute("COMMIT")
+    except BaseException:
+        if sql.in_transaction:
+            sql.execute("ROLLBACK")
+        raise

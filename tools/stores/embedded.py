@@ -1,0 +1,261 @@
+"""The case store for one machine: one SQLite file, exact search in memory."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from ...case import SimilarCase
+from ...errors import StoreError
+from . import rows
+from .database import connect, errors_of, in_rows
+from .exact import Ban, ExactIndex, Hit, View
+from .protocol import EVERYTHING, Entry, Exclusion, Filter, KnownCase, Vectors
+from .vectors import known_encoder, same_width, unit_vectors
+
+_BATCH = 256
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    index: ExactIndex
+    last: int
+    """The last row of the table of vectors that the index has seen."""
+    deletions: int
+
+
+class EmbeddedStore:
+    """Known cases in one SQLite file; the vectors of an encoder are loaded at its first search.
+
+    Vectors lie in the file at half precision (2 bytes per number: similarities change by less than
+    0.001) and in memory at single precision. A search is one matrix product, exact, and sees all
+    that was committed before it, by whichever process. A batch of entries is written whole or not
+    at all, whatever happens to the process.
+
+    Any number of threads may share a store, and any number of processes may open the file; writers
+    wait for each other. A store must not be used across ``fork``, nor lie on a network drive.
+
+    Args:
+        path: the file; it is made where it is missing.
+        readonly: never write. A file in a folder that cannot be written is taken for unchanging.
+        timeout: seconds to wait for another writer.
+
+    Raises:
+        StoreError: the file is missing (readonly), damaged, not a case store or from a newer version.
+    """
+
+    def __init__(self, path: str | Path, *, readonly: bool = False, timeout: float = 30.0) -> None:
+        self.path = Path(path)
+        self.readonly = readonly
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+        self._loaded: dict[str, _Loaded] = {}
+        connection = connect(self.path, readonly=readonly, timeout=timeout)
+        self._connection: sqlite3.Connection | None = connection
+        # A store that nobody closed still closes its file, which also tidies SQLite's log away.
+        weakref.finalize(self, connection.close)
+
+    def add(self, entries: Iterable[Entry]) -> int:
+        """See ``CaseStore.add``; a case that is there keeps its labels, delete it to change them."""
+        pending, new = iter(entries), 0
+        while batch := [rows.checked(entry) for entry in islice(pending, _BATCH)]:
+            with self._writing() as sql:
+                new += sum([rows.insert(sql, entry) for entry in batch])
+        return new
+
+    def search(
+        self,
+        vectors: Vectors,
+        encoder: str,
+        k: int,
+        *,
+        where: Filter = EVERYTHING,
+        exclude: Sequence[Exclusion] = (),
+    ) -> list[list[SimilarCase]]:
+        """See ``CaseStore.search``."""
+        if exclude and len(exclude) != len(vectors):
+            raise StoreError(f"{len(vectors)} queries need as many exclusions, not {len(exclude)}")
+        if k < 0:
+            raise StoreError(f"k must not be negative, it is {k}")
+        if k == 0 or not len(vectors):
+            return [[] for _ in vectors]
+        queries = unit_vectors(vectors, "query")
+        if queries.ndim != 2:
+            raise StoreError(f"queries: expected shape (n, d), got {queries.shape}")
+        for _ in range(_ATTEMPTS):
+            with self._reading() as sql:
+                view = self._view(sql, encoder, queries.shape[1])
+                bans = [_ban(sql, exclusion) for exclusion in exclude]
+            hits = view.search(queries, k, where.tasks, bans) if view else [[] for _ in queries]
+            found = {hit.key for query in hits for hit in query}
+            with self._reading() as sql:
+                known = rows.cases(sql, found)
+            # A case that somebody deleted in between must not leave a gap: search without it.
+            if len(known) == len(found):
+                return [[_similar(known[hit.key], hit, encoder) for hit in query] for query in hits]
+        raise StoreError(f"case store {self.path}: cases were deleted during the search; search again")
+
+    def scan(self, where: Filter = EVERYTHING) -> Iterator[Entry]:
+        """See ``CaseStore.scan``; entries are read as they are taken, in small batches."""
+        last, condition, tasks = "", *_in_tasks(where)
+        query = f"SELECT row, id FROM cases WHERE id > ? AND {condition} ORDER BY id LIMIT {_BATCH}"
+        while True:
+            with self._reading() as sql:
+                page = sql.execute(query, (last, *tasks)).fetchall()
+                batch = rows.entries(sql, [row for row, _ in page])
+            if not page:
+                return
+            last = page[-1][1]
+            yield from batch
+
+    def get(self, ids: Iterable[str]) -> dict[str, Entry]:
+        """See ``CaseStore.get``."""
+        with self._reading() as sql:
+            found = [row for (row,) in in_rows(sql, "SELECT row FROM cases WHERE id IN", list(ids))]
+            return {entry.case.id: entry for entry in rows.entries(sql, found)}
+
+    def count(self, where: Filter = EVERYTHING) -> int:
+        """See ``CaseStore.count``."""
+        condition, tasks = _in_tasks(where)
+        with self._reading() as sql:
+            return sql.execute(f"SELECT count(*) FROM cases WHERE {condition}", tasks).fetchone()[0]
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """See ``CaseStore.delete``; an encoder is forgotten with its last vector."""
+        with self._writing() as sql:
+            found = list(in_rows(sql, "SELECT row FROM cases WHERE id IN", list(ids)))
+            sql.executemany("DELETE FROM cases WHERE row = ?", found)
+            if found:
+                sql.execute("UPDATE deletions SET count = count + 1")
+                sql.execute("DELETE FROM encoders WHERE encoder NOT IN (SELECT encoder FROM vectors)")
+        return len(found)
+
+    def encoders(self) -> dict[str, int]:
+        """See ``CaseStore.encoders``."""
+        with self._reading() as sql:
+            return {name: encoder.width for name, encoder in rows.encoders(sql).items()}
+
+    def tasks(self) -> dict[str, int]:
+        """See ``CaseStore.tasks``."""
+        with self._reading() as sql:
+            counted = sql.execute("SELECT task, count(*) FROM cases GROUP BY task ORDER BY task")
+            return dict(counted.fetchall())
+
+    def thumbnail(self, id: str) -> bytes | None:
+        """See ``CaseStore.thumbnail``."""
+        query = "SELECT jpeg FROM thumbnails JOIN cases ON cases.row = case_row WHERE id = ?"
+        with self._reading() as sql:
+            row = sql.execute(query, (id,)).fetchone()
+        return row[0] if row else None
+
+    def seal(self) -> None:
+        """Leave one file with nothing beside it, to be copied and read; nobody else may have it open."""
+        with self._lock, errors_of(self.path):
+            self._open().execute("PRAGMA journal_mode = DELETE")
+
+    def close(self) -> None:
+        """Release the file; closing twice is harmless."""
+        with self._lock, errors_of(self.path):
+            self._loaded.clear()
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _view(self, sql: sqlite3.Connection, encoder: str, width: int) -> View | None:
+        """What the snapshot of ``sql`` holds of an encoder; None for a store without vectors."""
+        known = rows.encoders(sql)
+        if not known:
+            return None
+        known_encoder(encoder, {name: space.width for name, space in known.items()})
+        same_width(encoder, known[encoder].width, width)
+        (deletions,) = sql.execute("SELECT count FROM deletions").fetchone()
+        (last,) = sql.execute("SELECT seq FROM sqlite_sequence WHERE name = 'vectors'").fetchone()
+        loaded = self._loaded.get(encoder)
+        if loaded is None or loaded.deletions != deletions:
+            loaded = _Loaded(ExactIndex(width), 0, deletions)
+        if loaded.last != last:
+            # Not kept if loading fails half-way: rows would be in the index twice.
+            self._loaded.pop(encoder, None)
+            rows.load(sql, known[encoder], loaded.index, after=loaded.last)
+            loaded = replace(loaded, last=last)
+        self._loaded[encoder] = loaded
+        return loaded.index.view()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._transaction("BEGIN") as sql:
+            yield sql
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        if self.readonly:
+            raise StoreError(f"case store {self.path} was opened read-only; open it without readonly=True")
+        with self._transaction("BEGIN IMMEDIATE") as sql:
+            yield sql
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        if os.getpid() != self._process:
+            raise StoreError(f"case store {self.path} was opened before fork; open it again in this process")
+        with self._lock, errors_of(self.path):
+            sql = self._open()
+            sql.execute(begin)
+            try:
+                yield sql
+                sql.execute("COMMIT")
+            except BaseException:
+                if sql.in_transaction:
+                    sql.execute("ROLLBACK")
+                raise
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise StoreError(f"case store {self.path} is closed")
+        return self._connection
+
+
+def _in_tasks(where: Filter) -> tuple[str, tuple[str, ...]]:
+    if not where.tasks:
+        return "TRUE", ()
+    return f"task IN ({','.join('?' * len(where.tasks))})", where.tasks
+
+
+def _ban(sql: sqlite3.Connection, exclusion: Exclusion) -> Ban:
+    """The rows that an exclusion names; an empty group is an unknown one and excludes nobody."""
+    keys = [row for (row,) in in_rows(sql, "SELECT row FROM cases WHERE sha256 IN", list(exclusion.sha256s))]
+    query = "SELECT row FROM cases WHERE patient != '' AND patient IN"
+    keys += [row for (row,) in in_rows(sql, query, list(exclusion.groups))]
+    return Ban(np.array(keys, np.int64), exclusion.above_similarity)
+
+
+def _similar(case: KnownCase, hit: Hit, encoder: str) -> SimilarCase:
+    return SimilarCase(
+        id=case.id,
+        sha256=case.sha256,
+        task=case.task,
+        labels=case.labels,
+        similarity=max(-1.0, min(1.0, hit.similarity)),
+        encoder=encoder,
+        source=case.source,
+        report=case.report,
+    )

@@ -1,0 +1,71 @@
+"""What every store asks of a vector before it believes it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import StoreError, VectorMismatch
+from .protocol import Vectors
+
+LENGTH_TOLERANCE = 0.01
+"""How far a vector's length may be from one; half precision alone moves it by about 0.0001."""
+
+
+def unit_vectors(vectors: npt.ArrayLike, what: str) -> Vectors:
+    """Check an array of shape (n, d) or (d,) and return it as normalised float32.
+
+    Args:
+        vectors: any real dtype.
+        what: how an error names them, for example ``query``.
+
+    Raises:
+        StoreError: not numbers, not finite, or rows that are not L2-normalised.
+    """
+    array = np.asarray(vectors)
+    if array.dtype.kind not in "fiu" or array.ndim not in (1, 2) or array.shape[-1] == 0:
+        raise StoreError(f"{what}: expected numbers of shape (d,) or (n, d), got {array.dtype} {array.shape}")
+    array = array.astype(np.float32)
+    lengths = np.linalg.norm(array, axis=-1, keepdims=True)
+    if not np.isfinite(lengths).all():
+        raise StoreError(f"{what}: a vector holds NaN or infinity")
+    if (np.abs(lengths - 1.0) > LENGTH_TOLERANCE).any():
+        raise StoreError(f"{what}: a vector is not L2-normalised; divide it by its length")
+    return array / lengths
+
+
+def same_width(encoder: str, width: int, given: int) -> None:
+    """Refuse vectors whose width is not the encoder's.
+
+    Raises:
+        VectorMismatch: naming both widths.
+    """
+    if width != given:
+        raise VectorMismatch(
+            f"encoder {encoder!r} has vectors of width {width} in this store, the given ones have {given}; "
+            "use the specialist that the store was built with, or build a new store"
+        )
+
+
+def known_encoder(encoder: str, widths: dict[str, int]) -> None:
+    """Refuse an encoder that a store holds no vectors of.
+
+    Raises:
+        VectorMismatch: naming the ones it has.
+    """
+    if encoder not in widths:
+        raise VectorMismatch(
+            f"the store has no vectors of encoder {encoder!r}, only of {', '.join(sorted(widths))}; "
+            "use one of these, or index the cases with it"
+        )
+
+
+def pack(vectors: Vectors) -> npt.NDArray[np.float16]:
+    """Half precision, as stores and banks keep it: similarities change by less than 0.001."""
+    return vectors.astype("<f2")
+
+
+def unpack(halves: npt.NDArray[np.float16]) -> Vectors:
+    """Back to normalised float32; packing the result again gives the same bits."""
+    array = halves.astype(np.float32)
+    return array / np.linalg.norm(array, axis=-1, keepdims=True)

@@ -1,0 +1,1 @@
+"""The diagnosis as a LangGraph state graph."""

@@ -1,0 +1,68 @@
+"""The fixed protocol: gate → specialists ∥ retrieval → decision → review."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import Runtime
+from langgraph.types import Send
+
+from .collaboration import Collaboration
+from .nodes.decide import decide
+from .nodes.gate import gate
+from .nodes.moed import ask_panel, moed
+from .nodes.rad import rad, wanted
+from .nodes.review import review
+from .state import DiagnosisInput, DiagnosisState, Question
+
+if TYPE_CHECKING:
+    from langgraph.graph.state import CompiledStateGraph
+    from langgraph.types import Checkpointer
+
+    Graph = CompiledStateGraph[DiagnosisState, Collaboration, DiagnosisInput, DiagnosisState]
+
+
+def build_diagnosis_graph(checkpointer: Checkpointer = None) -> Graph:
+    """Compile the graph. It takes ``case`` and ``task``, and leaves ``diagnosis``.
+
+    Who takes part is given with each call, as ``context=Collaboration(…)``.
+
+    Args:
+        checkpointer: keeps the state after each step; give it ``state.serializer()``.
+    """
+    graph = StateGraph(DiagnosisState, context_schema=Collaboration, input_schema=DiagnosisInput)
+    graph.add_node("gate", gate)
+    graph.add_node("moed", moed, input_schema=Question)
+    graph.add_node("rad", rad, input_schema=Question)
+    graph.add_node("decide", decide, defer=True)
+    graph.add_node("review", review)
+    graph.add_edge(START, "gate")
+    graph.add_conditional_edges("gate", gather_evidence, ["moed", "rad", "decide"])
+    graph.add_edge("moed", "decide")
+    graph.add_edge("rad", "decide")
+    graph.add_edge("decide", "review")
+    graph.add_edge("review", END)
+    return graph.compile(checkpointer=checkpointer, name="diagnosis")
+
+
+@cache
+def diagnosis_graph() -> Graph:
+    """Return the compiled graph without a checkpointer; it is made once."""
+    return build_diagnosis_graph()
+
+
+def gather_evidence(state: DiagnosisState, runtime: Runtime[Collaboration]) -> Sequence[Send] | str:
+    """Fan out to the specialists and to retrieval, or go on to the decision where both are off.
+
+    Raises:
+        EvidenceMissing: the policy requires specialists that are not there.
+    """
+    collaboration, case = runtime.context, state["case"]
+    task = collaboration.task(state["gate"].task)
+    branches = ask_panel(case, task, collaboration)
+    if wanted(collaboration):
+        branches.append(Send("rad", Question(case=case, task=task.name, specialist="")))
+    return branches or "decide"

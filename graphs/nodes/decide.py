@@ -1,0 +1,107 @@
+"""The decision: the generalist answers, with all evidence in its context."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langgraph.runtime import Runtime
+
+from ...case import Answer, Case, Evidence, Missing, Task, TaskKind
+from ...models.generalist.prompts import PRESENCE, Profile
+from ...models.generalist.protocol import Choice
+from ..collaboration import Collaboration
+from ..state import DiagnosisState
+from .moed import absent
+
+PRESENT = 0.5
+"""Probability from which on an option of a multi-label task is said."""
+
+_CERTAINTY = ("probabilities", "exact", "alias", "text")
+
+
+async def decide(state: DiagnosisState, runtime: Runtime[Collaboration]) -> dict[str, Any]:
+    """Ask the generalist; what it raises is raised, since nobody else may decide in its place.
+
+    Raises:
+        GeneralistError: it cannot be reached or understood.
+        TaskError: the task asks a question and the case has none.
+    """
+    start = time.perf_counter()
+    collaboration = runtime.context
+    case, task = state["case"], collaboration.task(state["gate"].task)
+    answer = await ask(case, task, evidence_of(state, task, collaboration), collaboration)
+    return {"answer": answer, "timings": {"decide": time.perf_counter() - start}}
+
+
+def evidence_of(state: DiagnosisState, task: Task, collaboration: Collaboration) -> Evidence:
+    """Gather what the branches brought, and what could not be had."""
+    unavailable: tuple[Missing, ...] = ()
+    if collaboration.moed != "off":
+        unavailable = absent(task, collaboration.specialists)
+    return Evidence(
+        gate=state["gate"],
+        opinions=state.get("opinions", ()),
+        similar_cases=state.get("similar_cases", ()),
+        missing=(*unavailable, *state.get("missing", ())),
+    )
+
+
+async def ask(case: Case, task: Task, evidence: Evidence, collaboration: Collaboration) -> Answer:
+    """Put the case to the generalist in the form that the kind of task asks for."""
+    profile = collaboration.profile
+    if not task.kind.closed:
+        messages = profile.open_messages(task, case, evidence.opinions, evidence.similar_cases)
+        return Answer(text=await collaboration.generate(messages), parse="text")
+    answers = await asyncio.gather(*map(collaboration.choose, choices(case, task, evidence, profile)))
+    return answers[0] if task.kind is TaskKind.DIAGNOSIS else joined(task, answers)
+
+
+def choices(case: Case, task: Task, evidence: Evidence, profile: Profile) -> list[Choice]:
+    """Phrase a closed task: one question, or for a multi-label task one for each option."""
+    said, found = evidence.opinions, evidence.similar_cases
+    if task.kind is TaskKind.DIAGNOSIS:
+        return [Choice(profile.closed_messages(task, case, said, found), task.options, task.aliases)]
+    return [
+        Choice(profile.presence_messages(task, case, option, said, found), PRESENCE)
+        for option in task.options
+    ]
+
+
+def joined(task: Task, answers: Sequence[Answer]) -> Answer:
+    """Make one answer out of a multi-label task's yes and no, one for each option.
+
+    Probabilities are independent of each other. They are None if one of the answers has none.
+    """
+    yes = PRESENCE[0]
+    present = {
+        option: answer.probabilities[yes] if answer.probabilities is not None else float(yes in answer.labels)
+        for option, answer in zip(task.options, answers, strict=True)
+    }
+    known = all(answer.probabilities is not None for answer in answers)
+    return Answer(
+        labels=present_labels(task, present),
+        probabilities=present if known else None,
+        text=",".join(answer.text for answer in answers),
+        parse=max((answer.parse for answer in answers), key=lambda parse: _CERTAINTY.index(parse)),
+    )
+
+
+def present_labels(task: Task, present: Mapping[str, float]) -> tuple[str, ...]:
+    """Choose the options that are said; the negative one stands alone or not at all.
+
+    Args:
+        task: a multi-label task.
+        present: probability of each option.
+    """
+    said = tuple(option for option in task.options if present[option] >= PRESENT)
+    if task.negative is None:
+        return said
+    others = tuple(option for option in said if option != task.negative)
+    if not others:
+        return (task.negative,)
+    if task.negative in said and present[task.negative] > max(present[option] for option in others):
+        return (task.negative,)
+    return others

@@ -1,0 +1,82 @@
+"""What the diagnosis graph carries from node to node: records only, never an image's bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from operator import add, or_
+from typing import TYPE_CHECKING, Annotated, TypedDict
+
+from ..case import (
+    Answer,
+    Case,
+    Conflict,
+    Diagnosis,
+    Evidence,
+    GateReport,
+    ImageRef,
+    Missing,
+    Opinion,
+    SimilarCase,
+    Task,
+    TaskKind,
+)
+
+if TYPE_CHECKING:
+    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+RECORDS = (
+    Answer,
+    Case,
+    Conflict,
+    Diagnosis,
+    Evidence,
+    GateReport,
+    ImageRef,
+    Missing,
+    Opinion,
+    SimilarCase,
+    Task,
+    TaskKind,
+)
+"""Every type of ours that a checkpoint may hold."""
+
+
+class DiagnosisInput(TypedDict, total=False):
+    """What the graph is given."""
+
+    case: Case
+    task: str | None
+    """Name of the task card; None lets the gate choose one."""
+    timings: Annotated[Mapping[str, float], or_]
+    """Seconds of what went before."""
+
+
+class DiagnosisState(TypedDict):
+    """One case on its way. Parallel branches add to the fields that have a reducer."""
+
+    case: Case
+    task: str | None
+    gate: GateReport
+    opinions: Annotated[tuple[Opinion, ...], add]
+    similar_cases: Annotated[tuple[SimilarCase, ...], add]
+    missing: Annotated[tuple[Missing, ...], add]
+    answer: Answer
+    diagnosis: Diagnosis
+    timings: Annotated[Mapping[str, float], or_]
+    """Seconds per step; one entry per specialist."""
+
+
+class Question(TypedDict):
+    """What one branch of the fan-out is asked: the case, its task and, for moed, the specialist."""
+
+    case: Case
+    task: str
+    specialist: str
+
+
+def serializer() -> JsonPlusSerializer:
+    """Return a serialiser for checkpointers that reads back these records and nothing else of ours."""
+    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+    allowed = [(record.__module__, record.__name__) for record in RECORDS]
+    return JsonPlusSerializer(allowed_msgpack_modules=allowed)

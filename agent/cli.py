@@ -1,0 +1,69 @@
+"""The command ``gsco``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .. import __version__
+from ..errors import GscoError
+from .commands.demo import demo
+from .commands.diagnose import diagnose
+from .commands.doctor import doctor
+from .commands.index import index
+from .commands.tasks import tasks
+from .commands.train import train
+from .failures import exit_code, one_line
+
+
+class _Commands(TyperGroup):
+    """The boundary where an error becomes one line on stderr and an exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GscoError as error:
+            typer.secho(one_line(error), err=True, fg=typer.colors.RED)
+            raise typer.Exit(exit_code(error)) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Research software. Not a medical device; not for clinical use.",
+)
+app.command()(demo)
+app.command()(diagnose)
+app.command()(tasks)
+app.command()(doctor)
+app.add_typer(train)
+app.add_typer(index)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gsco {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Diagnose medical images with a generalist that consults specialists and similar known cases."""
+    from .quiet import silence_libraries
+
+    silence_libraries()
+
+
+if __name__ == "__main__":
+    sys.exit(app())

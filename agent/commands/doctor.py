@@ -1,0 +1,42 @@
+"""``gsco doctor``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "wrong": ("✗", "bold red")}
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON array.")] = False,
+) -> None:
+    """Say what is here, what is missing and what to do; status 1 if the default cannot run."""
+    from ..configuration import settings_from
+    from ..doctor import Check, examine, healthy
+    from ..failures import visible
+
+    settings, checks = settings_from(), list[Check]()
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        checks += examine(settings)
+        typer.echo(json.dumps([asdict(check) for check in checks], indent=2, ensure_ascii=False))
+    else:
+        from rich.console import Console
+        from rich.text import Text
+
+        console = Console()
+        for check in examine(settings):
+            checks.append(check)
+            mark, style = MARKS[check.state]
+            advice = f"\n    to do: {check.advice}" if check.advice else ""
+            console.print(
+                Text.assemble(
+                    (f"{mark} ", style), (f"{check.subject}: ", "bold"), visible(check.found), advice
+                )
+            )
+    if not healthy(checks):
+        raise typer.Exit(1)

@@ -1,0 +1,180 @@
+"""``gsco train specialist`` and ``gsco train generalist``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+train = typer.Typer(name="train", help="Train specialists and generalists.", no_args_is_help=True)
+
+PROBE = {"architecture": "tf_efficientnet_lite0", "init": "efficientnet_lite0", "trainable": "head"}
+"""What is trained unless told otherwise: a logistic head on the bundled backbone, in minutes on a CPU."""
+
+
+@train.command("specialist")
+def specialist(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG.toml", help="A recipe; options go before what it says.")
+    ] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(
+            "--dataset",
+            "-d",
+            metavar="PATH",
+            help="A folder per class, or a folder with labels.csv: path, label and perhaps group and split.",
+        ),
+    ] = None,
+    task: Annotated[str | None, typer.Option("--task", "-t", metavar="NAME", help="Task it is for.")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What to call it; the architecture if not given.")
+    ] = None,
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Architecture in timm; without it a probe on the bundled backbone is trained.",
+        ),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(metavar="WHERE", help="First weights: scratch, timm (its hub), a file, or a backbone."),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="compact (default), or reference: the paper's recipe.")
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(metavar="N", help="Side of the network's input.")] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="At most so many.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Draws everything that is drawn.")] = None,
+    evaluate_test: Annotated[
+        bool | None, typer.Option("--test/--no-test", help="Whether the card reports the test split too.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where specialists go; GSCO_SPECIALISTS if not given."),
+    ] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Replace what an earlier run left.")] = False,
+) -> None:
+    """Train a specialist from labelled images; the same command goes on after an interruption."""
+    from ...models.specialist.card import SpecialistCard, read_card
+    from ...models.specialist.training import train_specialist
+    from ..configuration import only_given, settings_from
+
+    settings = settings_from()
+    options = only_given(
+        data=dataset,
+        task=task,
+        name=name,
+        architecture=arch,
+        init=init,
+        preset=preset,
+        image_size=image_size,
+        epochs=epochs,
+        seed=seed,
+        evaluate_test=evaluate_test,
+    )
+    place = out or settings.specialists or settings.home / "specialists"
+    folder = train_specialist(
+        _recipe(config, options), place, restart=restart, command=command_of(sys.argv[1:])
+    )
+    _report(folder, read_card(folder, SpecialistCard))
+    if place != settings.specialists and out is None:
+        typer.echo(f"To use it: export GSCO_SPECIALISTS={shlex.quote(str(place))}")
+
+
+@train.command("generalist")
+def generalist(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Sources, sizes and stages.")],
+    data: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder that the sources are relative to.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the model goes.")] = None,
+    work: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where checkpoints go.")] = None,
+) -> None:
+    """Train a small generalist that reads evidence; the same command goes on after an interruption."""
+    from ...models.generalist.training.config import load_config
+
+    # A mistake in the file is told before the libraries are loaded.
+    settings = load_config(config, data=data, out=out, work=work)
+    from ...models.generalist.training.loop import train_generalist
+
+    folder = train_generalist(settings)
+    typer.echo(f"{settings.name} is in {folder}")
+    typer.echo(f"To use it: export GSCO_GENERALIST_MODEL={shlex.quote(str(folder))}")
+
+
+@train.command("backbone")
+def backbone(
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where it goes.")],
+) -> None:
+    """Write the pretrained backbone that the bundled specialists share (needs gsco[mini])."""
+    from ...models.specialist.backbone import save_backbone
+
+    card = save_backbone(out)
+    typer.echo(f"{card.name} ({card.architecture}) is in {out}")
+
+
+def _recipe(config: Path | None, options: dict[str, Any]) -> Any:
+    """Make the configuration of a recipe, or of the options alone."""
+    from pydantic import ValidationError
+
+    from ...errors import ConfigurationError
+    from ...models.specialist.recipe import TrainingConfig
+    from ..configuration import plain
+
+    options = {**_licence_of(options.get("task")), **options}
+    if config is not None:
+        return TrainingConfig.from_toml(config, **options)
+    if "data" not in options or "task" not in options:
+        raise ConfigurationError("say what to train on: a CONFIG.toml, or --dataset and --task")
+    if not {"architecture", "init", "preset"} & options.keys():
+        options = {**PROBE, "name": "probe", **options}
+    try:
+        architecture = options.get("architecture", TrainingConfig.model_fields["architecture"].default)
+        return TrainingConfig.model_validate({"name": architecture, **options})
+    except ValidationError as error:
+        raise ConfigurationError(f"training: {plain(error)}") from None
+
+
+def _licence_of(task: str | None) -> dict[str, str]:
+    """Licence and source of a task's images, as its card states them; the specialist's card repeats them."""
+    from ...tasks import TaskBook
+    from ..configuration import settings_from
+
+    book = TaskBook(settings_from().tasks)
+    if task not in book.names():
+        return {}
+    card = book.get(task)
+    return {"licence": card.licence, "source": card.source}
+
+
+def _report(folder: Path, card: Any) -> None:
+    typer.echo(f"{card.task}/{card.name} is in {folder}")
+    for split, metrics in card.metrics.items():
+        numbers = (
+            f"{name} {metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]"
+            for name, metric in metrics.items()
+        )
+        typer.echo(f"  {split}: {', '.join(numbers)}")
+
+
+def command_of(arguments: Sequence[str]) -> str:
+    """Write the command for the card, without folders that mean something on this machine only."""
+    datasets = os.environ.get("GSCO_DATASETS", "")
+    return " ".join(["gsco", *(_portable(argument, datasets) for argument in arguments)])
+
+
+def _portable(argument: str, datasets: str) -> str:
+    path = Path(argument)
+    if not path.is_absolute():
+        return shlex.quote(argument)
+    if datasets and path.is_relative_to(datasets):
+        return f"$GSCO_DATASETS/{shlex.quote(path.relative_to(datasets).as_posix())}"
+    here = Path.cwd()
+    return shlex.quote(path.relative_to(here).as_posix() if path.is_relative_to(here) else path.name)

@@ -1,0 +1,30 @@
+"""Keeps the chatter of other libraries off the user's terminal; errors still come through."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+
+_ENVIRONMENT = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+_CHATTERERS = ("transformers", "timm", "huggingface_hub", "httpx", "openai", "pydicom", "PIL", "torch")
+
+
+def silence_libraries() -> None:
+    """Let other libraries report errors only. Call it before they are imported.
+
+    ``python -W …`` and ``PYTHONWARNINGS`` keep their meaning: whoever asks for warnings sees them.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    for name in _CHATTERERS:
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,376 @@
+"""The command line, on the small installation of ``conftest``, and on what is bundled."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from gsco.agent.cli import app
+from gsco.agent.commands.train import command_of
+from gsco.case import DISCLAIMER, Diagnosis, Task
+from gsco.models.mini.samples import samples
+from pydantic import TypeAdapter
+from typer.testing import CliRunner, Result
+
+Gsco = Callable[..., Result]
+
+COMMANDS = (
+    "",
+    "demo",
+    "diagnose",
+    "tasks",
+    "doctor",
+    "train",
+    "train specialist",
+    "train generalist",
+    "index",
+    "index build",
+    "index show",
+    "index retriever",
+    "index export",
+    "index import",
+)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shared by all tests, so that the bundled bank is unpacked once."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def gsco(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: Path) -> Gsco:
+    """Run the command in an empty folder, with no settings but its home."""
+    for name in [name for name in os.environ if name.startswith("GSCO_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GSCO_HOME", str(home))
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def small(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    gsco: Gsco,
+    cards: Path,
+    specialist_folders: Path,
+    generalist_folder: Path,
+    bank: Path,
+) -> Gsco:
+    """The same on the small installation, without what is bundled."""
+    monkeypatch.setattr("gsco.models.mini.bundled", lambda part: tmp_path / "bundle" / part)
+    monkeypatch.setenv("GSCO_TASKS", str(cards))
+    monkeypatch.setenv("GSCO_SPECIALISTS", str(specialist_folders))
+    monkeypatch.setenv("GSCO_GENERALIST_MODEL", str(generalist_folder))
+    monkeypatch.setenv("GSCO_CASE_STORE", str(bank))
+    return gsco
+
+
+@pytest.fixture
+def dark(tmp_path: Path, pictures) -> Path:
+    path = tmp_path / "dark.png"
+    pictures.shade("dark", 900).save(path)
+    return path
+
+
+@pytest.fixture
+def bright(tmp_path: Path, pictures) -> Path:
+    path = tmp_path / "bright.png"
+    pictures.shade("bright", 901).save(path)
+    return path
+
+
+def fails_in_one_line(result: Result, status: int, *words: str) -> None:
+    """The command said what is wrong on one line of stderr, and nothing on stdout."""
+    assert result.exit_code == status, result.output
+    assert result.stdout == ""
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("gsco: ")
+    for word in words:
+        assert word in result.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(gsco: Gsco, command: str):
+    result = gsco(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert f"gsco {command}".strip().removeprefix("gsco ") in result.stdout or command == ""
+    assert "--help" in result.stdout
+    assert result.stdout.count("\n") > 3
+
+
+def test_version(gsco: Gsco):
+    import gsco as package
+
+    assert gsco("--version").stdout == f"gsco {package.__version__}\n"
+
+
+def test_an_unknown_command_is_named(gsco: Gsco):
+    result = gsco("diagnoze")
+    assert result.exit_code == 2
+    assert "diagnoze" in result.stderr
+
+
+def test_tasks_lists_built_in_and_own_tasks(small: Gsco):
+    result = small("tasks")
+    assert result.exit_code == 0
+    for name in ("chest_xray", "vqa_rad", "shade", "grey square", "dark, bright"):
+        assert name in result.stdout
+
+
+def test_tasks_as_json(small: Gsco):
+    listed = TypeAdapter(list[Task]).validate_json(small("tasks", "--json").stdout)
+    assert {"busi", "marks"} <= {task.name for task in listed}
+
+
+def test_a_broken_task_card_is_named(gsco: Gsco, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "mine.toml").write_text("name = ", encoding="utf-8")
+    monkeypatch.setenv("GSCO_TASKS", str(tmp_path))
+    fails_in_one_line(gsco("tasks"), 2, "mine.toml")
+
+
+def test_diagnose_shows_all_the_evidence(small: Gsco, dark: Path):
+    result = small("diagnose", dark, "--task", "shade")
+    assert result.exit_code == 0, result.stderr
+    for words in (
+        "dark.png",
+        "Diagnosis",
+        "Probabilities",
+        "Specialists",
+        "Similar known cases",
+        "Confidence",
+    ):
+        assert words in result.stdout
+    for name in ("one", "two", "own", "test_resnet", "test_efficientnet", "0.80"):
+        assert name in result.stdout
+    assert DISCLAIMER in result.stdout
+
+
+def test_diagnose_as_json_prints_the_record(small: Gsco, dark: Path):
+    result = small("diagnose", dark, "--task", "shade", "--json")
+    assert result.exit_code == 0, result.stderr
+    diagnosis = Diagnosis.model_validate_json(result.stdout)
+    assert diagnosis.label in ("dark", "bright")
+    assert diagnosis.probabilities is not None
+    assert sum(diagnosis.probabilities.values()) == pytest.approx(1)
+    assert diagnosis.confidence == pytest.approx(diagnosis.probabilities[diagnosis.label])
+    assert len(diagnosis.evidence.opinions) == 3
+    assert len(diagnosis.evidence.similar_cases) == 10
+    assert {"label", "probabilities", "confidence", "abstained", "evidence"} <= json.loads(
+        result.stdout
+    ).keys()
+
+
+def test_several_images_as_json_lines_in_order(small: Gsco, dark: Path, bright: Path):
+    result = small("diagnose", dark, bright, dark, "--task", "shade", "--json")
+    first, second, third = map(Diagnosis.model_validate_json, result.stdout.splitlines())
+    assert first.case_id == third.case_id != second.case_id
+
+
+def test_one_bad_image_does_not_lose_the_others(small: Gsco, dark: Path, bright: Path, tmp_path: Path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
+    result = small("diagnose", dark, broken, bright, "--task", "shade", "--json")
+    assert result.exit_code == 2
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line.get("label") is not None for line in lines] == [True, False, True]
+    assert lines[1]["error"] == "ImageUnreadable"
+    assert lines[1]["image"] == str(broken)
+    assert lines[1]["message"] in result.stderr
+    assert result.stderr.startswith(f"gsco: {broken}: ")
+
+
+def test_an_image_of_another_kind_is_refused_and_the_others_stay(
+    small: Gsco, dark: Path, tmp_path: Path, pictures
+):
+    other = tmp_path / "striped.png"
+    pictures.stripes("lying", 5).save(other)
+    result = small("diagnose", dark, other, "--task", "shade")
+    assert result.exit_code == 2
+    assert "dark.png" in result.stdout
+    assert "striped.png" in result.stderr
+
+
+def test_switches_leave_evidence_out(small: Gsco, dark: Path):
+    without = small("diagnose", dark, "-t", "shade", "--no-moed", "--no-rad", "--json")
+    evidence = Diagnosis.model_validate_json(without.stdout).evidence
+    assert (evidence.opinions, evidence.similar_cases) == ((), ())
+    fewer = small("diagnose", dark, "-t", "shade", "-k", "3", "--profile", "paper", "--json")
+    diagnosis = Diagnosis.model_validate_json(fewer.stdout)
+    assert len(diagnosis.evidence.similar_cases) == 3
+    assert diagnosis.profile.startswith("paper@")
+
+
+def test_without_a_task_the_image_chooses_it(small: Gsco, tmp_path: Path, pictures):
+    image = tmp_path / "striped.png"
+    pictures.stripes("lying", 77).save(image)
+    result = small("diagnose", image, "--json")
+    assert result.exit_code == 0, result.stderr
+    diagnosis = Diagnosis.model_validate_json(result.stdout)
+    assert diagnosis.task == "stripes"
+    assert diagnosis.evidence.gate.task_chosen
+
+
+def test_a_missing_image(small: Gsco, tmp_path: Path):
+    fails_in_one_line(
+        small("diagnose", tmp_path / "nowhere.png", "-t", "shade"), 2, "nowhere.png", "does not exist"
+    )
+
+
+def test_an_unknown_task_is_said_once(small: Gsco, dark: Path, bright: Path):
+    fails_in_one_line(small("diagnose", dark, bright, "--task", "shad"), 2, "shade")
+
+
+def test_a_wrong_setting_is_named_without_its_value(small: Gsco, dark: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GSCO_NEIGHBOURS", "plenty")
+    result = small("diagnose", dark, "-t", "shade")
+    fails_in_one_line(result, 2, "GSCO_NEIGHBOURS")
+    assert "plenty" not in result.stderr
+
+
+def test_a_wrong_profile(small: Gsco, dark: Path):
+    fails_in_one_line(
+        small("diagnose", dark, "-t", "shade", "--profile", "poetic"), 2, "GSCO_PROFILE", "paper"
+    )
+
+
+def test_a_missing_generalist_is_no_bad_input(small: Gsco, dark: Path, tmp_path: Path):
+    result = small("diagnose", dark, "-t", "shade", "--generalist-model", tmp_path / "nothing")
+    assert result.exit_code == 1
+    assert "nothing" in result.stderr
+
+
+def test_demo_on_what_is_bundled(gsco: Gsco, monkeypatch: pytest.MonkeyPatch, specialist_folders: Path):
+    monkeypatch.setenv("GSCO_SPECIALISTS", str(specialist_folders))
+    monkeypatch.setenv("GSCO_GENERALIST_MODEL", "nowhere")
+    result = gsco("demo", "--task", "busi")
+    assert result.exit_code == 0, result.stderr
+    for sample in samples("busi"):
+        assert sample.file in result.stdout
+    for words in ("of 9 as labelled", "Specialists", "Similar known cases", DISCLAIMER, "no benchmark"):
+        assert words in result.stdout
+
+
+def test_demo_of_an_unknown_task(gsco: Gsco):
+    fails_in_one_line(gsco("demo", "--task", "heart"), 2, "heart", "busi")
+
+
+def test_a_real_process_keeps_stdout_and_stderr_clean(home: Path, tmp_path: Path):
+    """Libraries have nothing to say to whoever pipes the output."""
+    sample = samples("brain_mri")[0]
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "gsco.agent.cli",
+            "diagnose",
+            str(sample.path),
+            "--task",
+            "brain_mri",
+            "--json",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GSCO_HOME": str(home)},
+        stdin=subprocess.DEVNULL,
+    )
+    assert run.stderr == ""
+    assert run.returncode == 0
+    assert Diagnosis.model_validate_json(run.stdout).label in (
+        "glioma",
+        "meningioma",
+        "no tumor",
+        "pituitary tumor",
+    )
+
+
+def test_the_bundled_panel_is_complete(gsco: Gsco):
+    for sample in (samples(task)[0] for task in ("chest_xray", "lung_histology")):
+        diagnosis = Diagnosis.model_validate_json(gsco("diagnose", sample.path, "--json").stdout)
+        assert diagnosis.task == sample.task
+        assert len(diagnosis.evidence.opinions) >= 3
+        assert len(diagnosis.evidence.similar_cases) == 10
+        assert diagnosis.evidence.missing == ()
+
+
+def test_train_needs_data(gsco: Gsco):
+    fails_in_one_line(gsco("train", "specialist", "--task", "shade"), 2, "--dataset")
+
+
+def test_train_names_wrong_options(gsco: Gsco, tmp_path: Path):
+    result = gsco(
+        "train", "specialist", "-d", tmp_path, "-t", "shade", "--arch", "test_resnet", "--epochs", "0"
+    )
+    fails_in_one_line(result, 2, "epochs")
+
+
+def test_train_without_a_data_set(gsco: Gsco, tmp_path: Path):
+    fails_in_one_line(gsco("train", "specialist", "-d", tmp_path / "x", "-t", "shade"), 2, "no data set")
+
+
+def test_the_command_on_the_card_names_no_place_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GSCO_DATASETS", "/mnt/sets")
+    given = [
+        "train",
+        "specialist",
+        str(tmp_path / "r.toml"),
+        "-d",
+        "/mnt/sets/my busi",
+        "--out",
+        "/home/me/own",
+    ]
+    assert command_of(given) == "gsco train specialist r.toml -d $GSCO_DATASETS/'my busi' --out own"
+
+
+def test_train_generalist_without_a_file(gsco: Gsco):
+    fails_in_one_line(gsco("train", "generalist", "mini.toml"), 2, "mini.toml")
+
+
+def test_index_show(small: Gsco):
+    result = small("index", "show")
+    assert "68 cases" in result.stdout
+    assert "task shade: 30 cases" in result.stdout
+    assert "shade/own" in result.stdout
+
+
+def test_index_show_without_a_store(gsco: Gsco, tmp_path: Path):
+    fails_in_one_line(gsco("index", "show", "--store", tmp_path / "none"), 1, "gsco index build")
+
+
+def test_index_build_of_a_task_without_specialists(small: Gsco, tmp_path: Path):
+    fails_in_one_line(small("index", "build", tmp_path, "--task", "ham10000"), 1, "gsco train specialist")
+
+
+def test_index_build_names_its_choices(small: Gsco, tmp_path: Path):
+    wrong_name = small("index", "build", tmp_path, "--task", "shade", "--specialists", "three")
+    fails_in_one_line(wrong_name, 2, "three", "one, own, two")
+    wrong_split = small("index", "build", tmp_path, "--task", "shade", "--split", "tests")
+    fails_in_one_line(wrong_split, 2, "tests", "train, val, test")
+
+
+def test_index_export_and_import_again(small: Gsco, tmp_path: Path):
+    result = small("index", "export", tmp_path / "out" / "bank.npz", "--encoder", "shade/own")
+    assert result.exit_code == 0, result.stderr
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert card["cases"] == 68
+    assert list(card["encoders"]) == ["shade/own"]
+    imported = small("index", "import", tmp_path / "out" / "bank.npz", "--store", tmp_path / "cases")
+    assert "68 cases added, 68 in all" in imported.stdout
+    again = small("index", "import", tmp_path / "out" / "bank.npz", "--store", tmp_path / "cases")
+    assert "0 cases added, 68 in all" in again.stdout
+
+
+def test_index_import_needs_a_store(gsco: Gsco):
+    fails_in_one_line(gsco("index", "import"), 2, "--store")

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from gsco.agent.cli import app
+from gsco.agent.doctor import Check, examine, healthy
+from gsco.settings import Settings
+from typer.testing import CliRunner
+
+
+@pytest.fixture
+def small(
+    tmp_path: Path, cards: Path, specialist_folders: Path, generalist_folder: Path, bank: Path
+) -> dict[str, object]:
+    """Settings of the small installation."""
+    return {
+        "home": tmp_path / "home",
+        "tasks": cards,
+        "specialists": specialist_folders,
+        "generalist_model": str(generalist_folder),
+        "case_store": str(bank),
+    }
+
+
+def found(**settings: object) -> dict[str, Check]:
+    """Findings by subject."""
+    return {check.subject: check for check in examine(Settings.model_validate(settings))}
+
+
+def test_the_default_can_run(tmp_path: Path):
+    checks = list(examine(Settings(home=tmp_path)))
+    assert [check for check in checks if check.state == "wrong"] == []
+    subjects = {check.subject for check in checks}
+    assert {"torch", "home", "DICOM", "bundled parts", "backbone", "known cases", "generalist"} <= subjects
+    assert {
+        f"specialists {task}" for task in ("chest_xray", "brain_mri", "busi", "lung_histology")
+    } <= subjects
+
+
+def test_what_is_wrong_or_missing_comes_with_advice(tmp_path: Path):
+    assert all(
+        check.advice
+        for check in examine(Settings(home=tmp_path))
+        if check.subject in ("vLLM",) and check.state != "ok"
+    )
+    assert not healthy([Check("bank", "wrong", "gone")])
+    assert healthy([Check("vLLM", "note", "not here"), Check("torch", "ok", "2")])
+
+
+def test_own_parts_are_looked_at(small):
+    checks = found(**small)
+    assert checks["specialists shade"].found == "one, own, two"
+    assert "shade 30" in checks["known cases"].found
+    assert checks["generalist"].state == "ok"
+    assert "stripes" in checks["tasks"].found
+
+
+def test_a_broken_specialist_is_named(small, specialist_folders: Path, tmp_path: Path):
+    broken = tmp_path / "specialists"
+    shutil.copytree(specialist_folders, broken)
+    (broken / "shade" / "two" / "weights.safetensors").write_bytes(b"nothing")
+    checks = [check for check in examine(Settings.model_validate({**small, "specialists": broken}))]
+    wrong = [check for check in checks if check.state == "wrong" and check.subject == "specialists shade"]
+    assert len(wrong) == 1
+    assert "two" in wrong[0].found
+
+
+def test_a_home_that_cannot_be_written(small, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    check = found(**{**small, "home": tmp_path / "file" / "home"})["home"]
+    assert check.state == "wrong"
+    assert "GSCO_HOME" in check.advice
+
+
+def test_a_missing_store(small, tmp_path: Path):
+    check = found(**{**small, "case_store": str(tmp_path / "none")})["known cases"]
+    assert check.state == "wrong"
+    assert "gsco index build" in check.found
+
+
+def test_a_server_that_does_not_answer(small):
+    check = found(**{**small, "generalist_url": "http://127.0.0.1:9/v1", "generalist_model": "meddr"})[
+        "generalist"
+    ]
+    assert check.state == "wrong"
+    assert "127.0.0.1:9" in check.found
+
+
+def test_a_folder_that_is_not_there(small, tmp_path: Path):
+    check = found(**{**small, "specialists": tmp_path / "none"})["specialists"]
+    assert check.state == "wrong"
+    assert "GSCO_SPECIALISTS" in check.found
+
+
+def test_the_command_says_it_all_and_its_status_tells(monkeypatch: pytest.MonkeyPatch, small, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    for name, value in small.items():
+        monkeypatch.setenv(f"GSCO_{name.upper()}", str(value))
+    listed = CliRunner().invoke(app, ["doctor", "--json"])
+    states = {entry["subject"]: entry["state"] for entry in json.loads(listed.stdout)}
+    assert states["specialists shade"] == "ok"
+    assert listed.exit_code == int("wrong" in states.values())
+    monkeypatch.setenv("GSCO_CASE_STORE", str(tmp_path / "none"))
+    shown = CliRunner().invoke(app, ["doctor"])
+    assert shown.exit_code == 1
+    assert "✗ known cases" in shown.stdout

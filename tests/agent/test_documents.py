@@ -1,0 +1,114 @@
+"""What README.md and CONTRIBUTING.md show runs as it is shown."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import gsco
+import pytest
+from gsco.agent.cli import app
+from gsco.settings import Settings
+from typer.testing import CliRunner
+
+ROOT = Path(gsco.__file__).parent
+
+
+def blocks(document: str, language: str, section: str = "") -> list[str]:
+    """The code blocks of a language, below a heading or everywhere."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    if section:
+        text = text.split(f"\n## {section}\n", 1)[1].split("\n## ", 1)[0]
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def run_console(text: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the lines of a console block that are exports and gsco commands."""
+    output = ""
+    for line in re.findall(r"^\$ (.*)$", text, re.MULTILINE):
+        words = shlex.split(line, comments=True)
+        if words[0] == "export":
+            for assignment in words[1:]:
+                monkeypatch.setenv(*assignment.split("=", 1))
+        elif words[0] == "gsco":
+            result = CliRunner().invoke(app, words[1:])
+            assert result.exit_code == 0, f"{line}\n{result.output}\n{result.exception!r}"
+            output += result.stdout
+    return output
+
+
+@pytest.fixture
+def workplace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, generalist_folder: Path, pictures) -> Path:
+    """A folder with a data set ``skin`` and the card that CONTRIBUTING.md shows."""
+    for name in [name for name in os.environ if name.startswith("GSCO_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GSCO_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GSCO_GENERALIST_MODEL", str(generalist_folder))
+    monkeypatch.chdir(tmp_path)
+    for label, shade in (("melanoma", "dark"), ("nevus", "bright")):
+        (tmp_path / "skin" / label).mkdir(parents=True)
+        for number in range(12):
+            pictures.shade(shade, number).save(tmp_path / "skin" / label / f"{number}.png")
+    (tmp_path / "my" / "tasks").mkdir(parents=True)
+    (tmp_path / "my" / "tasks" / "skin.toml").write_text(blocks("CONTRIBUTING.md", "toml", "Add a task")[0])
+    return tmp_path
+
+
+def test_adding_a_task(workplace: Path, monkeypatch: pytest.MonkeyPatch):
+    [commands] = blocks("CONTRIBUTING.md", "console", "Add a task")
+    assert "dermatoscopy" in run_console(commands, monkeypatch)
+
+
+def test_adding_specialists_and_known_cases(workplace: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GSCO_TASKS", "my/tasks")
+    train, retrieve = blocks("CONTRIBUTING.md", "console", "Add a specialist")
+    assert "skin/probe is in" in run_console(train.replace("gsco doctor", "gsco tasks"), monkeypatch)
+    shown = run_console(retrieve, monkeypatch)
+    assert "cases added" in shown
+    assert "now searches with" in shown
+    assert "test_resnet" in shown and "Similar known cases" in shown
+
+
+@pytest.mark.parametrize("section", ["Add a task", "Add a specialist", "Add a case store"])
+def test_sections_on_adding_things_are_short(section: str):
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    body = text.split(f"\n## {section}\n", 1)[1].split("\n## ", 1)[0]
+    assert len([line for line in body.splitlines() if line.strip()]) < 30
+
+
+def test_the_example_runs_as_shown(tmp_path: Path):
+    [example] = blocks("README.md", "python")
+    run = subprocess.run(
+        [sys.executable, "-c", example],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "the truth is pneumonia" in run.stdout
+    assert run.stdout.count("reliability") >= 3
+    assert run.stdout.count("similarity") == 3
+
+
+def test_every_setting_is_described():
+    table = (ROOT / "README.md").read_text(encoding="utf-8").split("## Settings", 1)[1].split("\n## ", 1)[0]
+    named = set(re.findall(r"`(?:GSCO)?_([A-Z_]+)`", table))
+    for name in Settings.model_fields:
+        upper = name.upper()
+        assert upper in named or any(upper.endswith(f"_{suffix}") for suffix in named), name
+
+
+def test_files_that_the_documents_name_are_there():
+    for document in ("README.md", "CONTRIBUTING.md"):
+        text = (ROOT / document).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+            assert (ROOT / target).exists(), target
+        for target in re.findall(r"`((?:tasks|models|tools|tests|\.ci)/[\w./]+)`", text):
+            assert (ROOT / target).exists() or "my_" in target, target

@@ -1,0 +1,1 @@
+"""Replaying cases and measuring what the collaboration is worth."""

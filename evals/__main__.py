@@ -1,0 +1,140 @@
+"""``python -m gsco.evals``: replay a data set, and report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ..agent.failures import exit_code, one_line
+from ..errors import ConfigurationError, GscoError
+
+SOME_FAILED = 3
+"""Exit status of a run that came to its end with cases that have no answer."""
+
+
+class _Commands(TyperGroup):
+    """The boundary where an error becomes one line on stderr and an exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GscoError as error:
+            typer.secho(one_line(error), err=True, fg=typer.colors.RED)
+            raise typer.Exit(exit_code(error)) from None
+
+
+app = typer.Typer(
+    name="gsco.evals",
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Research software. Not a medical device; not for clinical use.",
+)
+
+
+@app.callback()
+def _start() -> None:
+    """Replay data sets through specialists, vote, neighbours, generalist and their collaboration."""
+    from ..agent.quiet import silence_libraries
+
+    silence_libraries()
+
+
+@app.command()
+def run(
+    dataset: Annotated[
+        Path,
+        typer.Argument(metavar="DATASET", help="Folder per class, folder with labels.csv, or a csv file."),
+    ],
+    task: Annotated[
+        str, typer.Option("--task", "-t", metavar="NAME", help="A closed task (see: gsco tasks).")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run; go on if it is one.")
+    ],
+    arms: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B", help="Some arms only: specialists, vote, mean, knn, generalist, moed, rad, gsco."
+        ),
+    ] = "",
+    split: Annotated[str, typer.Option(metavar="NAME", help="train, val or test.")] = "test",
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", help="Only a random sample of so many cases.")
+    ] = None,
+    leaks: Annotated[
+        str, typer.Option(metavar="HOW", help="refuse or exclude: what to do with cases that the bank knows.")
+    ] = "refuse",
+    near_duplicates: Annotated[
+        float | None, typer.Option(metavar="S", help="Do not retrieve known cases more similar than this.")
+    ] = None,
+    gate: Annotated[str, typer.Option(metavar="HOW", help="refuse, warn or off.")] = "warn",
+    chunk: Annotated[
+        int, typer.Option(metavar="N", help="Cases that are asked for and written together.")
+    ] = 128,
+    seed: Annotated[int, typer.Option(help="Of samples and drawn splits.")] = 0,
+) -> None:
+    """Replay a data set and report. The same command goes on with a run that was stopped.
+
+    Specialists, store, generalist, profile and k are those of the settings (GSCO_...).
+    Exit status 3: the run came to its end, but some cases have no answer.
+    """
+    from ..agent.configuration import settings_from
+    from .runner import run as run_dataset
+
+    settings = settings_from()
+    plan = _plan(
+        arms=tuple(name.strip() for name in arms.split(",") if name.strip()),
+        split=split,
+        limit=limit,
+        leaks=leaks,
+        near_duplicates=near_duplicates,
+        gate=gate,
+        chunk=chunk,
+        seed=seed,
+        profile=settings.profile,
+        neighbours=settings.neighbours,
+    )
+    finished = run_dataset(dataset, task, out, settings=settings, plan=plan)
+    typer.echo(f"{finished.done} outcomes written to {out}, {finished.errors} of them errors", err=True)
+    _report(out)
+    if finished.errors:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run, or with those of several.")],
+) -> None:
+    """Score the runs of a folder: report.md and report.json there, and the tables on stdout."""
+    _report(folder)
+
+
+def _report(folder: Path) -> None:
+    from .report import MARKDOWN, report
+
+    report(folder)
+    typer.echo((folder / MARKDOWN).read_text(encoding="utf-8"), nl=False)
+
+
+def _plan(**given: Any) -> Any:
+    from pydantic import ValidationError
+
+    from ..agent.configuration import plain
+    from .replay import Plan
+
+    try:
+        return Plan(**given)
+    except ValidationError as error:
+        raise ConfigurationError(f"options: {plain(error)}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(app())

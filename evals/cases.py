@@ -1,0 +1,94 @@
+"""The cases of a run: a data set's images, with what is true of them."""
+
+from __future__ import annotations
+
+import difflib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..case import Case, Task, TaskKind
+from ..errors import ConfigurationError, ImageError
+
+if TYPE_CHECKING:
+    from ..images import ImageStore
+    from ..models.dataset import Dataset, Item
+    from ..models.specialist.progress import Progress
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One case of a run."""
+
+    id: str
+    """Path of the image, relative to the data set's folder."""
+    truth: tuple[str, ...]
+    group: str
+    case: Case | ImageError
+    """The error where the image cannot be used; the case stays in the run and counts as wrong."""
+
+
+def chosen_items(dataset: Dataset, split: str, *, limit: int | None = None, seed: int = 0) -> list[Item]:
+    """Choose the items of a split, or a random sample of them; a larger sample holds every smaller one.
+
+    Raises:
+        ConfigurationError: the split has no items.
+    """
+    items = dataset.split(split)
+    if not items:
+        raise ConfigurationError(f"data set {dataset.name!r} has no {split} images")
+    if limit is None or limit >= len(items):
+        return items
+    order = sorted(range(len(items)), key=lambda place: items[place].path)
+    random.Random(seed).shuffle(order)
+    return [items[place] for place in sorted(order[:limit])]
+
+
+def read_cases(
+    dataset: Dataset, items: Sequence[Item], task: Task, images: ImageStore, progress: Progress
+) -> list[Asked]:
+    """Put the items' images into the image store.
+
+    Raises:
+        ConfigurationError: a label is none of the task's options, or two items are the same file.
+    """
+    truths = true_labels(items, task)
+    read = []
+    for item, truth in zip(items, truths, strict=True):
+        name = item.path.relative_to(dataset.folder).as_posix()
+        try:
+            image = images.put(item.path)
+            case = Case(id=name, images=(image,), group=item.group or None)
+        except ImageError as error:
+            case = error
+        read.append(Asked(name, truth, item.group, case))
+        progress.advance()
+    if len({asked.id for asked in read}) < len(read):
+        raise ConfigurationError(f"data set {dataset.name!r} lists an image twice; list each once")
+    return read
+
+
+def true_labels(items: Sequence[Item], task: Task) -> list[tuple[str, ...]]:
+    """Spell each item's labels as the task's options do; case and the card's aliases are allowed for.
+
+    Raises:
+        ConfigurationError: the task is open, or a label is none of its options.
+    """
+    if not task.kind.closed:
+        raise ConfigurationError(f"task {task.name} has no options; only closed tasks can be scored by label")
+    spelling = {option.casefold(): option for option in task.options}
+    for option, others in task.aliases.items():
+        spelling |= {other.casefold(): option for other in others if other.casefold() not in spelling}
+    unknown = {label for item in items for label in item.labels if label.casefold() not in spelling}
+    if unknown:
+        name = min(unknown)
+        near = difflib.get_close_matches(name.casefold(), spelling, 1)
+        hint = f"; did you mean {spelling[near[0]]!r}?" if near else ""
+        raise ConfigurationError(
+            f"label {name!r} is no option of task {task.name}: {', '.join(task.options)}{hint}"
+        )
+    truths = [tuple(spelling[label.casefold()] for label in item.labels) for item in items]
+    if task.kind is TaskKind.DIAGNOSIS and any(len(truth) != 1 for truth in truths):
+        raise ConfigurationError(f"task {task.name} asks for one label, but an image has none or several")
+    return truths

@@ -1,0 +1,199 @@
+"""What a run writes down: one line per case and arm, appended and synced, never rewritten."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+from pydantic import Field, JsonValue, ValidationError
+
+from ..case import Evidence, Record, Task
+from ..errors import ConfigurationError
+
+R = TypeVar("R", bound=Record)
+
+RUN_CARD = "run.json"
+OUTCOMES = "outcomes.jsonl"
+EVIDENCE = "evidence.jsonl"
+
+
+class Outcome(Record):
+    """What one arm said about one case, or why it said nothing."""
+
+    task: str
+    task_version: str
+    case: str
+    """Path of the image, relative to the data set's folder."""
+    arm: str
+    configuration: str
+    """Hash of everything that the arm's decisions depend on."""
+    group: str
+    truth: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    probabilities: Mapping[str, float] | None = None
+    confidence: float | None = None
+    abstained: bool = False
+    disputed: bool | None = None
+    """Whether specialists and similar cases contradicted each other; None where that is unknown."""
+    parse: str = ""
+    """How a generalist's answer was read."""
+    missing: tuple[str, ...] = ()
+    """Evidence that could not be had, ``source: reason``."""
+    error: str | None = None
+    """Class and message of what went wrong; such a case counts as a wrong answer."""
+    seconds: Mapping[str, float] = Field(default_factory=dict)
+    """Per step of the graph."""
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What makes the outcome the same piece of work."""
+        return (self.task_version, self.case, self.arm, self.configuration)
+
+    @property
+    def right(self) -> bool:
+        """Whether the arm said exactly the true labels."""
+        return self.error is None and set(self.labels) == set(self.truth)
+
+
+class CaseEvidence(Record):
+    """The evidence of one case, which all arms share."""
+
+    case: str
+    configuration: str
+    """Hash of the panel and of what is searched."""
+    sha256: str
+    evidence: Evidence
+
+
+class Leakage(Record):
+    """Which cases of the run the case bank knows already."""
+
+    checked: int
+    """Cases that were compared with the bank."""
+    bank: int
+    """Known cases of the task in the bank."""
+    same_image: tuple[str, ...] = ()
+    """Cases whose very image is in the bank."""
+    same_group: tuple[str, ...] = ()
+    """Cases of whose patient or group another image is in the bank."""
+
+    @property
+    def any(self) -> bool:
+        """Whether there is any overlap."""
+        return bool(self.same_image or self.same_group)
+
+
+class RunCard(Record):
+    """Everything that a reader must know to judge a run or to make it again."""
+
+    format: Literal[1] = 1
+    task: Task
+    dataset: str
+    """Name of the data set's folder."""
+    dataset_sha256: str
+    split: str
+    cases: int
+    labels: Mapping[str, int]
+    """Cases per true label."""
+    arms: Mapping[str, str]
+    """Arms of the run in the order of a report, and the hash of each one's configuration."""
+    configuration: Mapping[str, Mapping[str, JsonValue]]
+    """The parts that arms depend on: data, panel, retrieval, generalist, gate."""
+    leakage: Leakage
+    versions: Mapping[str, str]
+    machine: Mapping[str, str]
+    seed: int
+    started: str
+    """UTC, of the first start."""
+
+
+class Log(Generic[R]):
+    """An append-only JSONL file of one kind of record.
+
+    A line that a killed process left unfinished is cut off when the file is opened: its work is done
+    again. What ``append`` returned from is on the disk.
+
+    Args:
+        path: the file; it is created at the first append.
+        kind: class of the records.
+    """
+
+    def __init__(self, path: Path, kind: type[R]) -> None:
+        self.path = path
+        self._kind = kind
+        self.repaired = _cut_torn_line(path)
+        """Bytes of an unfinished line that were cut off."""
+
+    def append(self, records: Iterable[R]) -> None:
+        """Write the records and wait until they are on the disk."""
+        lines = "".join(record.model_dump_json(exclude_defaults=True) + "\n" for record in records)
+        if not lines:
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def __iter__(self) -> Iterator[R]:
+        return read_log(self.path, self._kind)
+
+
+def read_log(path: Path, kind: type[R]) -> Iterator[R]:
+    """Yield the records of a file, without changing it; an unfinished last line is left out.
+
+    Raises:
+        ConfigurationError: a line in the middle is not such a record.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield kind.model_validate_json(line)
+            except ValidationError as error:
+                raise ConfigurationError(
+                    f"line {number} of {path.name} is not a record that this version wrote; "
+                    "restore the file or start with a new folder"
+                ) from error
+
+
+def read_run_card(folder: Path) -> RunCard:
+    """Read the card of a run's folder.
+
+    Raises:
+        ConfigurationError: it has none, or not one of this version.
+    """
+    try:
+        return RunCard.model_validate_json((folder / RUN_CARD).read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"{folder} is not the folder of a run: it has no {RUN_CARD}") from error
+    except ValidationError as error:
+        raise ConfigurationError(f"{RUN_CARD} of {folder} was not written by this version of gsco") from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _cut_torn_line(path: Path) -> int:
+    if not path.exists():
+        return 0
+    with path.open("r+b") as file:
+        end = size = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - 65536)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        file.truncate(end)
+        return size - end

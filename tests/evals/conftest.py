@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .bench import Bench
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Keep tiny networks from waiting for threads on a busy machine."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    bench = Bench(tmp_path_factory.mktemp("bench"))
+    yield bench
+    bench.gsco.close()
+
+
+@pytest.fixture
+def bench(shared_bench: Bench) -> Iterator[Bench]:
+    """Small real parts; the generalist is as new."""
+    yield shared_bench
+    shared_bench.generalist.asked = 0
+    shared_bench.generalist.gone_for = shared_bench.generalist.mumbles_for = frozenset()
+
+
+@pytest.fixture(scope="session")
+def finished_run(shared_bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a run that went through without a stop."""
+    out = tmp_path_factory.mktemp("run") / "shade"
+    shared_bench.replay(out)
+    shared_bench.generalist.asked = 0
+    return out

@@ -1,0 +1,204 @@
+"""Intervals and tests against slow, independent ways of computing the same."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+from gsco.evals.metrics.diagnosis import METRICS, Answers
+from gsco.evals.metrics.uncertainty import (
+    bootstrap,
+    difference,
+    draws,
+    estimates,
+    holm,
+    interval,
+    kernels,
+    mcnemar,
+    wilson,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+
+def some_answers(n: int, columns: int, *, exclusive: bool, seed: int) -> Answers:
+    """Return random answers with rare labels, ties, errors and missing probabilities."""
+    random = np.random.default_rng(seed)
+    share = random.dirichlet(np.ones(columns))
+    if exclusive:
+        truth = np.eye(columns, dtype=bool)[random.choice(columns, n, p=share)]
+    else:
+        truth = random.random((n, columns)) < share
+    table = np.round(random.dirichlet(np.ones(columns), n) + 0.4 * truth, 1)
+    table /= np.maximum(table.sum(1, keepdims=True), 1e-9)
+    answered = random.random(n) > 0.1
+    said = np.eye(columns, dtype=bool)[table.argmax(1)] & answered[:, None]
+    table[random.random(n) < 0.2] = math.nan
+    return Answers(truth, said, answered, table, exclusive)
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_kernel_is_its_metric_on_the_drawn_cases(exclusive: bool, seed: int) -> None:
+    answered = some_answers(40, 4, exclusive=exclusive, seed=seed)
+    groups = [str(case // 2) for case in range(40)]
+    weights = np.concatenate(list(draws(groups, rounds=20, seed=seed)))
+    found = {name: kernel(weights) for name, kernel in kernels(answered).items()}
+    for draw, times in enumerate(weights):
+        cases = answered.take(np.repeat(np.arange(40), times.astype(int)))
+        expected = {name: metric(cases) for name, metric in METRICS.items()}
+        assert {name: values[draw] for name, values in found.items()} == pytest.approx(expected, nan_ok=True)
+
+
+def test_draws_take_whole_groups_and_keep_their_number() -> None:
+    groups = ["x", "x", "y", "z", "z", "z"]
+    weights = np.concatenate(list(draws(groups, rounds=500, seed=1)))
+    assert weights.shape == (500, 6)
+    assert (weights[:, 0] == weights[:, 1]).all() and (weights[:, 3] == weights[:, 5]).all()
+    assert (weights[:, [0, 2, 3]].sum(1) == 3).all()
+    assert weights[:, [0, 2, 3]].mean() == pytest.approx(1, abs=0.1)
+
+
+def test_draws_depend_on_the_seed_and_not_on_the_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = [str(case) for case in range(30)]
+    whole = np.concatenate(list(draws(groups, rounds=50, seed=7)))
+    monkeypatch.setattr("gsco.evals.metrics.uncertainty._CHUNK", 100)
+    pieces = list(draws(groups, rounds=50, seed=7))
+    assert len(pieces) > 10
+    assert (np.concatenate(pieces) == whole).all()
+    assert (np.concatenate(list(draws(groups, rounds=50, seed=8))) != whole).any()
+
+
+def test_the_interval_of_an_accuracy_is_that_of_the_normal_approximation() -> None:
+    right = np.arange(1000) < 800
+    truth = np.tile([True, False], (1000, 1))
+    said = np.stack([right, ~right], axis=1)
+    answered = Answers(truth, said, np.ones(1000, dtype=bool), np.full((1000, 2), math.nan), exclusive=True)
+    drawn = bootstrap({"accuracy": kernels(answered)["accuracy"]}, [str(case) for case in range(1000)])
+    half = 1.96 * math.sqrt(0.8 * 0.2 / 1000)
+    assert interval(drawn["accuracy"]) == pytest.approx((0.8 - half, 0.8 + half), abs=0.003)
+
+
+def test_groups_of_equal_cases_widen_the_interval_by_the_root_of_their_size() -> None:
+    right = np.repeat(np.arange(200) % 5 != 0, 4)
+    truth = np.tile([True, False], (800, 1))
+    answered = Answers(
+        truth,
+        np.stack([right, ~right], axis=1),
+        np.ones(800, dtype=bool),
+        np.full((800, 2), math.nan),
+        exclusive=True,
+    )
+    only = {"accuracy": kernels(answered)["accuracy"]}
+    alone = interval(bootstrap(only, [str(case) for case in range(800)])["accuracy"])
+    grouped = interval(bootstrap(only, [str(case // 4) for case in range(800)])["accuracy"])
+    assert (grouped[1] - grouped[0]) / (alone[1] - alone[0]) == pytest.approx(2, rel=0.1)
+
+
+def test_the_percentile_interval_equals_scipys() -> None:
+    random = np.random.default_rng(5)
+    right = random.random(60) < 0.7
+    truth = np.tile([True, False], (60, 1))
+    answered = Answers(
+        truth,
+        np.stack([right, ~right], axis=1),
+        np.ones(60, dtype=bool),
+        np.full((60, 2), math.nan),
+        exclusive=True,
+    )
+    drawn = bootstrap(
+        {"accuracy": kernels(answered)["accuracy"]}, [str(case) for case in range(60)], rounds=20000
+    )
+    expected = stats.bootstrap(
+        (right,), np.mean, method="percentile", n_resamples=20000, rng=1
+    ).confidence_interval
+    assert interval(drawn["accuracy"]) == pytest.approx((expected.low, expected.high), abs=0.0085)
+
+
+def test_estimates_say_over_how_many_cases() -> None:
+    answered = some_answers(120, 3, exclusive=True, seed=2)
+    drawn = bootstrap(kernels(answered), [str(case) for case in range(120)], rounds=200)
+    found = estimates(answered, drawn)
+    assert found["accuracy"].n == 120
+    assert found["auroc"].n == len(answered.stated) < 120
+    assert all(
+        estimate.low <= estimate.value <= estimate.high for name, estimate in found.items() if name != "ece"
+    )
+
+
+def test_what_cannot_be_computed_is_left_out() -> None:
+    answered = some_answers(20, 3, exclusive=True, seed=2)
+    silent = Answers(
+        answered.truth, answered.said, answered.answered, np.full((20, 3), math.nan), exclusive=True
+    )
+    drawn = bootstrap(kernels(silent), [str(case) for case in range(20)], rounds=50)
+    assert set(estimates(silent, drawn)) == {"accuracy", "balanced_accuracy", "macro_f1"}
+
+
+def test_the_paired_difference_is_narrower_than_two_independent_ones() -> None:
+    random = np.random.default_rng(0)
+    first = random.random(400) < 0.8
+    second = first ^ (random.random(400) < 0.04)
+    truth = np.tile([True, False], (400, 1))
+    groups = [str(case) for case in range(400)]
+
+    def drawn(right: np.ndarray, seed: int) -> np.ndarray:
+        said = np.stack([right, ~right], axis=1)
+        answered = Answers(truth, said, np.ones(400, dtype=bool), np.full((400, 2), math.nan), exclusive=True)
+        return bootstrap({"accuracy": kernels(answered)["accuracy"]}, groups, seed=seed)["accuracy"]
+
+    gap = float(first.mean() - second.mean())
+    paired = difference(gap, drawn(first, 0) - drawn(second, 0), 400)
+    independent = difference(gap, drawn(first, 0) - drawn(second, 1), 400)
+    spread = np.std(first.astype(float) - second) / math.sqrt(400)
+    assert (paired.high - paired.low) == pytest.approx(2 * 1.96 * spread, rel=0.1)
+    assert (independent.high - independent.low) > 2 * (paired.high - paired.low)
+
+
+def test_the_p_of_a_difference() -> None:
+    drawn = np.concatenate([np.full(990, 0.1), np.full(9, -0.1)])
+    assert difference(0.1, drawn, 10).p == pytest.approx(2 * 10 / 1000)
+    assert difference(0.0, np.zeros(999), 10).p == 1.0
+
+
+@pytest.mark.parametrize(("only_first", "only_second"), [(0, 0), (5, 0), (8, 2), (3, 3), (40, 21), (1, 0)])
+def test_mcnemar_is_the_exact_binomial_sum(only_first: int, only_second: int) -> None:
+    first = np.array([True] * only_first + [False] * only_second + [True, False] * 7)
+    second = np.array([False] * only_first + [True] * only_second + [True, False] * 7)
+    total = only_first + only_second
+    smaller = min(only_first, only_second)
+    tail = sum(math.comb(total, hits) for hits in range(smaller + 1)) / 2**total
+    assert mcnemar(first, second) == pytest.approx(min(1.0, 2 * tail))
+    assert mcnemar(second, first) == mcnemar(first, second)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6), st.floats(0.001, 0.3))
+def test_holm_rejects_what_the_closed_test_of_bonferroni_rejects(p_values: list[float], level: float) -> None:
+    adjusted = holm(p_values)
+    everything = range(len(p_values))
+    subsets = [set(some) for size in range(1, len(p_values) + 1) for some in combinations(everything, size)]
+    for index, value in enumerate(adjusted):
+        closed = max(
+            min(1.0, len(some) * min(p_values[i] for i in some)) for some in subsets if index in some
+        )
+        assert value == pytest.approx(closed)
+        assert (value <= level) == (closed <= level) or value == pytest.approx(level)
+
+
+def test_wilson_by_formula() -> None:
+    estimate = wilson(7, 20)
+    z, p, n = 1.959964, 0.35, 20
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    assert estimate is not None
+    assert (estimate.low, estimate.high) == pytest.approx((centre - half, centre + half), abs=1e-6)
+    assert wilson(0, 0) is None

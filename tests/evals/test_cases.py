@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from gsco.case import Task, TaskKind
+from gsco.errors import ConfigurationError
+from gsco.evals.cases import chosen_items, true_labels
+from gsco.models.dataset import Dataset, Item, read_dataset
+
+from .bench import write_dataset
+
+SEVERAL = Task(
+    name="m", modality="fundus", kind=TaskKind.MULTILABEL, options=("Normal", "AMD"), negative="Normal"
+)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return read_dataset(write_dataset(tmp_path_factory.mktemp("set") / "squares", test=20))
+
+
+def item(*labels: str) -> Item:
+    return Item(Path("x.png"), labels, "g", "test")
+
+
+def test_a_larger_sample_holds_the_smaller_one(dataset: Dataset) -> None:
+    paths = [
+        {item.path for item in chosen_items(dataset, "test", limit=limit)} for limit in (5, 12, 40, None)
+    ]
+    assert [len(some) for some in paths] == [5, 12, 40, 40]
+    assert paths[0] < paths[1] < paths[2] == paths[3]
+
+
+def test_a_sample_is_drawn_by_the_seed_and_not_from_the_front(dataset: Dataset) -> None:
+    first, again = (chosen_items(dataset, "test", limit=10, seed=1) for _ in range(2))
+    assert first == again != chosen_items(dataset, "test", limit=10, seed=2)
+    assert {label for one in first for label in one.labels} == {"dark", "bright"}
+
+
+def test_an_empty_split(dataset: Dataset) -> None:
+    only = Dataset(dataset.folder, tuple(dataset.split("train")), dataset.labels, dataset.sha256)
+    with pytest.raises(ConfigurationError, match="no test images"):
+        chosen_items(only, "test")
+
+
+def test_labels_are_spelt_as_the_options() -> None:
+    task = Task(name="t", modality="m", options=("no tumor", "glioma"), aliases={"no tumor": ("healthy",)})
+    assert true_labels([item("No Tumor"), item("HEALTHY"), item("glioma")], task) == [
+        ("no tumor",), ("no tumor",), ("glioma",),
+    ]  # fmt: skip
+
+
+def test_a_multilabel_case_may_have_several_labels_or_none() -> None:
+    assert true_labels([item("amd", "normal"), item()], SEVERAL) == [("AMD", "Normal"), ()]
+
+
+def test_a_diagnosis_has_exactly_one() -> None:
+    task = Task(name="t", modality="m", options=("a", "b"))
+    with pytest.raises(ConfigurationError, match="asks for one label"):
+        true_labels([item("a", "b")], task)
+
+
+def test_an_open_task_has_no_labels() -> None:
+    with pytest.raises(ConfigurationError, match="no options"):
+        true_labels([], Task(name="r", modality="m", kind=TaskKind.REPORT))

@@ -1,0 +1,67 @@
+"""``kill -9`` at arbitrary moments: the same run goes on, nothing is lost and nothing is done twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from gsco.evals.records import OUTCOMES, Outcome, read_log
+
+from . import bench as script
+from .bench import Bench
+
+KILLS = 3
+
+
+def final(out: Path) -> dict[tuple[str, str], tuple[Outcome, dict[str, float]]]:
+    """By case and arm, the outcome without its timings, and its probabilities."""
+    found = {}
+    for outcome in read_log(out / OUTCOMES, Outcome):
+        assert (outcome.case, outcome.arm) not in found, "done twice"
+        plain = outcome.model_copy(update={"seconds": {}, "probabilities": None, "confidence": None})
+        found[outcome.case, outcome.arm] = (plain, dict(outcome.probabilities or {}))
+    return found
+
+
+def test_a_killed_run_ends_as_one_that_was_not(finished_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, str(script.__file__), str(tmp_path), str(out), "0.02", str(KILLS + 1)]
+    written = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(KILLS):
+            pid, before = int(process.stdout.readline()), lines(out)
+            # Killed a moment after it has written something new, wherever that falls.
+            while lines(out) == before and process.poll() is None:
+                time.sleep(0.002)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            written.append(lines(out))
+        assert process.stdout.readline(), "the last one runs to its end"
+    assert process.returncode == 0
+    assert 0 < written[0] < written[1] < written[-1] < lines(finished_run)
+    interrupted, whole = final(out), final(finished_run)
+    assert interrupted.keys() == whole.keys()
+    for key, (outcome, probabilities) in whole.items():
+        assert interrupted[key][0] == outcome
+        assert interrupted[key][1] == pytest.approx(probabilities, abs=1e-4)
+
+
+def test_a_torn_record_is_done_again(bench: Bench, finished_run: Path, tmp_path: Path) -> None:
+    for path in finished_run.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    log = tmp_path / OUTCOMES
+    log.write_bytes(log.read_bytes()[:-30])
+    assert bench.replay(tmp_path).done == 1
+    assert final(tmp_path).keys() == final(finished_run).keys()
+
+
+def lines(out: Path) -> int:
+    path = out / OUTCOMES
+    return path.read_bytes().count(b"\n") if path.exists() else 0

@@ -109,8 +109,22 @@ class Evidence(Section):
     """Prompts whose labels carry other names, so that only the evidence can tell what they mean."""
     invented: Share = 0.15
     """Prompts of an invented task with 2 to 8 options, whatever the image shows."""
-    real: Share = 0.3
-    """Prompts with out-of-fold opinions and real neighbours, where there are any."""
+    real: Share = 0.0
+    """Prompts with the panel's out-of-fold opinions and real neighbours, where there are any."""
+    panel: Path | None = None
+    """Folder of the specialists (``PANEL/TASK/NAME``) whose twins give the real evidence."""
+    folds: Annotated[int, Field(ge=2)] = 2
+    """Each training image is judged by twins that were trained without its fold."""
+    bank: Count = 200
+    """Known cases per label among which the real neighbours are found."""
+    whole: Share = 0.7
+    """How often all members of the panel speak; else a part of them."""
+
+    @model_validator(mode="after")
+    def _real_needs_a_panel(self) -> Self:
+        if self.real and self.panel is None:
+            raise ValueError("real evidence needs the folder of a panel; name it, or set real = 0")
+        return self
 
 
 class Stage(Section):
@@ -126,6 +140,8 @@ class Stage(Section):
 class Language(Stage):
     """The second stage: the decoder reads cached image features and evidence."""
 
+    start: Path | None = None
+    """Folder of an earlier generalist whose projector and decoder this one goes on from."""
     variants: Count = 4
     """Augmented variants of each image whose features are cached."""
     branches: Count = 4
@@ -180,7 +196,8 @@ class GeneralistTraining(Section):
     def fingerprint(self, stage: Literal["vision", "language", "joint"]) -> str:
         """Twelve hex digits over all that determines a stage's result.
 
-        Places and pacing (folders, threads, checkpoints) do not count, nor does a later stage.
+        Places and pacing (folders, threads, checkpoints) do not count, nor does a later stage, nor where the
+        decoder started from: the card says that.
         """
         sizes = self.architecture.model_dump(mode="json")
         seen = {
@@ -195,6 +212,8 @@ class GeneralistTraining(Section):
         }
         if stage != "vision":
             content |= self.model_dump(mode="json", include={"architecture", "texts", "evidence", "language"})
+            content["language"].pop("start")
+            content["evidence"].pop("panel")
         if stage == "joint":
             content |= self.model_dump(mode="json", include={"joint"})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

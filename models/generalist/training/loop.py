@@ -20,12 +20,15 @@ from .batches import Writer
 from .config import GeneralistTraining, Source
 from .embeddings import Embed, extract
 from .evaluation import Evaluation, line
+from .features import STRENGTH
 from .language import train_jointly, train_language
 from .mixture import Material, Mixture, training_texts
 from .names import DIAGNOSES, MODALITIES, NEUTRAL, SENTENCES
 from .pixels import Images, read_images
-from .real_evidence import RealEvidence, read_evidence, real_evidence, write_evidence
+from .real_evidence import RealEvidence, read_evidence, write_evidence
+from .start import start_from
 from .tokenizer import train_tokenizer
+from .twins import PanelEvidence
 from .vision import load_classifier, load_tower, predictions, train_vision
 
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ def train_generalist(
     Args:
         config: see ``load_config``.
         until: ``vision`` stops behind the first stage; a later call goes on.
-        embed: frozen encoder, for distillation and real evidence; None takes EfficientNet-Lite0 with
+        embed: frozen encoder, for distillation; None takes EfficientNet-Lite0 with
             ImageNet weights.
 
     Returns:
@@ -69,16 +72,18 @@ def train_generalist(
     checkpoint = train_vision(config, images, teachers)
     if until == "vision":
         return config.out
-    mixtures = _mixtures(config, tasks, images, embeddings)
+    mixtures = _mixtures(config, tasks, images)
     tokenizer = _tokenizer(config, mixtures["train"])
     writer = Writer(tokenizer, config.architecture.image_tokens)
     model = build_model(config.architecture, tokenizer, config.seed)
     load_tower(model, checkpoint)
+    start = config.language.start
+    started = start_from(model, tokenizer, start) if start is not None else None
     evaluation = Evaluation(config, mixtures["val"], writer, images["val"])
     for train in (train_language, train_jointly):
         train(config, model, mixtures["train"], writer, images["train"], lambda: line(evaluation(model)))
     scores = evaluation(model.eval())
-    save_generalist(model, tokenizer, config.architecture, config.out, _card(config, images, scores))
+    save_generalist(model, tokenizer, config.architecture, config.out, _card(config, images, scores, started))
     return config.out
 
 
@@ -111,7 +116,7 @@ def _task(source: Source) -> Task:
 def _embeddings(
     config: GeneralistTraining, images: Mapping[str, list[Images]], embed: Embed | None
 ) -> Embeddings:
-    if not config.vision.distillation and not config.evidence.real:
+    if not config.vision.distillation:
         return {}
     folder = config.work / "embeddings"
     encoder = embed or _lazy_lite0()
@@ -138,10 +143,9 @@ def _mixtures(
     config: GeneralistTraining,
     tasks: Sequence[Task],
     images: Mapping[str, list[Images]],
-    embeddings: Embeddings,
 ) -> dict[str, Mixture]:
     views = _views(config, images)
-    evidence = _evidence(config, images, embeddings)
+    evidence = _evidence(config, images)
     mixtures = {}
     for split, sources in images.items():
         materials = [
@@ -161,32 +165,46 @@ def _check_fit(task: Task, images: Images) -> None:
 
 
 def _views(config: GeneralistTraining, images: Mapping[str, list[Images]]) -> list[np.ndarray]:
-    """Per source, how often the tower sees each label as each other on validation images."""
+    """Per source, what images must look like for the tower to be as right on them as on new ones.
+
+    Row by row, the share of an image's own view is the recall on validation images over that on the
+    training images as the decoder sees them; the rest is what the tower takes validation images for.
+    """
     with torch.inference_mode():
-        predicted = predictions(load_classifier(config, images), images["val"])
+        classifier = load_classifier(config, images)
+        known = predictions(classifier, images["train"], strength=STRENGTH)
+        new = predictions(classifier, images["val"])
     views = []
-    for one, found in zip(images["val"], predicted, strict=True):
-        counts = np.full((len(one.labels), len(one.labels)), 0.25)
-        np.add.at(counts, (one.targets, found), 1.0)
-        views.append(counts / counts.sum(1, keepdims=True))
+    for train, val, k, n in zip(images["train"], images["val"], known, new, strict=True):
+        seen, unseen = _confusion(train, k), _confusion(val, n)
+        own = np.minimum(1.0, unseen.diagonal() / seen.diagonal())
+        others = unseen * (1 - np.eye(len(unseen)))
+        others *= ((1 - own) / others.sum(1))[:, None]
+        views.append(others + np.diag(own))
     return views
 
 
+def _confusion(images: Images, predicted: np.ndarray) -> np.ndarray:
+    counts = np.full((len(images.labels), len(images.labels)), 0.25)
+    np.add.at(counts, (images.targets, predicted), 1.0)
+    return counts / counts.sum(1, keepdims=True)
+
+
 def _evidence(
-    config: GeneralistTraining, images: Mapping[str, list[Images]], embeddings: Embeddings
+    config: GeneralistTraining, images: Mapping[str, list[Images]]
 ) -> dict[str, list[RealEvidence | None]]:
-    if not config.evidence.real:
+    """Training images are judged by twins that do not know them, validation images by the panel itself."""
+    settings = config.evidence
+    if not settings.real or settings.panel is None:
         return {split: [None] * len(sources) for split, sources in images.items()}
     found: dict[str, list[RealEvidence | None]] = {split: [] for split in images}
     for i, train in enumerate(images["train"]):
-        groups = np.array([item.group for item in train.items])
+        opinions = PanelEvidence(config, settings.panel, train)
         for split in images:
             one = images[split][i]
             path = config.work / "evidence" / f"{one.source.name}-{one.sha256[:12]}-{split}.npz"
             if not path.is_file():
-                queries = None if split == "train" else embeddings[split][i]
-                made = real_evidence(embeddings["train"][i], train.targets, groups, queries, seed=config.seed)
-                write_evidence(made, path)
+                write_evidence(opinions.of(split), path)
             found[split].append(read_evidence(path, len(one), len(one.labels)))
     return found
 
@@ -214,7 +232,9 @@ def _given_texts(config: GeneralistTraining) -> list[str]:
     return texts
 
 
-def _card(config: GeneralistTraining, images: Mapping[str, list[Images]], scores: Any) -> dict[str, Any]:
+def _card(
+    config: GeneralistTraining, images: Mapping[str, list[Images]], scores: Any, started: str | None
+) -> dict[str, Any]:
     from .... import __version__
 
     return {
@@ -236,6 +256,7 @@ def _card(config: GeneralistTraining, images: Mapping[str, list[Images]], scores
         "training": {
             "fingerprint": config.fingerprint("joint"),
             "gsco": __version__,
+            "started_from": started,
             "configuration": config.model_dump(mode="json", exclude={"out", "work", "data", "threads"}),
         },
         "validation_accuracy": scores,

@@ -14,7 +14,7 @@ from ..prompts import PRESENCE, PROFILES, Profile, answer_text
 from .config import Family, GeneralistTraining, Language
 from .evidence import NO_HASH, Random, draw_circumstances, draw_neighbours, draw_opinions
 from .names import DIAGNOSES, MODALITIES, NEUTRAL
-from .real_evidence import RealEvidence
+from .real_evidence import RealEvidence, mislead
 
 NO_CASE = Case(id="training", images=(ImageRef(sha256=NO_HASH, width=1, height=1),))
 Ints = npt.NDArray[np.int64]
@@ -179,11 +179,13 @@ class Mixture:
         real = self._materials[scene.source].real if scene.task.name != "invented" else None
         if real is not None and random.random() < self._settings.real:
             least, most = self._settings.neighbours
-            opinions = (
-                real.opinions(scene.image, scene.names, random, self._settings.experts[1]) if said else ()
-            )
-            count = int(random.integers(least, most + 1))
-            return opinions, real.similar(scene.image, scene.names, count) if found else ()
+            opinions = real.opinions(scene.image, scene.names, random, self._settings.whole) if said else ()
+            count = most if random.random() < self._settings.whole else int(random.integers(least, most + 1))
+            similar = real.similar(scene.image, scene.names, count) if found else ()
+            if random.random() < self._settings.all_wrong:
+                others = [name for name in scene.names if name != scene.names[scene.truth]]
+                return mislead(opinions, similar, str(random.choice(others)))
+            return opinions, similar
         case = draw_circumstances(random, scene.names, scene.truth, self._settings)
         return (
             draw_opinions(random, case, self._settings) if said else (),

@@ -3,73 +3,69 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gsco.errors import ConfigurationError
-from gsco.models.generalist.training.real_evidence import read_evidence, real_evidence, write_evidence
+from gsco.models.generalist.training.real_evidence import (
+    RealEvidence,
+    judged,
+    mislead,
+    read_evidence,
+    write_evidence,
+)
 
-GROUPS, PER_GROUP = 30, 4
+MEMBERS, IMAGES, KNOWN = ("good", "poor"), 12, 30
+LABELS = np.arange(KNOWN) % 2
 
 
-def embeddings(informative: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images of one group are nearly equal and share a label; the label shows only where informative."""
+def evidence() -> RealEvidence:
+    """Two members; known cases lie at +x and -x, images near those of their own label."""
     random = np.random.default_rng(0)
-    groups = np.repeat(np.arange(GROUPS), PER_GROUP)
-    targets = (groups % 2).astype(np.int64)
-    centres = random.normal(size=(GROUPS, 16))
-    centres[:, 0] += 6.0 * informative * (np.arange(GROUPS) % 2)
-    found = centres[groups] + 0.01 * random.normal(size=(len(groups), 16))
-    found /= np.linalg.norm(found, axis=1, keepdims=True)
-    return found.astype(np.float32), targets, groups.astype(str)
-
-
-def test_a_group_does_not_speak_of_itself() -> None:
-    vectors, targets, groups = embeddings(informative=False)
-    found = real_evidence(vectors, targets, groups)
-    # Within its group each image has three copies: only excluding them keeps this at chance.
-    assert found.similarities.max() < 0.99
-    assert 0.25 < np.mean(found.neighbours == targets[:, None]) < 0.75
-    assert found.reliabilities.max() < 0.8
-
-
-def test_what_can_be_seen_is_said() -> None:
-    vectors, targets, groups = embeddings(informative=True)
-    found = real_evidence(vectors, targets, groups)
-    assert found.reliabilities[0] > 0.9
-    said = found.probabilities[0].argmax(1)
-    assert np.mean(said == targets) == pytest.approx(found.reliabilities[0], abs=1e-6)
-    assert np.allclose(found.probabilities.sum(2), 1, atol=1e-4)
-
-
-def test_other_images_may_find_every_training_image() -> None:
-    vectors, targets, groups = embeddings(informative=False)
-    found = real_evidence(vectors, targets, groups, vectors[:3])
-    assert found.probabilities.shape == (3, 3, 2)
-    assert np.allclose(found.similarities[:, 0], 1, atol=1e-4)
-
-
-def test_opinions_carry_the_names_they_are_given() -> None:
-    vectors, targets, groups = embeddings(informative=True)
-    found = real_evidence(vectors, targets, groups)
-    opinions = found.opinions(0, ("x", "y"), np.random.default_rng(0), 3)
-    assert opinions
-    for opinion in opinions:
-        assert opinion.labels[0] == max(opinion.probabilities, key=lambda name: opinion.probabilities[name])
-        assert set(opinion.probabilities) == {"x", "y"}
-    assert [similar.labels[0] for similar in found.similar(0, ("x", "y"), 4)] == [
-        "xy"[label] for label in found.neighbours[0, :4]
+    truth = np.arange(IMAGES) % 2
+    good = np.where(np.eye(2)[truth] > 0, 0.8, 0.2)
+    probabilities = np.stack([good, random.dirichlet([1, 1], size=IMAGES)]).astype(np.float32)
+    reliabilities = np.repeat(np.array([[0.9], [0.5]], dtype=np.float32), IMAGES, axis=1)
+    known = np.stack(
+        [np.cos(LABELS * np.pi + 0.01 * np.arange(KNOWN)), np.sin(0.01 * np.arange(KNOWN))], axis=1
+    )
+    queries = np.stack([np.cos(truth * np.pi), np.zeros(IMAGES)], axis=1)
+    vectors = [
+        value.astype(np.float32) / np.linalg.norm(value, axis=1, keepdims=True) for value in (queries, known)
     ]
+    return judged(MEMBERS, probabilities, reliabilities, *vectors, LABELS, 5)
 
 
-def test_too_few_groups_are_refused() -> None:
-    vectors, targets, _ = embeddings(informative=True)
-    with pytest.raises(ConfigurationError, match="groups"):
-        real_evidence(vectors, targets, np.array(["one"] * len(targets)))
+def test_neighbours_are_the_most_similar_known_cases() -> None:
+    found = evidence()
+    assert np.array_equal(found.neighbours, np.repeat((np.arange(IMAGES) % 2)[:, None], 5, axis=1))
+    assert (np.diff(found.similarities, axis=1) <= 0).all()
+    assert [case.labels[0] for case in found.similar(1, ("x", "y"), 3)] == ["y"] * 3
+
+
+def test_opinions_keep_the_panels_order_and_carry_the_names_they_are_given() -> None:
+    found, random = evidence(), np.random.default_rng(0)
+    whole = found.opinions(1, ("x", "y"), random, whole=1.0)
+    assert [opinion.specialist for opinion in whole] == list(MEMBERS)
+    assert whole[0].labels == ("y",)
+    assert whole[0].probabilities == pytest.approx({"x": 0.2, "y": 0.8})
+    assert whole[0].reliability == pytest.approx(0.9)
+    sizes = {len(found.opinions(1, ("x", "y"), random, whole=0.0)) for _ in range(40)}
+    assert sizes == {1, 2}
+
+
+def test_misled_evidence_names_the_lure_with_the_numbers_it_had() -> None:
+    found, random = evidence(), np.random.default_rng(0)
+    before = found.opinions(1, ("x", "y"), random, whole=1.0), found.similar(1, ("x", "y"), 4)
+    opinions, similar = mislead(*before, "x")
+    assert {opinion.labels for opinion in opinions} == {("x",)} == {case.labels for case in similar}
+    assert opinions[0].probabilities == pytest.approx({"x": 0.8, "y": 0.2})
+    assert [case.similarity for case in similar] == [case.similarity for case in before[1]]
+    assert before[0][0].labels == ("y",)
 
 
 def test_a_file_brings_it_back_and_another_is_refused(tmp_path: Path) -> None:
-    vectors, targets, groups = embeddings(informative=True)
-    found = real_evidence(vectors, targets, groups)
+    found = evidence()
     path = tmp_path / "sub" / "evidence.npz"
     write_evidence(found, path)
-    again = read_evidence(path, len(targets), 2)
+    again = read_evidence(path, IMAGES, 2)
+    assert again.members == MEMBERS
     assert np.array_equal(again.probabilities, found.probabilities)
     assert np.array_equal(again.neighbours, found.neighbours)
     assert [file.name for file in path.parent.iterdir()] == ["evidence.npz"]
@@ -77,13 +73,4 @@ def test_a_file_brings_it_back_and_another_is_refused(tmp_path: Path) -> None:
         read_evidence(path, 7, 2)
     path.write_bytes(b"damaged")
     with pytest.raises(ConfigurationError, match="remove it"):
-        read_evidence(path, len(targets), 2)
-
-
-def test_a_large_group_leaves_fewer_neighbours_but_never_its_own() -> None:
-    vectors, targets, groups = embeddings(informative=False)
-    groups = np.where(np.arange(len(groups)) < len(groups) - 6, "large", groups)
-    groups[-6:] = [f"single-{number}" for number in range(6)]
-    found = real_evidence(vectors, targets, groups)
-    assert found.neighbours.shape == (len(groups), 6)
-    assert np.isfinite(found.similarities).all()
+        read_evidence(path, IMAGES, 2)

@@ -110,6 +110,58 @@ def run(
 
 
 @app.command()
+def arbitration(
+    cases: Annotated[
+        list[str], typer.Argument(metavar="TASK=DATASET…", help="Tasks, each with the data set of its cases.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the suite; go on if it is one.")
+    ],
+    split: Annotated[str, typer.Option(metavar="NAME", help="train, val or test.")] = "test",
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", help="Only a random sample of so many cases per task.")
+    ] = None,
+    leaks: Annotated[
+        str, typer.Option(metavar="HOW", help="refuse or exclude: what to do with cases that the bank knows.")
+    ] = "refuse",
+    chunk: Annotated[
+        int, typer.Option(metavar="N", help="Cases that are asked for and written together.")
+    ] = 128,
+    seed: Annotated[int, typer.Option(help="Of samples and alterations.")] = 0,
+) -> None:
+    """Measure whose side the generalist takes when evidence, image and itself contradict each other.
+
+    Specialists, store, generalist, profile and k are those of the settings (GSCO_...). The same command
+    goes on with a suite that was stopped. Exit status 3: some cases have no answer.
+    """
+    from ..agent.configuration import settings_from
+    from .arbitration.report import MARKDOWN, report
+    from .arbitration.suite import run as run_suite
+
+    settings = settings_from()
+    plan = _plan(
+        split=split, limit=limit, leaks=leaks, chunk=chunk, seed=seed,
+        profile=settings.profile, neighbours=settings.neighbours,
+    )  # fmt: skip
+    for task, source in map(_pair, cases):
+        run_suite(source, task, out / task, settings=settings, plan=plan)
+    found = report(out)
+    typer.echo((out / MARKDOWN).read_text(encoding="utf-8"), nl=False)
+    if found.errors:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def curve(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR…", help="Folders of finished suites.")],
+) -> None:
+    """Put finished arbitration suites side by side: what one generalist gains and another loses."""
+    from .arbitration.report import curve as table
+
+    typer.echo(table(folders), nl=False)
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run, or with those of several.")],
 ) -> None:
@@ -122,6 +174,13 @@ def _report(folder: Path) -> None:
 
     report(folder)
     typer.echo((folder / MARKDOWN).read_text(encoding="utf-8"), nl=False)
+
+
+def _pair(given: str) -> tuple[str, Path]:
+    task, separator, source = given.partition("=")
+    if not (task and separator and source):
+        raise ConfigurationError(f"{given!r} does not name a task and its data set; write TASK=DATASET")
+    return task, Path(source)
 
 
 def _plan(**given: Any) -> Any:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -120,9 +121,8 @@ def write_evidence(evidence: RealEvidence, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     with fresh.open("wb") as file:
-        np.savez(
-            file, **{field.name: np.asarray(getattr(evidence, field.name)) for field in fields(evidence)}
-        )
+        content: Any = {field.name: np.asarray(getattr(evidence, field.name)) for field in fields(evidence)}
+        np.savez(file, **content)
     fresh.replace(path)
 
 

@@ -129,7 +129,8 @@ def predictions(
 
 
 def _views(images: Images, classifier: Classifier, strength: float) -> Iterator[Tensor]:
-    side = int(classifier.tower.config.image_size[0])
+    tower: Any = classifier.tower
+    side = int(tower.config.image_size[0])
     generator = torch.Generator().manual_seed(0)
     for start in range(0, len(images), BATCH_OF_EVALUATION):
         batch = normalise(torch.from_numpy(images.pixels[start : start + BATCH_OF_EVALUATION]))

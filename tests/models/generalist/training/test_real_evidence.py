@@ -29,7 +29,7 @@ def evidence() -> RealEvidence:
     vectors = [
         value.astype(np.float32) / np.linalg.norm(value, axis=1, keepdims=True) for value in (queries, known)
     ]
-    return judged(MEMBERS, probabilities, reliabilities, *vectors, LABELS, 5)
+    return judged(MEMBERS, probabilities, reliabilities, vectors[0], vectors[1], LABELS, 5)
 
 
 def test_neighbours_are_the_most_similar_known_cases() -> None:

@@ -1,0 +1,121 @@
+"""Alterations change what they name, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from gsco.case import Case, Evidence, GateReport, ImageRef, Opinion, SimilarCase, Task
+from gsco.evals.arbitration.conditions import (
+    ALL_RIGHT,
+    ALL_WRONG,
+    ALL_WRONG_AT_RANDOM,
+    ANOTHERS,
+    NOISE,
+    PERMUTED,
+    SHUFFLED,
+    SPECIALISTS_WRONG,
+    Known,
+    hard_lure,
+    mixed_up,
+    restricted,
+    said_by_evidence,
+)
+
+TASK = Task(name="t", modality="MRI", options=("a", "b", "c"))
+
+
+def case(name: str) -> Case:
+    return Case(id=name, images=(ImageRef(sha256="0" * 64, width=1, height=1),))
+
+
+def known(name: str = "one", truth: str = "a", said: str = "aab", near: str = "acc") -> Known:
+    opinions = tuple(
+        Opinion(
+            specialist=str(place), architecture="x", labels=(label,), reliability=0.8,
+            probabilities={option: 0.7 if option == label else {"a": 0.1, "b": 0.2, "c": 0.15}[option]
+                           for option in TASK.options},
+        )
+        for place, label in enumerate(said)
+    )  # fmt: skip
+    similar = tuple(
+        SimilarCase(
+            id=str(k), sha256="0" * 64, task="t", labels=(label,), similarity=0.9 - 0.1 * k, encoder="e"
+        )
+        for k, label in enumerate(near)
+    )
+    evidence = Evidence(gate=GateReport(task="t"), opinions=opinions, similar_cases=similar)
+    return Known(name, name, truth, case(name), evidence, case(f"{name} noise"))
+
+
+def said(evidence: Evidence) -> str:
+    return "".join(opinion.labels[0] for opinion in evidence.opinions)
+
+
+def near(evidence: Evidence) -> str:
+    return "".join(one.labels[0] for one in evidence.similar_cases)
+
+
+def test_the_hard_lure_is_the_likeliest_wrong_option() -> None:
+    assert hard_lure(known(truth="a", said="abb"), TASK) == "b"
+    assert hard_lure(known(truth="b", said="abb"), TASK) == "a"
+
+
+def test_wrong_specialists_leave_the_neighbours() -> None:
+    question = SPECIALISTS_WRONG.alter(known(), TASK, {})
+    assert (said(question.evidence), near(question.evidence)) == ("bbb", "acc")
+    first = question.evidence.opinions[0]
+    assert first.probabilities["b"] == 0.7
+    assert first.probabilities["a"] == 0.2
+    assert first.reliability == 0.8
+
+
+@pytest.mark.parametrize(("condition", "label"), [(ALL_WRONG, "b"), (ALL_RIGHT, "a")])
+def test_all_evidence_names_one_label(condition: object, label: str) -> None:
+    question = condition.alter(known(), TASK, {})  # type: ignore[attr-defined]
+    assert (said(question.evidence), near(question.evidence)) == (label * 3, label * 3)
+    assert [one.similarity for one in question.evidence.similar_cases] == pytest.approx([0.9, 0.8, 0.7])
+
+
+def test_a_random_lure_is_wrong_and_always_the_same() -> None:
+    drawn = {said(ALL_WRONG_AT_RANDOM.alter(known(f"case {k}"), TASK, {}).evidence)[0] for k in range(30)}
+    assert drawn == {"b", "c"}
+    once, again = (ALL_WRONG_AT_RANDOM.alter(known("x"), TASK, {}) for _ in range(2))
+    assert once == again
+
+
+def test_nobody_keeps_its_own_evidence() -> None:
+    cases = [known(f"case {k}", said="abc"[k % 3] * 3) for k in range(7)]
+    others = mixed_up(cases)
+    assert sorted(other.id for other in others.values()) == sorted(one.id for one in cases)
+    assert all(others[one.id].id != one.id for one in cases)
+    question = ANOTHERS.alter(cases[0], TASK, others)
+    assert question.evidence == others[cases[0].id].evidence
+    assert question.case == cases[0].case
+
+
+def test_shuffled_neighbours_bring_other_cases_labels() -> None:
+    cases = [known("one", near="aaa"), known("two", near="bbb"), known("three", near="ccc")]
+    question = SHUFFLED.alter(cases[0], TASK, mixed_up(cases))
+    assert sorted(near(question.evidence)) == ["a", "b", "c"]
+    assert said(question.evidence) == "aab"
+    assert [one.similarity for one in question.evidence.similar_cases] == pytest.approx([0.9, 0.8, 0.7])
+
+
+def test_noise_and_order_leave_the_evidence() -> None:
+    one = known()
+    assert NOISE.alter(one, TASK, {}).case.id == "one noise"
+    orders = {condition.alter(one, TASK, {}).task.options for condition in PERMUTED}
+    assert all(sorted(options) == ["a", "b", "c"] for options in orders)
+    assert all(condition.alter(one, TASK, {}).evidence == one.evidence for condition in (NOISE, *PERMUTED))
+
+
+def test_an_arm_sees_its_own_evidence() -> None:
+    evidence = known().evidence
+    seen = {arm: restricted(evidence, arm) for arm in ("generalist", "moed", "rad", "gsco")}
+    assert {arm: (said(one), near(one)) for arm, one in seen.items()} == {
+        "generalist": ("", ""), "moed": ("aab", ""), "rad": ("", "acc"), "gsco": ("aab", "acc"),
+    }  # fmt: skip
+    assert said_by_evidence(evidence, TASK, "moed") == "a"
+    assert said_by_evidence(evidence, TASK, "rad") == "c"
+    assert said_by_evidence(evidence, TASK, "generalist") is None
+    # One voice each for a, b and the neighbours' c: the likeliest to the specialists.
+    assert said_by_evidence(known(said="ab", near="ccc").evidence, TASK, "gsco") == "b"

@@ -96,12 +96,15 @@ def generalist(
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the model goes.")] = None,
     work: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where checkpoints go.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Earlier generalist whose decoder to go on from.")
+    ] = None,
 ) -> None:
     """Train a small generalist that reads evidence; the same command goes on after an interruption."""
     from ...models.generalist.training.config import load_config
 
     # A mistake in the file is told before the libraries are loaded.
-    settings = load_config(config, data=data, out=out, work=work)
+    settings = load_config(config, data=data, out=out, work=work, start=start)
     from ...models.generalist.training.loop import train_generalist
 
     folder = train_generalist(settings)

@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...case import Task
+from ..metrics.diagnosis import Bools, Floats
 from ..metrics.uncertainty import ROUNDS, Difference, Estimate, bootstrap, difference, interval
 from .conditions import PERMUTATIONS, Arm, Known, hard_lure, random_lure, said_by_evidence
 
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 ARMS: tuple[Arm, ...] = ("moed", "rad", "gsco")
 
 
@@ -201,7 +200,10 @@ def _accuracy(arm: str) -> Measure:
 
 
 def _rate(name: str, arm: str, measure: Measure, several: Sequence[Said], rounds: int, seed: int) -> Rate:
-    values, drawn, tasks, n = [], [], {}, 0
+    values: list[float] = []
+    drawn: list[Floats] = []
+    tasks: dict[str, Estimate | None] = {}
+    n = 0
     for said in several:
         share = measure(said, arm)  # type: ignore[arg-type]
         hits, among = share.hits.astype(np.float64), share.among.astype(np.float64)
@@ -213,7 +215,7 @@ def _rate(name: str, arm: str, measure: Measure, several: Sequence[Said], rounds
             values.append(value)
             drawn.append(draws)
             n += int(among.sum())
-    mean = _estimate(float(np.mean(values)), np.mean(drawn, axis=0), n) if values else None
+    mean = _estimate(float(np.mean(values)), np.stack(drawn).mean(axis=0), n) if values else None
     return Rate(name, arm, tasks, mean)
 
 

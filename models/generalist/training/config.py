@@ -140,8 +140,6 @@ class Stage(Section):
 class Language(Stage):
     """The second stage: the decoder reads cached image features and evidence."""
 
-    start: Path | None = None
-    """Folder of an earlier generalist whose projector and decoder this one goes on from."""
     variants: Count = 4
     """Augmented variants of each image whose features are cached."""
     branches: Count = 4
@@ -162,6 +160,8 @@ class GeneralistTraining(Section):
     """Folder for checkpoints, decoded images and embeddings; may be removed afterwards."""
     data: Path = Path()
     """Folder that the sources' folders are relative to."""
+    start: Path | None = None
+    """Folder of an earlier generalist whose projector and decoder this one goes on from."""
     sources: tuple[Source, ...]
     texts: tuple[Path, ...] = ()
     """Text for the tokenizer, relative to ``data``: JSON lists of ``question`` and ``answer``."""
@@ -212,7 +212,6 @@ class GeneralistTraining(Section):
         }
         if stage != "vision":
             content |= self.model_dump(mode="json", include={"architecture", "texts", "evidence", "language"})
-            content["language"].pop("start")
             content["evidence"].pop("panel")
         if stage == "joint":
             content |= self.model_dump(mode="json", include={"joint"})
@@ -235,7 +234,7 @@ def load_config(path: Path, **given: Any) -> GeneralistTraining:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read as TOML: {error}") from None
     content.update({name: value for name, value in given.items() if value is not None})
-    for name in ("out", "work", "data"):
+    for name in ("out", "work", "data", "start"):
         if isinstance(content.get(name), str):
             content[name] = os.path.expandvars(Path(content[name]).expanduser())
     try:

@@ -29,13 +29,12 @@ from .real_evidence import RealEvidence, read_evidence, write_evidence
 from .start import start_from
 from .tokenizer import train_tokenizer
 from .twins import PanelEvidence
-from .vision import load_classifier, load_tower, predictions, train_vision
+from .vision import CHECKPOINT, load_classifier, load_tower, predictions, train_vision, vision_finished
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 TOKENIZER_SCENES = 800
-Embeddings = dict[str, list[np.ndarray]]
 
 
 def train_generalist(
@@ -67,18 +66,16 @@ def train_generalist(
     images = read_images(config)
     for task, one in zip(tasks, images["train"], strict=True):
         _check_fit(task, one)
-    embeddings = _embeddings(config, images, embed)
-    teachers = np.concatenate(embeddings["train"]) if embeddings else None
-    checkpoint = train_vision(config, images, teachers)
+    if not vision_finished(config):
+        train_vision(config, images, _teachers(config, images, embed))
     if until == "vision":
         return config.out
     mixtures = _mixtures(config, tasks, images)
     tokenizer = _tokenizer(config, mixtures["train"])
     writer = Writer(tokenizer, config.architecture.image_tokens)
     model = build_model(config.architecture, tokenizer, config.seed)
-    load_tower(model, checkpoint)
-    start = config.language.start
-    started = start_from(model, tokenizer, start) if start is not None else None
+    load_tower(model, config.work / CHECKPOINT)
+    started = None if config.start is None else start_from(model, tokenizer, config.start)
     evaluation = Evaluation(config, mixtures["val"], writer, images["val"])
     for train in (train_language, train_jointly):
         train(config, model, mixtures["train"], writer, images["train"], lambda: line(evaluation(model)))
@@ -113,16 +110,14 @@ def _task(source: Source) -> Task:
     return tasks[source.task]
 
 
-def _embeddings(
+def _teachers(
     config: GeneralistTraining, images: Mapping[str, list[Images]], embed: Embed | None
-) -> Embeddings:
+) -> np.ndarray | None:
+    """The frozen teacher's embeddings of all training images."""
     if not config.vision.distillation:
-        return {}
-    folder = config.work / "embeddings"
-    encoder = embed or _lazy_lite0()
-    return {
-        split: [extract(one, split, encoder, folder) for one in sources] for split, sources in images.items()
-    }
+        return None
+    folder, encoder = config.work / "embeddings", embed or _lazy_lite0()
+    return np.concatenate([extract(one, "train", encoder, folder) for one in images["train"]])
 
 
 def _lazy_lite0() -> Embed:
@@ -257,7 +252,9 @@ def _card(
             "fingerprint": config.fingerprint("joint"),
             "gsco": __version__,
             "started_from": started,
-            "configuration": config.model_dump(mode="json", exclude={"out", "work", "data", "threads"}),
+            "configuration": config.model_dump(
+                mode="json", exclude={"out", "work", "data", "start", "threads"}
+            ),
         },
         "validation_accuracy": scores,
         "note": "A small default to start with and to test against; not for clinical use.",

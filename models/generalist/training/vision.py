@@ -82,6 +82,15 @@ def train_vision(
     return config.work / CHECKPOINT
 
 
+def vision_finished(config: GeneralistTraining) -> bool:
+    """Whether the checkpoint of this very configuration has all its steps behind it."""
+    path = config.work / CHECKPOINT
+    if not path.is_file():
+        return False
+    found = read_checkpoint(path)
+    return found["fingerprint"] == config.fingerprint("vision") and found["step"] >= found["total"]
+
+
 def load_tower(model: InternVLForConditionalGeneration, checkpoint: Path) -> None:
     """Put the first stage's weights into a model's tower.
 

@@ -1,4 +1,4 @@
-"""``gsco train specialist`` and ``gsco train generalist``."""
+"""``gsco train``: specialists, generalists, and what they are trained on."""
 
 from __future__ import annotations
 
@@ -110,6 +110,38 @@ def generalist(
     folder = train_generalist(settings)
     typer.echo(f"{settings.name} is in {folder}")
     typer.echo(f"To use it: export GSCO_GENERALIST_MODEL={shlex.quote(str(folder))}")
+
+
+@train.command("conversations")
+def conversations(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder per class, or with labels.csv.")],
+    task: Annotated[str, typer.Option("--task", "-t", metavar="NAME", help="What is asked of its images.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE.jsonl", help="Conversations; FILE.json lists them.")
+    ],
+    split: Annotated[str, typer.Option(metavar="NAME", help="train, val or test.")] = "train",
+) -> None:
+    """Write a data set as instruction data in the conversation format of InternVL and MedDr."""
+    from ...models.dataset import read_dataset
+    from ...models.generalist.conversations import (
+        Collection,
+        diagnosis_conversations,
+        write_collection,
+        write_conversations,
+    )
+    from ...models.generalist.prompts import PROFILES
+    from ...tasks import TaskBook
+    from ..configuration import settings_from
+
+    settings, found = settings_from(), read_dataset(dataset)
+    card = TaskBook(settings.tasks).get(task)
+    made = diagnosis_conversations(found, card, PROFILES[settings.profile], split)
+    count = write_conversations(made, out)
+    collection = out.with_suffix(".json")
+    write_collection(
+        Collection(f"{found.name}-{split}", found.folder.absolute(), out.absolute()), count, collection
+    )
+    typer.echo(f"{count} conversations are in {out}, and {collection} names them for a training")
 
 
 @train.command("backbone")

@@ -13,7 +13,9 @@ import pytest
 from gsco.agent.cli import app
 from gsco.agent.commands.train import command_of
 from gsco.case import DISCLAIMER, Diagnosis, Task
+from gsco.models.generalist.conversations import read_collections
 from gsco.models.mini.samples import samples
+from PIL import Image
 from pydantic import TypeAdapter
 from typer.testing import CliRunner, Result
 
@@ -28,6 +30,7 @@ COMMANDS = (
     "train",
     "train specialist",
     "train generalist",
+    "train conversations",
     "index",
     "index build",
     "index show",
@@ -311,6 +314,27 @@ def test_train_names_wrong_options(gsco: Gsco, tmp_path: Path):
         "train", "specialist", "-d", tmp_path, "-t", "shade", "--arch", "test_resnet", "--epochs", "0"
     )
     fails_in_one_line(result, 2, "epochs")
+
+
+def test_a_data_set_becomes_conversations(small: Gsco, tmp_path: Path):
+    for label in ("dark", "bright"):
+        (tmp_path / "squares" / label).mkdir(parents=True)
+        for number in range(10):
+            level = number + (0 if label == "dark" else 200)
+            Image.new("L", (8, 8), level).save(tmp_path / "squares" / label / f"{number}.png")
+    result = small(
+        "train", "conversations", tmp_path / "squares", "-t", "shade", "-o", tmp_path / "talks.jsonl"
+    )
+    assert result.exit_code == 0, result.output
+    (collection,) = read_collections(tmp_path / "talks.json")
+    talks = collection.conversations()
+    assert {talk.turns[-1].text for talk in talks} == {"dark", "bright"}
+    assert all((collection.root / str(talk.image)).is_file() for talk in talks)
+    fails_in_one_line(
+        small("train", "conversations", tmp_path / "squares", "-t", "none", "-o", tmp_path / "x.jsonl"),
+        2,
+        "none",
+    )
 
 
 def test_train_without_a_data_set(gsco: Gsco, tmp_path: Path):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 IMAGE = "<image>"
 Speaker = Literal["system", "human", "gpt"]
+_SPEAKERS: tuple[Speaker, ...] = get_args(Speaker)
 
 
 @dataclass(frozen=True)
@@ -175,9 +176,9 @@ def _conversation(entry: Any, place: str) -> Conversation:
 def _turn(turn: Any, place: str) -> Turn:
     if not isinstance(turn, dict) or not isinstance(turn.get("value"), str):
         raise ConfigurationError(f"{place} needs `from` and a text as `value`")
-    speaker = turn.get("from")
-    if speaker not in get_args(Speaker):
-        raise ConfigurationError(f"{place} is from {speaker!r}; use one of {list(get_args(Speaker))}")
+    speaker: Speaker | None = next((one for one in _SPEAKERS if one == turn.get("from")), None)
+    if speaker is None:
+        raise ConfigurationError(f"{place} is from {turn.get('from')!r}; use one of {list(_SPEAKERS)}")
     return Turn(speaker, neutralise(turn["value"].replace(IMAGE, "")).strip())
 
 

@@ -20,7 +20,6 @@ from .batches import Writer
 from .config import GeneralistTraining, Source
 from .embeddings import Embed, extract
 from .evaluation import Evaluation, line
-from .features import STRENGTH
 from .language import train_jointly, train_language
 from .mixture import Material, Mixture, training_texts
 from .names import DIAGNOSES, MODALITIES, NEUTRAL, SENTENCES
@@ -160,29 +159,19 @@ def _check_fit(task: Task, images: Images) -> None:
 
 
 def _views(config: GeneralistTraining, images: Mapping[str, list[Images]]) -> list[np.ndarray]:
-    """Per source, what images must look like for the tower to be as right on them as on new ones.
+    """Per source, how often the tower sees each label as each other on validation images.
 
-    Row by row, the share of an image's own view is the recall on validation images over that on the
-    training images as the decoder sees them; the rest is what the tower takes validation images for.
+    Not only the tower but the decoder too learns its training images by heart. With a correction for the
+    tower's part alone it trusted its eyes too much (validation: 0.91 with evidence instead of 0.92).
     """
     with torch.inference_mode():
-        classifier = load_classifier(config, images)
-        known = predictions(classifier, images["train"], strength=STRENGTH)
-        new = predictions(classifier, images["val"])
+        predicted = predictions(load_classifier(config, images), images["val"])
     views = []
-    for train, val, k, n in zip(images["train"], images["val"], known, new, strict=True):
-        seen, unseen = _confusion(train, k), _confusion(val, n)
-        own = np.minimum(1.0, unseen.diagonal() / seen.diagonal())
-        others = unseen * (1 - np.eye(len(unseen)))
-        others *= ((1 - own) / others.sum(1))[:, None]
-        views.append(others + np.diag(own))
+    for one, found in zip(images["val"], predicted, strict=True):
+        counts = np.full((len(one.labels), len(one.labels)), 0.25)
+        np.add.at(counts, (one.targets, found), 1.0)
+        views.append(counts / counts.sum(1, keepdims=True))
     return views
-
-
-def _confusion(images: Images, predicted: np.ndarray) -> np.ndarray:
-    counts = np.full((len(images.labels), len(images.labels)), 0.25)
-    np.add.at(counts, (images.targets, predicted), 1.0)
-    return counts / counts.sum(1, keepdims=True)
 
 
 def _evidence(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,37 +116,20 @@ def load_classifier(config: GeneralistTraining, images: Mapping[str, list[Images
     return classifier.eval()
 
 
-def predictions(
-    classifier: Classifier, sources: list[Images], strength: float = 0.0
-) -> list[npt.NDArray[np.int64]]:
-    """Predicted label index of every image, per source, chosen among the source's own labels.
-
-    Args:
-        classifier: of the first stage.
-        sources: images of any size.
-        strength: of the augmentation; at 0 images are only scaled to the tower's square.
-    """
+def predictions(classifier: Classifier, sources: list[Images]) -> list[npt.NDArray[np.int64]]:
+    """Predicted label index of every image, per source, chosen among the source's own labels."""
     found, offset = [], 0
     for images in sources:
         own = slice(offset, offset + len(images.labels))
         offset += len(images.labels)
-        scores = torch.cat(
-            [classifier.labels(classifier(batch)) for batch in _views(images, classifier, strength)]
-        )
-        found.append(scores[:, own].argmax(1).numpy())
+        parts = [
+            classifier.labels(
+                classifier(normalise(torch.from_numpy(images.pixels[start : start + BATCH_OF_EVALUATION])))
+            )
+            for start in range(0, len(images), BATCH_OF_EVALUATION)
+        ]
+        found.append(torch.cat(parts)[:, own].argmax(1).numpy())
     return found
-
-
-def _views(images: Images, classifier: Classifier, strength: float) -> Iterator[Tensor]:
-    tower: Any = classifier.tower
-    side = int(tower.config.image_size[0])
-    generator = torch.Generator().manual_seed(0)
-    for start in range(0, len(images), BATCH_OF_EVALUATION):
-        batch = normalise(torch.from_numpy(images.pixels[start : start + BATCH_OF_EVALUATION]))
-        if strength or batch.shape[-1] != side:
-            upright = torch.full((len(batch),), not images.source.any_way_up)
-            batch = augment(batch, side, generator, strength, upright)
-        yield batch
 
 
 def accuracies(classifier: Classifier, sources: list[Images]) -> dict[str, float]:

@@ -25,7 +25,6 @@ from .protocol import EVERYTHING, Entry, Exclusion, Filter, KnownCase, Vectors
 from .vectors import known_encoder, same_width, unit_vectors
 
 _BATCH = 256
-_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -94,18 +93,19 @@ class EmbeddedStore:
         queries = unit_vectors(vectors, "query")
         if queries.ndim != 2:
             raise StoreError(f"queries: expected shape (n, d), got {queries.shape}")
-        for _ in range(_ATTEMPTS):
+        with self._reading() as sql:
+            view, bans = self._view(sql, encoder, queries.shape[1]), [_ban(sql, one) for one in exclude]
+        # Outside the transaction, so that the threads of a process search side by side.
+        hits = _hits(view, queries, k, where, bans)
+        with self._reading() as sql:
+            known = rows.cases(sql, {hit.key for query in hits for hit in query})
+        if any(hit.key not in known for query in hits for hit in query):
+            # A case that somebody deleted in between must not leave a gap: search and read in one snapshot.
             with self._reading() as sql:
-                view = self._view(sql, encoder, queries.shape[1])
-                bans = [_ban(sql, exclusion) for exclusion in exclude]
-            hits = view.search(queries, k, where.tasks, bans) if view else [[] for _ in queries]
-            found = {hit.key for query in hits for hit in query}
-            with self._reading() as sql:
-                known = rows.cases(sql, found)
-            # A case that somebody deleted in between must not leave a gap: search without it.
-            if len(known) == len(found):
-                return [[_similar(known[hit.key], hit, encoder) for hit in query] for query in hits]
-        raise StoreError(f"case store {self.path}: cases were deleted during the search; search again")
+                view, bans = self._view(sql, encoder, queries.shape[1]), [_ban(sql, one) for one in exclude]
+                hits = _hits(view, queries, k, where, bans)
+                known = rows.cases(sql, {hit.key for query in hits for hit in query})
+        return [[_similar(known[hit.key], hit, encoder) for hit in query] for query in hits]
 
     def scan(self, where: Filter = EVERYTHING) -> Iterator[Entry]:
         """See ``CaseStore.scan``; entries are read as they are taken, in small batches."""
@@ -246,6 +246,12 @@ def _ban(sql: sqlite3.Connection, exclusion: Exclusion) -> Ban:
     query = "SELECT row FROM cases WHERE patient != '' AND patient IN"
     keys += [row for (row,) in in_rows(sql, query, list(exclusion.groups))]
     return Ban(np.array(keys, np.int64), exclusion.above_similarity)
+
+
+def _hits(
+    view: View | None, queries: Vectors, k: int, where: Filter, bans: Sequence[Ban]
+) -> list[list[Hit]]:
+    return view.search(queries, k, where.tasks, bans) if view else [[] for _ in queries]
 
 
 def _similar(case: KnownCase, hit: Hit, encoder: str) -> SimilarCase:

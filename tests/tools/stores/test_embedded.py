@@ -183,6 +183,21 @@ def test_a_case_deleted_during_the_search_leaves_no_gap(
         assert case(0).id not in {similar.id for similar in found}
 
 
+def test_a_search_ends_however_fast_cases_are_deleted(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = View.search
+
+    def delete_what_is_found(self: View, *arguments: Any) -> list[list[Hit]]:
+        hits = search(self, *arguments)
+        with EmbeddedStore(filled) as other:
+            other.delete([case(hit.key - 1).id for hit in hits[0]])  # rows count from 1
+        return hits
+
+    with EmbeddedStore(filled) as store:
+        monkeypatch.setattr(View, "search", delete_what_is_found)
+        (found,) = store.search(unit(1), "one", 5)
+    assert len(found) == 5
+
+
 def test_a_refused_batch_leaves_nothing_half(path: Path) -> None:
     with EmbeddedStore(path) as store:
         store.add(entries(unit(3)))

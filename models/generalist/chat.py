@@ -6,13 +6,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
 from pydantic import ConfigDict, Field
 
 from ...errors import GeneralistError
-from .in_process import NO_TOOLS, InProcessGeneralist
+from .in_process import InProcessGeneralist
+from .tool_calls import specifications
 
 
 class InProcessChat(BaseChatModel):
@@ -31,13 +33,15 @@ class InProcessChat(BaseChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         return {"model": self.generalist.name, "version": self.generalist.version}
 
-    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Any:
-        """Not in this version.
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:
+        """Bind tools that the model may call; it chooses freely.
 
         Raises:
-            GeneralistError: always.
+            GeneralistError: a certain tool is demanded, which this runtime cannot hold a model to.
         """
-        raise GeneralistError(NO_TOOLS)
+        if kwargs.pop("tool_choice", None) not in (None, "auto"):
+            raise GeneralistError("in process the model chooses freely; leave tool_choice out")
+        return self.bind(tools=specifications(tools), **kwargs)
 
     def _generate(
         self,
@@ -46,6 +50,9 @@ class InProcessChat(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
+        if tools := kwargs.get("tools"):
+            answer = self.generalist.call_tools(messages, tools, max_new_tokens=self._limit(kwargs))
+            return ChatResult(generations=[ChatGeneration(message=answer)])
         text = "".join(_until(self.generalist.stream(messages, max_new_tokens=self._limit(kwargs)), stop))
         return ChatResult(generations=[ChatGeneration(message=AIMessage(text))])
 
@@ -56,6 +63,11 @@ class InProcessChat(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
+        if kwargs.get("tools"):  # a call is of use only as a whole
+            (made,) = self._generate(messages, stop, run_manager, **kwargs).generations
+            chunk = AIMessageChunk(**made.message.model_dump(exclude={"type"}))
+            yield ChatGenerationChunk(message=chunk)
+            return
         for piece in _until(self.generalist.stream(messages, max_new_tokens=self._limit(kwargs)), stop):
             chunk = ChatGenerationChunk(message=AIMessageChunk(content=piece))
             if run_manager:

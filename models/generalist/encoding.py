@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
     from ...images import ImageStore
 
+NO_TOOLS = (
+    "the model's chat template shows no tools, so it cannot call any; the fixed diagnosis graph needs no "
+    "calls, and a server (GSCO_GENERALIST_URL) can hold a model to their form"
+)
 _ROLES = {"system": "system", "human": "user", "ai": "assistant", "tool": "tool"}
 _FEATURE_BYTES = 128 * 2**20
 _IMAGES_AT_ONCE = 32
@@ -65,12 +69,14 @@ class Encoder:
         self.end_of_turn = self._end_of_turn()
         self._answer_opening = self._opening()
 
-    def prompts(self, requests: Sequence[Sequence[BaseMessage]]) -> list[Prompt | GeneralistError]:
+    def prompts(
+        self, requests: Sequence[Sequence[BaseMessage]], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[Prompt | GeneralistError]:
         """Encode prompts that end where the model's answer begins; a failure stands in its place."""
         wanted: list[tuple[tuple[str, ...], str] | GeneralistError] = []
         for messages in requests:
             try:
-                wanted.append((image_ids(messages), self.render(messages)))
+                wanted.append((image_ids(messages), self.render(messages, tools=tools)))
             except GeneralistError as error:
                 wanted.append(error)
         known = [request for request in wanted if not isinstance(request, GeneralistError)]
@@ -98,16 +104,30 @@ class Encoder:
         """Text of generated ids, without control tokens."""
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
-    def render(self, messages: Sequence[BaseMessage], *, answer_follows: bool = True) -> str:
+    def decode_turn(self, ids: Sequence[int]) -> str:
+        """Text of generated ids up to the end of the turn; tool calls keep their control tokens."""
+        own = [id for id in ids[: _index(ids, self.end_of_turn)] if id != self.tokenizer.pad_token_id]
+        return self.tokenizer.decode(own, skip_special_tokens=False).strip()
+
+    def render(
+        self,
+        messages: Sequence[BaseMessage],
+        *,
+        answer_follows: bool = True,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> str:
         """The messages in the model's own chat template, one placeholder per image.
 
         Raises:
-            GeneralistError: a message cannot be put into this model's template.
+            GeneralistError: a message or the tool list cannot be put into this model's template.
         """
         conversation = [self._turn(message) for message in messages]
+        listed: dict[str, Any] = {"tools": [dict(tool) for tool in tools]} if tools else {}
+        if tools and "tools" not in str(self._processor.chat_template):
+            raise GeneralistError(NO_TOOLS)
         try:
             text = self._processor.apply_chat_template(
-                conversation, tokenize=False, add_generation_prompt=answer_follows
+                conversation, tokenize=False, add_generation_prompt=answer_follows, **listed
             )
         except Exception as error:  # jinja raises what the template's author chose
             raise GeneralistError(f"the model's chat template refuses these messages: {error}") from error
@@ -122,7 +142,13 @@ class Encoder:
         images, text = parts(message)
         text = neutralise_tokens(text, self._special if message.type == "ai" else self._control)
         blocks = [*({"type": "image"} for _ in images), {"type": "text", "text": text}]
-        return {"role": _ROLES[message.type], "content": blocks if images else text}
+        turn: dict[str, Any] = {"role": _ROLES[message.type], "content": blocks if images else text}
+        if calls := getattr(message, "tool_calls", ()):
+            turn["tool_calls"] = [
+                {"type": "function", "function": {"name": call["name"], "arguments": call["args"]}}
+                for call in calls
+            ]
+        return turn
 
     def _prompt(
         self, ids: tuple[str, ...], tokens: list[int], features: dict[str, torch.Tensor | GeneralistError]
@@ -272,6 +298,10 @@ class _Features:
         self._bytes += feature.nbytes
         while self._bytes > _FEATURE_BYTES and len(self._kept) > 1:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
+
+
+def _index(ids: Sequence[int], end: int) -> int:
+    return next((place for place, id in enumerate(ids) if id == end), len(ids))
 
 
 def _is_control(token: str) -> bool:

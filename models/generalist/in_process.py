@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from .encoding import Encoder
 from .options import answer_from_scores
 from .protocol import Choice
 from .scoring import Prompt, Scored, embed, score_options
+from .tool_calls import read_calls, specifications
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
     from ...images import ImageStore
-
-NO_TOOLS = (
-    "the in-process runtime has no tool calling in this version; the fixed diagnosis graph needs none, "
-    "and a served model (GSCO_GENERALIST_URL) has it"
-)
 
 
 class InProcessGeneralist:
@@ -141,13 +137,23 @@ class InProcessGeneralist:
         if failures:
             raise failures[0]
 
-    def call_tools(self, messages: Sequence[BaseMessage], tools: Sequence[BaseTool]) -> AIMessage:
-        """Not in this version.
+    def call_tools(
+        self,
+        messages: Sequence[BaseMessage],
+        tools: Sequence[BaseTool | Mapping[str, Any]],
+        *,
+        max_new_tokens: int = 256,
+    ) -> AIMessage:
+        """Let the model answer or call tools, which it writes in Hermes format.
 
         Raises:
-            GeneralistError: always.
+            GeneralistError: the model's chat template shows no tools, an image cannot be had, or the
+                prompt does not fit.
         """
-        raise GeneralistError(NO_TOOLS)
+        with self._computing():
+            prompt = self._fitting(self._encoder.prompts([messages], specifications(tools))[0], 1)
+            (ids,) = self._generated([prompt], max_new_tokens).tolist()
+        return read_calls(self._encoder.decode_turn(ids))
 
     def chat_model(self) -> BaseChatModel:
         """A LangChain chat model that answers through this object."""

@@ -59,12 +59,12 @@ def test_retrieve_cases_finds_others_of_other_patients(tools, images, pictures):
     message = call(tools["retrieve_cases"], image=ref.id, k=30)
     assert len(message.artifact) == 28 and all(isinstance(case, SimilarCase) for case in message.artifact)
     assert ref.sha256 not in {case.sha256 for case in message.artifact}
-    assert message.content.splitlines()[0].startswith("dark (similarity 0.9")
+    assert message.content.splitlines()[0].startswith("1. dark, similarity 0.9")
 
 
 def test_list_tasks(tools):
     message = call(tools["list_tasks"])
-    assert "shade: grey square; options: dark, bright" in message.content
+    assert "shade: grey square (dark, bright)" in message.content
     assert all(isinstance(card, Task) for card in message.artifact)
 
 
@@ -84,9 +84,9 @@ def test_a_path_or_an_address_is_refused(tools, name, image):
     ("name", "arguments", "words"),
     [
         ("classify", {"image": "img-0123456789ab"}, "no image in the store"),
-        ("classify", {"image": "KNOWN", "task": "shades"}, "no task is called 'shades'"),
+        ("classify", {"image": "KNOWN", "task": "shades"}, "task: Input should be 'shade'"),
         ("classify", {"image": "KNOWN", "specialists": ["nobody"]}, "no specialist 'nobody'"),
-        ("classify", {"image": "KNOWN", "task": "vqa_rad"}, "has no specialists"),
+        ("classify", {"image": "KNOWN", "task": "vqa_rad"}, "task: Input should be 'shade'"),
         ("classify", {"image": "KNOWN", "path": "/x"}, "wrong arguments"),
         ("retrieve_cases", {"image": "KNOWN", "k": 1000}, "wrong arguments: k"),
         ("retrieve_cases", {"image": "KNOWN", "encoder": "other"}, "no specialist embeds"),
@@ -104,7 +104,13 @@ def test_the_schema_speaks_of_ids_and_of_no_path(tools):
     schema = tools["classify"].tool_call_schema.model_json_schema()
     assert set(schema["properties"]) == {"image", "task", "specialists"}
     assert schema["required"] == ["image"]
-    assert "Never a path" in schema["properties"]["image"]["description"]
+    assert schema["properties"]["image"]["description"] == "Id of an image of this conversation."
+
+
+def test_the_schema_tells_which_tasks_have_specialists(tools):
+    task = tools["classify"].tool_call_schema.model_json_schema()["properties"]["task"]
+    assert task["description"] == "shade: grey square (dark, bright)"
+    assert "shade" in str(task) and "vqa_rad" not in str(task)
 
 
 def test_a_store_that_is_gone_is_readable(images, cards, specialist_folders, pictures, tmp_path):
@@ -115,5 +121,5 @@ def test_a_store_that_is_gone_is_readable(images, cards, specialist_folders, pic
     ref = images.put(pictures.shade("dark", 1))
     message = call(tools["retrieve_cases"], image=ref.id, task="shade")
     assert message.status == "error" and "no case store" in message.content
-    assert "name the task" in call(tools["classify"], image=ref.id).content
+    assert "task: Field required" in call(tools["classify"], image=ref.id).content
     specialists.close()

@@ -21,17 +21,29 @@ CONTROL_TOKENS = (
 )  # fmt: skip
 
 CHAT_TEMPLATE = (
-    "{%- if not messages or messages[0]['role'] != 'system' -%}"
-    "{{ '<|im_start|>system\nAnswer the questions.<|im_end|>' }}{%- endif -%}"
-    "{%- for message in messages -%}{{ '<|im_start|>' + message['role'] + '\n' }}"
-    "{%- if message['content'] is string -%}{{ message['content'] }}"
-    "{%- else -%}{%- for part in message['content'] -%}"
+    "{%- macro said(content) -%}{%- if content is string -%}{{ content }}"
+    "{%- else -%}{%- for part in content or [] -%}"
     "{%- if part['type'] == 'image' -%}{{ '<IMG_CONTEXT>\n' }}"
     "{%- elif part['type'] == 'text' -%}{{ part['text'] }}{%- endif -%}"
-    "{%- endfor -%}{%- endif -%}{{ '<|im_end|>' }}{%- endfor -%}"
+    "{%- endfor -%}{%- endif -%}{%- endmacro -%}"
+    "{%- set own = messages and messages[0]['role'] == 'system' -%}"
+    "{{ '<|im_start|>system\n' }}"
+    "{%- if own -%}{{ said(messages[0]['content']) }}{%- else -%}{{ 'Answer the questions.' }}{%- endif -%}"
+    "{%- if tools -%}{{ '\n<tools>' }}"
+    "{%- for tool in tools -%}{{ '\n' + (tool | tojson) }}{%- endfor -%}{{ '\n</tools>' }}{%- endif -%}"
+    "{{ '<|im_end|>' }}"
+    "{%- for message in messages[1 if own else 0:] -%}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{%- if message['role'] == 'tool' -%}"
+    "{{ '<tool_response>\n' + said(message['content']) + '\n</tool_response>' }}"
+    "{%- else -%}{{ said(message['content']) }}{%- endif -%}"
+    "{%- for call in message['tool_calls'] or [] -%}{%- set function = call['function'] -%}"
+    "{{ '<tool_call>\n{\"name\": ' + (function['name'] | tojson) + ', \"arguments\": ' }}"
+    "{{ (function['arguments'] | tojson) + '}\n</tool_call>' }}{%- endfor -%}"
+    "{{ '<|im_end|>' }}{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
 )
-"""ChatML as MedDr has it: no line break behind a turn, images before the text."""
+"""ChatML as MedDr has it: no line break behind a turn, images before the text. Tools as Hermes has them:
+the list behind the system message, a call and a response as JSON or text between their control tokens."""
 
 
 def token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:

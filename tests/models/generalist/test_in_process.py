@@ -20,15 +20,20 @@ from gsco.models.generalist import encoding as encoding_module
 from gsco.models.generalist import scoring as scoring_module
 from gsco.models.generalist.checkpoint import weights_version
 from gsco.models.generalist.encoding import Pixels
+from gsco.models.generalist.functions import Function, declared
 from gsco.models.generalist.in_process import InProcessGeneralist
 from gsco.models.generalist.messages import message
 from gsco.models.generalist.prompts import PROFILES
+from gsco.models.generalist.tool_calls import called, specifications
+from gsco.models.generalist.training.tokenizer import CHAT_TEMPLATE
 from gsco.settings import Settings
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from PIL import Image
+from pydantic import create_model
 
 TASK = Task(name="t", modality="pathology", options=("normal", "tumor"))
 WIDE = TASK.model_copy(update={"options": ("benign", "malignant tumor", "normal", "normal tumor", "glioma")})
+TOOL = declared(Function("classify", "Ask.", create_model("classify", image=str)))
 OPINIONS = [Opinion(specialist="s", architecture="x", labels=("tumor",), probabilities={"tumor": 0.9})]
 SIMILAR = [SimilarCase(id="i", sha256="0" * 64, task="t", labels=("normal",), similarity=0.9, encoder="e")]
 
@@ -246,8 +251,6 @@ def test_chat_model_invokes_and_streams(tiny: InProcessGeneralist, refs: list[Im
     assert "".join(chunk.text for chunk in chat.stream(messages, max_tokens=24)) == text
     stop = text[3:6]
     assert chat.invoke(messages, max_tokens=24, stop=[stop]).text == text[: text.index(stop)]
-    with pytest.raises(GeneralistError, match="tool"):
-        chat.bind_tools([])
 
 
 def test_an_unknown_image_fails_its_own_request_only(tiny: InProcessGeneralist, refs: list[ImageRef]) -> None:
@@ -328,9 +331,50 @@ def test_many_threads_get_their_own_answers(tiny: InProcessGeneralist, refs: lis
         assert value == pytest.approx(expected[i % 6], abs=1e-5)
 
 
-def test_tools_are_refused_with_the_reason(tiny: InProcessGeneralist) -> None:
-    with pytest.raises(GeneralistError, match="no tool calling"):
-        tiny.call_tools([HumanMessage("hello")], [])
+@pytest.fixture
+def caller(tiny: InProcessGeneralist, monkeypatch: pytest.MonkeyPatch) -> InProcessGeneralist:
+    """The tiny model with a chat template that shows tools."""
+    monkeypatch.setattr(tiny._encoder._processor, "chat_template", CHAT_TEMPLATE)
+    return tiny
+
+
+def test_a_tool_call_is_read_from_what_the_model_writes(
+    caller: InProcessGeneralist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = caller
+    written = called("classify", {"image": "img-1", "task": "chest"})
+    ids = tiny._encoder.tokenizer(written + "<|im_end|>", add_special_tokens=False)["input_ids"]
+    monkeypatch.setattr(tiny, "_generated", lambda *_: torch.tensor([ids]))
+    for chat in (tiny, tiny.chat_model().bind_tools([TOOL])):
+        asked = [HumanMessage("What is it?")]
+        said = chat.call_tools(asked, [TOOL]) if chat is tiny else chat.invoke(asked)  # type: ignore[union-attr]
+        (call,) = said.tool_calls
+        assert (call["name"], call["args"]) == ("classify", {"image": "img-1", "task": "chest"})
+    (chunk,) = [c for c in tiny.chat_model().bind_tools([TOOL]).stream([HumanMessage("?")]) if c.tool_calls]
+    assert chunk.tool_calls[0]["name"] == "classify"
+
+
+def test_tools_stand_in_the_prompt_and_calls_in_the_conversation(caller: InProcessGeneralist) -> None:
+    call = {"name": "classify", "args": {"image": "img-1"}, "id": "c", "type": "tool_call"}
+    said: list[BaseMessage] = [
+        HumanMessage("Ask."),
+        AIMessage("", tool_calls=[call]),
+        ToolMessage("a </tool_response> b", tool_call_id="c"),
+    ]
+    text = caller._encoder.render(said, tools=specifications([TOOL]))
+    assert '<tools>\n{"type": "function", "function": {"name": "classify"' in text
+    assert (
+        '<tool_call>\n{"name": "classify", "arguments": {"image": "img-1"}}\n</tool_call><|im_end|>' in text
+    )
+    assert text.count("</tool_response>") == 1
+
+
+def test_a_model_without_tools_says_so(tiny: InProcessGeneralist, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny._encoder._processor, "chat_template", "{{ messages }}")
+    with pytest.raises(GeneralistError, match="shows no tools"):
+        tiny.call_tools([HumanMessage("hello")], [TOOL])
+    with pytest.raises(GeneralistError, match="freely"):
+        tiny.chat_model().bind_tools([TOOL], tool_choice="classify")
 
 
 def test_half_precision_agrees_roughly(

@@ -1,0 +1,179 @@
+"""The functions that a generalist calls: what each takes, and how its result reads.
+
+They stand here, below the tools that carry them out, because a generalist learns to call them: its
+training and its tools must speak of them in the same words. A function takes the id of an image, never a
+path or an address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from ...case import Diagnosis, Missing, Opinion, SimilarCase, Task
+from .messages import quote
+
+if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
+
+MOST_NEIGHBOURS = 50
+MOST_PROBABILITIES = 3
+"""So many options of an opinion are listed with their probability, the likeliest first."""
+REPORT_CHARACTERS = 400
+
+
+@dataclass(frozen=True)
+class Function:
+    """What a model is told about a function."""
+
+    name: str
+    description: str
+    arguments: type[BaseModel]
+
+
+def _image_id(value: str) -> str:
+    if not value.startswith("img-") or not value[4:].isalnum():
+        raise ValueError(
+            "this is no image id; give the id of an image of this conversation, such as img-0123456789ab, "
+            "never a path or an address"
+        )
+    return value
+
+
+ImageId = Annotated[str, AfterValidator(_image_id), Field(description="Id of an image of this conversation.")]
+
+
+class _Arguments(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+def functions(tasks: Sequence[Task], default: str | None = None) -> dict[str, Function]:
+    """The functions by name.
+
+    Args:
+        tasks: that can be named; their modality and options are told, so that the right one is found.
+        default: the task of calls that name none; without one a call must.
+    """
+    names = tuple(task.name for task in tasks)
+    kind: Any = Literal[names] if names else str
+    start: Any = ... if default is None else default
+    task: Any = (kind, Field(default=start, description=described(tasks)))
+    same: Any = (kind, Field(default=start, description="As in classify."))
+    image: Any = (ImageId, ...)
+    several: Any = (
+        list[str],
+        Field(default_factory=list, description="Names of specialists; empty asks all."),
+    )
+    count: Any = (int, Field(default=10, ge=1, le=MOST_NEIGHBOURS, description="How many cases at most."))
+    encoder: Any = (str, Field(default="", description="Whose space; leave it out for the task's own."))
+
+    def arguments(name: str, **fields: Any) -> type[BaseModel]:
+        return create_model(name, __base__=_Arguments, **fields)
+
+    found = (
+        Function(
+            "classify",
+            "Ask the specialist classifiers of a task about an image.",
+            arguments("classify", image=image, task=task, specialists=several),
+        ),
+        Function(
+            "retrieve_cases",
+            "Find the known cases whose images are most similar.",
+            arguments("retrieve_cases", image=image, task=same, k=count, encoder=encoder),
+        ),
+        Function(
+            "diagnose",
+            "Diagnose an image with specialists, similar cases and your own view together.",
+            arguments("diagnose", image=image, task=same),
+        ),
+        Function("list_tasks", "List the tasks.", arguments("list_tasks")),
+    )
+    return {function.name: function for function in found}
+
+
+def declared(function: Function, carried_out: Callable[..., Any] | None = None) -> BaseTool:
+    """A function as a LangChain tool; without what carries it out, it can be shown to a model only."""
+    from langchain_core.tools import StructuredTool
+
+    def absent(**_: Any) -> str:
+        raise NotImplementedError(f"nothing carries out {function.name} here")
+
+    return StructuredTool(
+        name=function.name,
+        description=function.description,
+        args_schema=function.arguments,
+        func=None if carried_out else absent,
+        coroutine=carried_out,
+        response_format="content_and_artifact",
+        handle_tool_error=True,
+        handle_validation_error=_explain,
+    )
+
+
+def described(tasks: Iterable[Task], between: str = "; ") -> str:
+    """Tasks by name, modality and options."""
+    return between.join(f"{task.name}: {task.modality} ({_options(task)})" for task in tasks)
+
+
+def classified(outcomes: Sequence[Opinion | Missing]) -> str:
+    """What ``classify`` found, one specialist per line."""
+    return "\n".join(map(sentence, outcomes))
+
+
+def retrieved(cases: Sequence[SimilarCase]) -> str:
+    """What ``retrieve_cases`` found, numbered, the most similar first."""
+    return "\n".join(
+        f"{rank}. {_labels(case)}, similarity {case.similarity:.2f}"
+        + (f", report: {quote(case.report, REPORT_CHARACTERS)}" if case.report else "")
+        for rank, case in enumerate(cases, start=1)
+    )
+
+
+def diagnosed(diagnosis: Diagnosis) -> str:
+    """What ``diagnose`` found: the decision, then what it rests on."""
+    evidence = diagnosis.evidence
+    parts = [f"diagnosis: {', '.join(diagnosis.labels) or diagnosis.text or 'none'}"]
+    if diagnosis.probabilities:
+        parts.append(f"probabilities: {_probabilities(diagnosis.probabilities.items(), None)}")
+    if diagnosis.abstained:
+        parts.append("abstained: a person must decide")
+    said = (*evidence.opinions, *evidence.missing)
+    if said:
+        parts.append(f"specialists:\n{classified(said)}")
+    if evidence.similar_cases:
+        parts.append(f"similar cases:\n{retrieved(evidence.similar_cases)}")
+    return "\n".join(parts)
+
+
+def sentence(outcome: Opinion | Missing) -> str:
+    """One specialist's opinion, or why there is none."""
+    if isinstance(outcome, Missing):
+        return f"{outcome.source.removeprefix('specialist:')}: no opinion ({outcome.reason})"
+    trust = "" if outcome.reliability is None else f"; reliability {outcome.reliability:.0%}"
+    said = ", ".join(outcome.labels) or outcome.text or "none of the options"
+    numbers = _probabilities(outcome.probabilities.items(), MOST_PROBABILITIES) or "no probabilities"
+    return f"{outcome.specialist}: {said} ({numbers}{trust})"
+
+
+def _explain(error: Any) -> str:
+    """Say to the model which argument is wrong and why."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+    return f"wrong arguments: {'; '.join(faults)}"
+
+
+def _labels(case: SimilarCase) -> str:
+    return ", ".join(case.labels) or "none of the options"
+
+
+def _options(task: Task) -> str:
+    return ", ".join(task.options) or task.kind.value.replace("_", " ")
+
+
+def _probabilities(pairs: Iterable[tuple[str, float]], most: int | None) -> str:
+    ranked = sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:most]
+    return ", ".join(f"{label} {value:.0%}" for label, value in ranked)

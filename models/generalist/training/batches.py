@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ import numpy as np
 import torch
 
 from ..prompts import SYSTEM, answer_text
-from .mixture import Mixture, Prompt
+from .mixture import Mixture
+from .scene import Prompt, Turn, View
 from .tokenizer import END_OF_TURN, IMAGE, IMAGE_END, IMAGE_START, PADDING, TURN, token_id
 
 if TYPE_CHECKING:
@@ -31,14 +33,14 @@ class Batch:
         positions: of each token in its own prompt.
         branches: 0 for the common beginning, then one number per prompt, -1 for padding.
         targets: the next token where it belongs to an answer, else ``NOT_SCORED``.
-        places: source and index of each row's image.
+        views: what each row shows.
     """
 
     ids: Tensor
     positions: Tensor
     branches: Tensor
     targets: Tensor
-    places: Sequence[tuple[int, int]]
+    views: Sequence[View]
 
     def mask(self, dtype: torch.dtype) -> Tensor:
         """What came before each token in its own prompt; additive, (rows, 1, length, length)."""
@@ -52,8 +54,23 @@ Line = tuple[list[int], list[int], list[int], list[int]]
 """Ids, positions, branches and targets of one row."""
 
 
+@dataclass(frozen=True)
+class Written:
+    """A conversation as token ids."""
+
+    ids: list[int]
+    learnt: list[bool]
+    """Whether the assistant says it."""
+
+    @property
+    def targets(self) -> list[int]:
+        """The next token at each place but the last, where it is learnt."""
+        follow = zip(self.ids[1:], self.learnt[1:], strict=True)
+        return [id if learnt else NOT_SCORED for id, learnt in follow]
+
+
 class Writer:
-    """Writes prompts as MedDr reads them; the image always stands at the same place.
+    """Writes conversations as the model's chat template does.
 
     Args:
         tokenizer: the model's.
@@ -62,35 +79,44 @@ class Writer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, image_tokens: int) -> None:
         self._tokenizer: Any = tokenizer
-        opening = f"{TURN}system\n{SYSTEM}{END_OF_TURN}{TURN}user\n{IMAGE_START}"
-        self._opening = [*self._ids([opening])[0], *[token_id(tokenizer, IMAGE)] * image_tokens]
-        self.image = slice(len(self._opening) - image_tokens, len(self._opening))
+        self._image = f"{IMAGE_START}{IMAGE * image_tokens}{IMAGE_END}"
         self._end = token_id(tokenizer, END_OF_TURN)
         self._padding = token_id(tokenizer, PADDING)
 
     def questions(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Token ids up to where the answer begins."""
-        texts = [f"{IMAGE_END}\n{prompt.text}{END_OF_TURN}{TURN}assistant\n" for prompt in prompts]
-        return [self._opening + ids for ids in self._ids(texts)]
+        """Token ids up to where the last answer begins."""
+        return self._ids(["".join(text for text, _ in self._pieces(prompt)[:-1]) for prompt in prompts])
 
     def answers(self, answers: Sequence[str]) -> list[list[int]]:
         """Token ids of answers with the end of the turn."""
         return [[*ids, self._end] for ids in self._ids([answer_text((answer,)) for answer in answers])]
 
-    def line(self, questions: Sequence[list[int]], answers: Sequence[list[int]]) -> Line:
-        """One row: the questions' common beginning, then each one's rest with its answer."""
-        shared = min(_common(questions), min(map(len, questions)) - 1)
-        ids, positions = list(questions[0][:shared]), list(range(shared))
+    def written(self, prompts: Sequence[Prompt]) -> list[Written]:
+        """Token ids of whole conversations."""
+        pieces = [self._pieces(prompt) for prompt in prompts]
+        ids = iter(self._ids([text for one in pieces for text, _ in one]))
+        found = []
+        for one in pieces:
+            parts = [(next(ids), learnt) for _, learnt in one]
+            learnt = [learnt for part, learnt in parts for _ in part]
+            found.append(Written([id for part, _ in parts for id in part], learnt))
+        return found
+
+    def line(self, prompts: Sequence[Written]) -> Line:
+        """One row: what all begin with, up to the first learnt token, then the rest of each."""
+        first = min(prompt.learnt.index(True) for prompt in prompts) - 1
+        shared = min(_common([prompt.ids for prompt in prompts]), first)
+        ids, positions = list(prompts[0].ids[:shared]), list(range(shared))
         branches, targets = [0] * shared, [NOT_SCORED] * shared
-        for branch, (question, answer) in enumerate(zip(questions, answers, strict=True), start=1):
-            own = [*question[shared:], *answer[:-1]]
+        for branch, prompt in enumerate(prompts, start=1):
+            own = prompt.ids[shared:-1]
             ids += own
             positions += range(shared, shared + len(own))
             branches += [branch] * len(own)
-            targets += [NOT_SCORED] * (len(own) - len(answer)) + answer
+            targets += prompt.targets[shared:]
         return ids, positions, branches, targets
 
-    def batch(self, lines: Sequence[Line], places: Sequence[tuple[int, int]]) -> Batch:
+    def batch(self, lines: Sequence[Line], views: Sequence[View]) -> Batch:
         """Pad rows on the right."""
         length = max(len(ids) for ids, *_ in lines)
         fillings = (self._padding, 0, -1, NOT_SCORED)
@@ -98,7 +124,19 @@ class Writer:
             torch.tensor([line[k] + [fillings[k]] * (length - len(line[k])) for line in lines])
             for k in range(4)
         ]
-        return Batch(*columns, places=places)
+        return Batch(*columns, views=views)
+
+    def _pieces(self, prompt: Prompt) -> list[tuple[str, bool]]:
+        """Texts in order, and whether the assistant says them; the last one is the answer."""
+        tools = "".join(f"\n{json.dumps(tool, ensure_ascii=False)}" for tool in prompt.tools)
+        listed = f"\n<tools>{tools}\n</tools>" if tools else ""
+        opening = f"{TURN}system\n{SYSTEM}{listed}{END_OF_TURN}"
+        pieces = [(f"{opening}{TURN}user\n{self._image}\n{prompt.text}{END_OF_TURN}", False)]
+        for turn in (*prompt.turns, Turn("assistant", prompt.answer)):
+            own = turn.role == "assistant"
+            text = f"<tool_response>\n{turn.text}\n</tool_response>" if turn.role == "tool" else turn.text
+            pieces += [(f"{TURN}{turn.role}\n", False), (f"{text}{END_OF_TURN}", own)]
+        return pieces
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         return self._tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -132,19 +170,13 @@ class Batches:
         numbers = range(self._first + chunk * count, self._first + (chunk + 1) * count)
         scenes = [self._mixture.prompts(number) for number in numbers]
         prompts = [prompt for scene in scenes for prompt in scene]
-        questions = iter(self._writer.questions(prompts))
-        answers = iter(self._writer.answers([prompt.answer for prompt in prompts]))
-        lines = [
-            self._writer.line([next(questions) for _ in scene], [next(answers) for _ in scene])
-            for scene in scenes
-        ]
-        places = [(scene[0].source, scene[0].image) for scene in scenes]
+        written = iter(self._writer.written(prompts))
+        lines = [self._writer.line([next(written) for _ in scene]) for scene in scenes]
+        views = [scene[0].view for scene in scenes]
         order = sorted(range(count), key=lambda i: (len(lines[i][0]), i))
         parts = [order[start : start + self._rows] for start in range(0, count, self._rows)]
         mixed = np.random.default_rng([self._seed, 3, chunk]).permutation(len(parts))
-        return [
-            self._writer.batch([lines[i] for i in parts[k]], [places[i] for i in parts[k]]) for k in mixed
-        ]
+        return [self._writer.batch([lines[i] for i in parts[k]], [views[i] for i in parts[k]]) for k in mixed]
 
 
 def _common(questions: Sequence[list[int]]) -> int:

@@ -7,7 +7,7 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -16,10 +16,10 @@ from ....errors import ConfigurationError
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(gt=0)]
-Family = Literal["plain", "moed", "rad", "both", "presence", "question"]
+Family = Literal["plain", "moed", "rad", "both", "presence", "question", "report", "consultation"]
 Precision = Literal["auto", "fp32", "bf16"]
 _SHARED_SIZES = ("image_size", "patch_size")
-FAMILIES: tuple[Family, ...] = ("plain", "moed", "rad", "both", "presence", "question")
+FAMILIES: tuple[Family, ...] = get_args(Family)
 
 
 class Section(BaseModel):
@@ -69,11 +69,30 @@ class Source(Section):
     licence: str = ""
     any_way_up: bool = False
     """Whether its images may be mirrored top to bottom (histology, not radiographs)."""
+    organ: str = ""
+    """What the images show, for questions."""
 
     @property
     def name(self) -> str:
         """Name of the task."""
         return Path(self.task).stem if self.task.endswith((".toml", ".json")) else self.task
+
+
+class Questions(Section):
+    """Images with short questions: those of a file, or those that the labels of a data set answer."""
+
+    folder: Path
+    file: Path | None = None
+    """JSON list of ``question``, ``answer`` and ``image_name`` (relative to ``folder``)."""
+    shows: dict[str, tuple[str, str]] = {}
+    """Without a file: modality and organ that each label of the data set means."""
+    foreign: tuple[str, ...] = ()
+    """Labels whose images no task of the sources fits, so that no specialist may be asked."""
+    modality: str = "radiology"
+    """Wording used in prompts."""
+    weight: Weight = 1.0
+    """How often it is asked beside the other sets."""
+    licence: str = ""
 
 
 class Vision(Section):
@@ -144,6 +163,13 @@ class Language(Stage):
     """Augmented variants of each image whose features are cached."""
     branches: Count = 4
     """Prompts about one image, which share its computation and that of the common beginning."""
+    source_balance: Share = 0.5
+    """Power of the sources' sizes: 1 draws images as they come, 0 all sources equally often."""
+    between: Share = 0.0
+    """How much of the tower's error on new images is shown as something between two images; the rest
+    is shown as an image of another label."""
+    given_questions: Share = 0.6
+    """How many of the questions come from ``questions``, where there are any."""
     families: dict[Family, Weight] = Field(
         default={"plain": 0.2, "moed": 0.25, "rad": 0.2, "both": 0.25, "presence": 0.06, "question": 0.04}
     )
@@ -163,6 +189,8 @@ class GeneralistTraining(Section):
     start: Path | None = None
     """Folder of an earlier generalist whose projector and decoder this one goes on from."""
     sources: tuple[Source, ...]
+    questions: tuple[Questions, ...] = ()
+    """Read in the second stage only; the tower does not learn from them."""
     texts: tuple[Path, ...] = ()
     """Text for the tokenizer, relative to ``data``: JSON lists of ``question`` and ``answer``."""
     architecture: Architecture = Architecture()
@@ -211,7 +239,9 @@ class GeneralistTraining(Section):
             "precision": self.precision,
         }
         if stage != "vision":
-            content |= self.model_dump(mode="json", include={"architecture", "texts", "evidence", "language"})
+            content |= self.model_dump(
+                mode="json", include={"architecture", "texts", "questions", "evidence", "language"}
+            )
             content["evidence"].pop("panel")
         if stage == "joint":
             content |= self.model_dump(mode="json", include={"joint"})

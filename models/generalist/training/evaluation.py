@@ -14,8 +14,9 @@ from ..prompts import PROFILES
 from .batches import Writer
 from .config import Family, GeneralistTraining
 from .features import Features
-from .mixture import Mixture, Prompt
+from .mixture import Mixture
 from .pixels import Images
+from .scene import Prompt
 
 if TYPE_CHECKING:
     from transformers import InternVLForConditionalGeneration
@@ -44,7 +45,7 @@ class Evaluation:
         """Accuracy by arm (``both``, ``both, vote`` …), then by task; ``mean`` over tasks."""
         rights: defaultdict[tuple[str, str], list[bool]] = defaultdict(list)
         for prompt, chosen in zip(self._prompts, self._answers(model), strict=True):
-            task = self._sources[prompt.source].source.name
+            task = self._sources[prompt.view.source].source.name
             rights[prompt.family, task].append(chosen == prompt.answer)
             if prompt.family != "plain":
                 rights[f"{prompt.family}, vote", task].append(vote(prompt) == prompt.answer)
@@ -61,7 +62,7 @@ class Evaluation:
         inner: Any = model.model
         requests = []
         for prompt, ids in zip(self._prompts, self._writer.questions(self._prompts), strict=True):
-            seen = inner.multi_modal_projector(features.of(prompt.source, prompt.image, 0)[None])[0]
+            seen = inner.multi_modal_projector(features.of(prompt.view, 0)[None])[0]
             options = tuple(map(tuple, self._writer.answers(prompt.options)))
             requests.append(scoring.Scored(scoring.Prompt(tuple(ids), seen), options))
         placeholder = int(model.config.image_token_id)

@@ -9,6 +9,7 @@ import torch
 
 from ...specialist.progress import Progress
 from .pixels import Images, augment, normalise
+from .scene import View
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,9 +51,12 @@ class Features:
                     progress.advance(len(images))
                 self._kept.append(torch.stack(views, dim=1).clone())
 
-    def of(self, source: int, image: int, variant: int) -> Tensor:
+    def of(self, view: View, variant: int) -> Tensor:
         """Features of one view, (tokens, 4 · vision width)."""
-        return self._kept[source][image, variant % self._variants]
+        kept, variant = self._kept[view.source], variant % self._variants
+        if view.share == 1:
+            return kept[view.image, variant]
+        return torch.lerp(kept[view.other, variant], kept[view.image, variant], view.share)
 
 
 def shuffled_features(model: InternVLForConditionalGeneration, images: Tensor) -> Tensor:
@@ -67,12 +71,21 @@ def shuffled_features(model: InternVLForConditionalGeneration, images: Tensor) -
 
 
 def batch_images(
-    sources: Sequence[Images], places: Sequence[tuple[int, int]], side: int, generator: torch.Generator
+    sources: Sequence[Images], views: Sequence[View], side: int, generator: torch.Generator
 ) -> Tensor:
-    """Augmented, normalised images by source and index, (n, 3, side, side)."""
-    pixels = torch.stack([torch.from_numpy(sources[source].pixels[image]) for source, image in places])
-    upright = torch.tensor([not sources[source].source.any_way_up for source, _ in places])
-    return augment(normalise(pixels), side, generator, STRENGTH, upright)
+    """Augmented, normalised images of views, (n, 3, side, side)."""
+
+    def pixels(view: View, image: int) -> Tensor:
+        return torch.from_numpy(sources[view.source].pixels[image]).float()
+
+    seen = [
+        pixels(view, view.image)
+        if view.share == 1
+        else torch.lerp(pixels(view, view.other), pixels(view, view.image), view.share)
+        for view in views
+    ]
+    upright = torch.tensor([not sources[view.source].source.any_way_up for view in views])
+    return augment(normalise(torch.stack(seen)), side, generator, STRENGTH, upright)
 
 
 def _view(

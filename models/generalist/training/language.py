@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from .architecture import set_attention
 from .batches import NOT_SCORED, Batch, Batches, Writer
 from .config import GeneralistTraining, Stage
 from .features import Features, batch_images, shuffled_features
@@ -56,11 +57,9 @@ def train_language(
 
     def loss_of(step: int) -> Tensor:
         batch = batches.draw(step)
-        chosen = np.random.default_rng([config.seed, 4, step]).integers(variants, size=len(batch.places))
-        views = [
-            features.of(*place, int(variant)) for place, variant in zip(batch.places, chosen, strict=True)
-        ]
-        return answer_loss(model, batch, torch.stack(views), writer.image)
+        chosen = np.random.default_rng([config.seed, 4, step]).integers(variants, size=len(batch.views))
+        views = [features.of(view, int(variant)) for view, variant in zip(batch.views, chosen, strict=True)]
+        return answer_loss(model, batch, torch.stack(views))
 
     stage.run(loss_of, "language", evaluate=evaluate, evaluate_every=config.evaluate_every)
 
@@ -86,27 +85,25 @@ def train_jointly(
     def loss_of(step: int) -> Tensor:
         batch = batches.draw(step)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        images = batch_images(sources, batch.places, config.architecture.image_size, generator)
-        return answer_loss(model, batch, shuffled_features(model, images), writer.image)
+        images = batch_images(sources, batch.views, config.architecture.image_size, generator)
+        return answer_loss(model, batch, shuffled_features(model, images))
 
     stage.run(loss_of, "joint", evaluate=evaluate, evaluate_every=config.evaluate_every)
 
 
-def answer_loss(
-    model: InternVLForConditionalGeneration, batch: Batch, features: Tensor, image: slice
-) -> Tensor:
+def answer_loss(model: InternVLForConditionalGeneration, batch: Batch, features: Tensor) -> Tensor:
     """Cross-entropy of the answers' tokens.
 
     Args:
         model: the whole model.
         batch: of prompts.
         features: of each row's image, behind the pixel shuffle, (rows, tokens, 4 · vision width).
-        image: where the image stands in every prompt.
     """
     inner: Any = model.model
     seen = inner.multi_modal_projector(features.clone() if features.is_inference() else features)
     words = inner.language_model.embed_tokens(batch.ids)
-    inputs = torch.cat([words[:, : image.start], seen, words[:, image.stop :]], dim=1)
+    places = (batch.ids == model.config.image_token_id)[:, :, None]
+    inputs = words.masked_scatter(places, seen.to(words.dtype))
     hidden = inner.language_model(
         inputs_embeds=inputs,
         attention_mask=batch.mask(inputs.dtype),
@@ -124,6 +121,7 @@ def _rows(config: GeneralistTraining, settings: Stage) -> int:
 def _optimisation(
     config: GeneralistTraining, model: InternVLForConditionalGeneration, settings: Stage, name: str
 ) -> Optimisation:
+    set_attention(model, dtype_of(config.precision))
     return Optimisation(
         model,
         settings,

@@ -21,10 +21,12 @@ from .config import GeneralistTraining, Source
 from .embeddings import Embed, extract
 from .evaluation import Evaluation, line
 from .language import train_jointly, train_language
-from .mixture import Material, Mixture, training_texts
+from .mixture import Mixture, training_texts
 from .names import DIAGNOSES, MODALITIES, NEUTRAL, SENTENCES
 from .pixels import Images, read_images
+from .questions import QuestionSet, read_questions
 from .real_evidence import RealEvidence, read_evidence, write_evidence
+from .scene import Material
 from .start import start_from
 from .tokenizer import train_tokenizer
 from .twins import PanelEvidence
@@ -69,17 +71,20 @@ def train_generalist(
         train_vision(config, images, _teachers(config, images, embed))
     if until == "vision":
         return config.out
-    mixtures = _mixtures(config, tasks, images)
+    questions = read_questions(config)
+    mixtures = _mixtures(config, tasks, images, questions)
     tokenizer = _tokenizer(config, mixtures["train"])
     writer = Writer(tokenizer, config.architecture.image_tokens)
     model = build_model(config.architecture, tokenizer, config.seed)
     load_tower(model, config.work / CHECKPOINT)
     started = None if config.start is None else start_from(model, tokenizer, config.start)
     evaluation = Evaluation(config, mixtures["val"], writer, images["val"])
+    shown = [*images["train"], *(known.images for known in questions)]
     for train in (train_language, train_jointly):
-        train(config, model, mixtures["train"], writer, images["train"], lambda: line(evaluation(model)))
+        train(config, model, mixtures["train"], writer, shown, lambda: line(evaluation(model)))
     scores = evaluation(model.eval())
-    save_generalist(model, tokenizer, config.architecture, config.out, _card(config, images, scores, started))
+    card = _card(config, images, questions, scores, started)
+    save_generalist(model, tokenizer, config.architecture, config.out, card)
     return config.out
 
 
@@ -137,16 +142,17 @@ def _mixtures(
     config: GeneralistTraining,
     tasks: Sequence[Task],
     images: Mapping[str, list[Images]],
+    questions: Sequence[QuestionSet],
 ) -> dict[str, Mixture]:
     views = _views(config, images)
     evidence = _evidence(config, images)
     mixtures = {}
     for split, sources in images.items():
         materials = [
-            Material(tasks[i], one.labels, one.targets, views[i], evidence[split][i])
+            Material(tasks[i], one.labels, one.targets, views[i], evidence[split][i], config.sources[i].organ)
             for i, one in enumerate(sources)
         ]
-        mixtures[split] = Mixture(config, materials)
+        mixtures[split] = Mixture(config, materials, questions)
     return mixtures
 
 
@@ -217,7 +223,11 @@ def _given_texts(config: GeneralistTraining) -> list[str]:
 
 
 def _card(
-    config: GeneralistTraining, images: Mapping[str, list[Images]], scores: Any, started: str | None
+    config: GeneralistTraining,
+    images: Mapping[str, list[Images]],
+    questions: Sequence[QuestionSet],
+    scores: Any,
+    started: str | None,
 ) -> dict[str, Any]:
     from .... import __version__
 
@@ -235,6 +245,15 @@ def _card(
                 "images": {split: len(images[split][i]) for split in images},
             }
             for i, one in enumerate(images["train"])
+        ]
+        + [
+            {
+                "questions": known.images.source.name,
+                "licence": known.images.source.licence,
+                "sha256": known.images.sha256,
+                "images": {"train": len(known.images)},
+            }
+            for known in questions
         ],
         "profiles": sorted(name for name, weight in config.language.profiles.items() if weight),
         "training": {

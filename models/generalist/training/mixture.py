@@ -2,86 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ....case import Case, ImageRef, Opinion, SimilarCase, Task, TaskKind
+from ....case import Opinion, SimilarCase, Task
 from ..prompts import PRESENCE, PROFILES, Profile, answer_text
 from .config import Family, GeneralistTraining, Language
-from .evidence import NO_HASH, Random, draw_circumstances, draw_neighbours, draw_opinions
+from .consultations import draw_consultation, draw_stray
+from .evidence import Random, draw_circumstances, draw_neighbours, draw_opinions
 from .names import DIAGNOSES, MODALITIES, NEUTRAL
-from .real_evidence import RealEvidence, mislead
+from .questions import QuestionSet, ask_about, draw_questions
+from .real_evidence import mislead
+from .reports import draw_report
+from .scene import Material, Prompt, Scene, View
 
-NO_CASE = Case(id="training", images=(ImageRef(sha256=NO_HASH, width=1, height=1),))
-Ints = npt.NDArray[np.int64]
-
-BARE: tuple[Family, ...] = ("plain", "question")
-"""Families that only the image answers."""
+BARE: tuple[Family, ...] = ("plain", "question", "report")
+"""Families that need the labels' own names, since the image alone must tell them."""
 HINTED: tuple[Family, ...] = ("plain", "moed", "rad", "both")
 """Families whose wording is the same up to the hints."""
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt with its answer."""
-
-    text: str
-    """The user's text."""
-    answer: str
-    options: tuple[str, ...]
-    """The answers that are allowed; empty for open questions."""
-    source: int
-    image: int
-    """Index of the image in its source."""
-    family: Family
-    opinions: tuple[Opinion, ...] = ()
-    similar: tuple[SimilarCase, ...] = ()
-
-
-@dataclass(frozen=True)
-class Material:
-    """What prompts about one source are made from.
-
-    Attributes:
-        task: its card.
-        labels: the data set's labels, sorted.
-        targets: label index of each image.
-        views: how often an image of each label looks like each label to the tower, (labels, labels).
-        real: real evidence, if there is any.
-    """
-
-    task: Task
-    labels: tuple[str, ...]
-    targets: Ints
-    views: npt.NDArray[np.float64]
-    real: RealEvidence | None = None
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What prompts about one image have in common.
-
-    Attributes:
-        task: options in the order of the prompts.
-        names: what each label is called here.
-        truth: index into ``names``.
-        source: of the image.
-        image: that the evidence is about.
-        shown: that is shown.
-        own: whether the labels have their own names, so that the image can tell them.
-    """
-
-    task: Task
-    names: tuple[str, ...]
-    truth: int
-    source: int
-    image: int
-    shown: int
-    own: bool = True
+MOST_BETWEEN = 0.6
+"""So many of a label's scenes at most show something between two images."""
+STRAY = 0.06
+"""Consultations about an image that no task fits."""
 
 
 class Mixture:
@@ -90,13 +36,25 @@ class Mixture:
     Args:
         config: families, profiles and evidence.
         materials: one per source, of one split.
+        questions: on images that follow those of the sources.
     """
 
-    def __init__(self, config: GeneralistTraining, materials: Sequence[Material]) -> None:
+    def __init__(
+        self,
+        config: GeneralistTraining,
+        materials: Sequence[Material],
+        questions: Sequence[QuestionSet] = (),
+    ) -> None:
+        self._questions = tuple(questions)
+        self._foreign = [
+            View(len(materials) + number, image)
+            for number, known in enumerate(questions)
+            for image in known.foreign
+        ]
         self._config, self._settings, self._materials = config, config.evidence, tuple(materials)
         names, self._profile_chances = _chances(config.language.profiles)
         self._profiles = [PROFILES[name] for name in names]
-        sizes = np.array([len(material.targets) for material in materials]) ** 0.5
+        sizes = np.array([len(material.targets) for material in materials]) ** config.language.source_balance
         self._source_chances = sizes / sizes.sum()
         self._of_label = [
             [np.flatnonzero(m.targets == label) for label in range(len(m.labels))] for m in materials
@@ -110,6 +68,17 @@ class Mixture:
         random = np.random.default_rng([self._config.seed, 2, number])
         scene = self._scene(random)
         families = _draw_families(random, self._config.language, scene.own)
+        if families[0] == "consultation":
+            return (self._consultation(random, scene),)
+        if (
+            families[0] == "question"
+            and self._questions
+            and random.random() < self._config.language.given_questions
+        ):
+            weights = np.array([known.weight for known in self._questions])
+            number = int(random.choice(len(weights), p=weights / weights.sum()))
+            place, profile = len(self._materials) + number, self._profile(random)
+            return tuple(draw_questions(random, self._questions[number], place, len(families), profile))
         return tuple(self._prompt(random, scene, family, self._profile(random)) for family in families)
 
     def about(self, random: Random, family: Family, profile: Profile, source: int, image: int) -> Prompt:
@@ -118,7 +87,7 @@ class Mixture:
         task = _shuffled(random, material.task, material.labels)
         truth = int(material.targets[image])
         return self._prompt(
-            random, Scene(task, material.labels, truth, source, image, image), family, profile
+            random, Scene(task, material.labels, truth, image, View(source, image)), family, profile
         )
 
     def _profile(self, random: Random) -> Profile:
@@ -133,36 +102,53 @@ class Mixture:
             names = _other_names(random, int(random.integers(2, 9)))
             task = Task(name="invented", modality=str(random.choice(MODALITIES)), options=names)
             truth = int(random.integers(len(names)))
-            return Scene(_shuffled(random, task, names), names, truth, source, image, image, own=False)
+            view = View(source, image)
+            return Scene(_shuffled(random, task, names), names, truth, image, view, own=False)
         material = self._materials[source]
         own = draw >= self._settings.invented + self._settings.renamed
         names = material.labels if own else _other_names(random, len(material.labels))
         task = _shuffled(random, material.task, names)
-        return Scene(
-            task, names, int(material.targets[image]), source, image, self._view(random, source, image), own
-        )
+        view = self._view(random, source, image)
+        return Scene(task, names, int(material.targets[image]), image, view, own)
 
-    def _view(self, random: Random, source: int, image: int) -> int:
+    def _view(self, random: Random, source: int, image: int) -> View:
         """An image that looks as this one would if the tower had never seen it.
 
         The tower knows its training images by heart; a decoder that learnt from them alone would trust
-        its eyes more than it should. So the label that is seen is drawn as the tower confuses labels on
-        validation images.
+        its eyes more than it should. So what is seen errs as the tower does on validation images: now it
+        is an image of another label, now something between an image of this and one of another. Of the
+        latter a share is drawn such that, over all scenes, it is the chance that the image's label is the
+        right one.
         """
         material = self._materials[source]
         truth = int(material.targets[image])
-        seen = int(random.choice(len(material.labels), p=material.views[truth]))
-        members = self._of_label[source][seen]
-        return image if seen == truth or not len(members) else int(random.choice(members))
+        chances = material.views[truth]
+        errors = 1.0 - float(chances[truth])
+        between = min(MOST_BETWEEN, 4 * errors * self._config.language.between)
+        draw = random.random()
+        if draw >= between + errors - between / 4:
+            return View(source, image)
+        others = np.where(np.arange(len(chances)) == truth, 0.0, chances)
+        members = self._of_label[source][int(random.choice(len(chances), p=others / others.sum()))]
+        if not len(members):
+            return View(source, image)
+        other = int(random.choice(members))
+        if draw < between:
+            # With the density 2x, a quarter of these shares lies below one half: looks wrong.
+            return View(source, image, other, float(random.random() ** 0.5))
+        return View(source, other)
 
     def _prompt(self, random: Random, scene: Scene, family: Family, profile: Profile) -> Prompt:
         if family == "question":
-            return self._question(random, scene, profile)
+            organ = self._materials[scene.source].organ
+            return ask_about(random, scene, self._shown(scene), organ, profile)
         said, found = _parts(random, family, scene.own)
         opinions, similar = self._evidence(random, scene, said, found)
         # Without evidence the answer is what is to be seen; with it, what the evidence is about.
         answer = scene.names[scene.truth] if said or found else self._shown(scene)
-        place = (scene.source, scene.shown, family, opinions, similar)
+        if family == "report":
+            return draw_report(random, scene, answer, opinions, similar, profile)
+        place = (scene.view, family, opinions, similar)
         if family != "presence":
             text = profile.closed_text(scene.task, opinions, similar)
             return Prompt(text, answer_text((answer,)), scene.task.options, *place)
@@ -171,7 +157,15 @@ class Mixture:
         return Prompt(text, PRESENCE[0] if option == answer else PRESENCE[1], PRESENCE, *place)
 
     def _shown(self, scene: Scene) -> str:
-        return scene.names[int(self._materials[scene.source].targets[scene.shown])]
+        if scene.view.share < 1:
+            return scene.answer
+        return scene.names[int(self._materials[scene.source].targets[scene.view.image])]
+
+    def _consultation(self, random: Random, scene: Scene) -> Prompt:
+        tasks = [material.task for material in self._materials]
+        if self._foreign and random.random() < STRAY:
+            return draw_stray(random, self._foreign[int(random.integers(len(self._foreign)))], tasks)
+        return draw_consultation(random, scene, tasks, lambda: self._evidence(random, scene, True, True))
 
     def _evidence(
         self, random: Random, scene: Scene, said: bool, found: bool
@@ -192,23 +186,14 @@ class Mixture:
             draw_neighbours(random, case, self._settings) if found else (),
         )
 
-    def _question(self, random: Random, scene: Scene, profile: Profile) -> Prompt:
-        label, modality = self._shown(scene), scene.task.modality
-        asked = label if random.random() < 0.5 else str(random.choice(scene.names))
-        question, answer = (
-            ("Which imaging modality is this?", modality),
-            ("What is the diagnosis?", label),
-            (f"Is this {asked}?", PRESENCE[0] if asked == label else PRESENCE[1]),
-        )[int(random.integers(3))]
-        task = Task(name="question", kind=TaskKind.QUESTION, modality=modality)
-        text = profile.open_text(task, NO_CASE.model_copy(update={"question": question}))
-        return Prompt(text, answer_text((answer,)), (), scene.source, scene.shown, "question")
-
 
 def training_texts(mixture: Mixture, count: int) -> list[str]:
-    """Texts and answers of the first prompts, for the tokenizer."""
-    prompts = [prompt for number in range(count) for prompt in mixture.prompts(number)]
-    return [text for prompt in prompts for text in (prompt.text, prompt.answer)]
+    """All texts of the first prompts, for the tokenizer."""
+    texts: list[str] = []
+    for prompt in (prompt for number in range(count) for prompt in mixture.prompts(number)):
+        texts += [prompt.text, prompt.answer, *(turn.text for turn in prompt.turns)]
+        texts += [json.dumps(tool, ensure_ascii=False) for tool in prompt.tools]
+    return texts
 
 
 def _draw_families(random: Random, settings: Language, own: bool) -> list[Family]:
@@ -233,7 +218,7 @@ def _draw_families(random: Random, settings: Language, own: bool) -> list[Family
 
 def _parts(random: Random, family: Family, own: bool) -> tuple[bool, bool]:
     """Whether a prompt of this family holds opinions, and similar cases."""
-    if family == "presence":
+    if family in ("presence", "report"):
         choices = ((True, False), (False, True), (True, True), (False, False))
         return choices[int(random.integers(4 if own else 3))]
     return family in ("moed", "both"), family in ("rad", "both")

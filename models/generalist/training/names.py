@@ -45,3 +45,17 @@ SENTENCES = (
     "The specialists disagree; the most similar cases support this diagnosis.",
     "Which modality is shown? Which organ is shown? Is there evidence of disease? What is the diagnosis?",
 )
+
+UNREMARKABLE = frozenset(
+    {
+        "normal",
+        "no tumor",
+        "benign lung tissue",
+        "no finding",
+        "healthy",
+        "negative",
+        "absent",
+        "benign tissue",
+    }
+)
+"""Labels that say that no disease is there."""

@@ -73,12 +73,13 @@ def read_images(config: GeneralistTraining) -> dict[str, list[Images]]:
             side = round(size * MARGIN) if split == "train" else size
             items = tuple(dataset.split(split))
             targets = np.array([dataset.labels.index(item.labels[0]) for item in items], dtype=np.int64)
-            pixels = _decoded(dataset, split, side, config.work / "pixels")
+            pixels = decoded(dataset, split, side, config.work / "pixels")
             found[split].append(Images(source, dataset.labels, items, targets, pixels, dataset.sha256))
     return found
 
 
-def _decoded(dataset: Dataset, split: str, side: int, folder: Path) -> Pixels:
+def decoded(dataset: Dataset, split: str, side: int, folder: Path) -> Pixels:
+    """Images of one split as squares, uint8 (n, side, side, 3); decoded once and kept in the folder."""
     path = folder / f"{dataset.name}-{dataset.sha256[:12]}-{split}-{side}.npy"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,8 @@ import torch
 from gsco.models.generalist.training.architecture import build_model, save_generalist
 from gsco.models.generalist.training.batches import Writer
 from gsco.models.generalist.training.config import Architecture
-from gsco.models.generalist.training.mixture import Prompt
 from gsco.models.generalist.training.pixels import normalise
+from gsco.models.generalist.training.scene import Prompt, View
 from gsco.models.generalist.training.tokenizer import train_tokenizer
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -77,7 +77,7 @@ def test_one_image_takes_its_tokens_and_no_more(loaded: tuple[Any, Any]) -> None
 def test_training_reads_prompts_as_the_processor_writes_them(loaded: tuple[Any, Any]) -> None:
     _, processor = loaded
     writer = Writer(processor.tokenizer, 4)
-    prompt = Prompt(TEXT, "dark", ("dark", "bright"), 0, 0, "plain")
+    prompt = Prompt(TEXT, "dark", ("dark", "bright"), View(0, 0), "plain")
     assert writer.questions([prompt])[0] == question(processor)["input_ids"][0].tolist()
 
 

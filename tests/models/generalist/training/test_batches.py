@@ -23,17 +23,17 @@ def test_prompts_behind_a_common_beginning_learn_as_they_would_alone(writer: Wri
     sizes = Architecture(**SIZES)
     model = build_model(sizes, writer._tokenizer, 3).eval()
     scene = next(s for s in map(MIXTURE.prompts, range(50)) if s[0].family == "plain")
-    questions, answers = writer.questions(scene), writer.answers([prompt.answer for prompt in scene])
+    written = writer.written(scene)
     features = torch.randn(1, 4, 64)
-    together = writer.batch([writer.line(questions, answers)], [(0, 0)])
-    assert together.ids.numel() < 0.7 * sum(map(len, questions))
+    together = writer.batch([writer.line(written)], [scene[0].view])
+    assert together.ids.numel() < 0.7 * sum(len(one.ids) for one in written)
     losses, tokens = [], []
-    for question, answer in zip(questions, answers, strict=True):
-        alone = writer.batch([writer.line([question], [answer])], [(0, 0)])
-        losses.append(answer_loss(model, alone, features, writer.image))
-        tokens.append(len(answer))
+    for one in written:
+        alone = writer.batch([writer.line([one])], [scene[0].view])
+        losses.append(answer_loss(model, alone, features))
+        tokens.append(sum(one.learnt))
     expected = sum(loss * count for loss, count in zip(losses, tokens, strict=True)) / sum(tokens)
-    torch.testing.assert_close(answer_loss(model, together, features, writer.image), expected)
+    torch.testing.assert_close(answer_loss(model, together, features), expected)
 
 
 def test_only_answers_are_learnt(writer: Writer) -> None:
@@ -41,7 +41,7 @@ def test_only_answers_are_learnt(writer: Writer) -> None:
         batch = Batches(MIXTURE, writer, 2, seed=0).draw(step)
         wanted = writer._tokenizer.decode(batch.targets[batch.targets != NOT_SCORED])
         assert wanted.endswith("<|im_end|>")
-        assert "assistant" not in wanted
+        assert "assistant" not in wanted and "<tools>" not in wanted
         assert (batch.branches[batch.targets != NOT_SCORED] > 0).all()
 
 
@@ -49,7 +49,7 @@ def test_a_batch_is_the_same_however_it_is_reached(writer: Writer) -> None:
     straight, late = Batches(MIXTURE, writer, 2, seed=0), Batches(MIXTURE, writer, 2, seed=0)
     drawn = [straight.draw(step) for step in range(12)]
     assert torch.equal(late.draw(11).ids, drawn[11].ids)
-    assert late.draw(11).places == drawn[11].places
+    assert late.draw(11).views == drawn[11].views
 
 
 def test_rows_of_a_batch_are_of_similar_length(writer: Writer) -> None:

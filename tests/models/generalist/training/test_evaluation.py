@@ -2,7 +2,7 @@ import pytest
 from gsco.case import Opinion, SimilarCase
 from gsco.models.generalist.training.evaluation import line, vote
 from gsco.models.generalist.training.evidence import similar_case
-from gsco.models.generalist.training.mixture import Prompt
+from gsco.models.generalist.training.scene import Prompt, View
 
 
 def prompt(said: str, found: str) -> Prompt:
@@ -10,7 +10,7 @@ def prompt(said: str, found: str) -> Prompt:
         Opinion(specialist=f"s{n}", architecture="x", labels=(name,)) for n, name in enumerate(said)
     )
     similar: tuple[SimilarCase, ...] = tuple(similar_case(name, 0.9) for name in found)
-    return Prompt("", "a", ("a", "b"), 0, 0, "both", opinions, similar)
+    return Prompt("", "a", ("a", "b"), View(0, 0), "both", opinions, similar)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import pytest
 from gsco.case import Task
 from gsco.models.generalist.prompts import PROFILES
 from gsco.models.generalist.training.config import Evidence, GeneralistTraining, Language
-from gsco.models.generalist.training.mixture import Material, Mixture, Prompt
+from gsco.models.generalist.training.mixture import Mixture
+from gsco.models.generalist.training.scene import Material, Prompt
 
 LABELS = ("apple", "banana", "cherry")
 TASK = Task(name="fruit", modality="fruit", options=LABELS)
@@ -53,16 +54,16 @@ def test_a_plain_answer_is_what_is_shown() -> None:
     unsure = np.full((3, 3), 1 / 3)
     for prompt in prompts(mixture(unsure)):
         if prompt.family == "plain":
-            assert prompt.answer == LABELS[TARGETS[prompt.image]]
+            assert prompt.answer == LABELS[TARGETS[prompt.view.image]]
 
 
 def test_the_view_is_as_wrong_as_the_tower() -> None:
     views = np.array([[0.7, 0.3, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     made = prompts(mixture(views, evidence={"invented": 0, "renamed": 0}), 600)
     evident = [prompt for prompt in made if prompt.family in ("moed", "rad", "both")]
-    shown = Counter(TARGETS[prompt.image] for prompt in evident if prompt.answer == "apple")
+    shown = Counter(TARGETS[prompt.view.image] for prompt in evident if prompt.answer == "apple")
     assert shown[1] / shown.total() == pytest.approx(0.3, abs=0.06)
-    assert all(TARGETS[prompt.image] == 1 for prompt in evident if prompt.answer == "banana")
+    assert all(TARGETS[prompt.view.image] == 1 for prompt in evident if prompt.answer == "banana")
 
 
 def test_renamed_labels_are_renamed_everywhere() -> None:
@@ -80,7 +81,7 @@ def test_validation_prompts_show_their_own_image() -> None:
     random = np.random.default_rng(0)
     for image in range(len(TARGETS)):
         prompt = made.about(random, "both", PROFILES["paper"], 0, image)
-        assert prompt.image == image
+        assert prompt.view.image == image
         assert prompt.answer == LABELS[TARGETS[image]]
 
 

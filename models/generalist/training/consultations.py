@@ -1,0 +1,228 @@
+"""Conversations in which the generalist calls functions: whom to ask, when to retrieve, when to stop.
+
+Asked for a diagnosis it calls ``diagnose`` where there is such a function. Else it asks the specialists,
+retrieves cases only where they disagree, and decides. Asked for something else it makes the one call that
+answers, and none where it can see the answer itself or where no task fits the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from ....case import Diagnosis, Evidence, GateReport, Missing, Opinion, SimilarCase, Task
+from ..functions import classified, declared, described, diagnosed, functions, retrieved
+from ..tool_calls import called, specifications
+from .evidence import Random
+from .follow_ups import Finished, closest, draw_follow_ups
+from .follow_ups import answer as follow_up
+from .names import DIAGNOSES, MODALITIES
+from .scene import Prompt, Scene, Turn, View
+
+REQUESTS: Mapping[str, tuple[str, ...]] = {
+    "diagnose": (
+        "What is the diagnosis?", "Diagnose this image.", "Please assess this case.", "What does it show?",
+        "Is there any disease?",
+    ),
+    "specialists": ("What do the specialists say?", "Ask the specialists.", "Classify this image."),
+    "similar": ("Show similar cases.", "Find similar cases.", "Are there known cases like this one?"),
+    "modality": ("Which imaging modality is this?", "What kind of image is this?"),
+    "tasks": ("What can you assess?", "Which tasks do you know?"),
+}  # fmt: skip
+CHANCES = {"diagnose": 0.56, "specialists": 0.16, "similar": 0.16, "modality": 0.06, "tasks": 0.06}
+FUNCTIONS = ("classify", "retrieve_cases", "diagnose", "list_tasks")
+NO_TASK = "No specialist fits this image."
+SPECIALISTS = (
+    "probe", "lite0", "regnet", "mobilenet", "resnet18", "densenet121", "vit", "vgg16", "alexnet", "dino",
+    "clip", "efficientnet", "convnext", "swin", "panel-a", "panel-b",
+)  # fmt: skip
+Parts = tuple[tuple[Opinion, ...], tuple[SimilarCase, ...]]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What stands ready in one conversation.
+
+    Attributes:
+        tasks: that can be named.
+        names: of the functions there are.
+        task: the right one, or None where none fits.
+        image: id of the image.
+    """
+
+    tasks: tuple[Task, ...]
+    names: tuple[str, ...]
+    task: str | None
+    image: str
+
+    @property
+    def tools(self) -> tuple[Mapping[str, Any], ...]:
+        """Specifications of the functions."""
+        return _specified(self.tasks, self.names)
+
+    def call(self, name: str) -> Turn:
+        """The turn that calls a function about the image."""
+        return Turn("assistant", called(name, {"image": self.image, "task": self.task}))
+
+
+def draw_consultation(
+    random: Random, scene: Scene, tasks: Sequence[Task], evidence: Callable[[], Parts]
+) -> Prompt:
+    """Draw a conversation about a scene's image.
+
+    Args:
+        random: source of the random numbers.
+        scene: image, task and names.
+        tasks: of all sources.
+        evidence: draws opinions and similar cases for the scene.
+    """
+    desk = draw_desk(random, scene, tasks)
+    kinds = [
+        kind for kind in REQUESTS
+        if (kind != "modality" or scene.own) and (kind != "tasks" or "list_tasks" in desk.names)
+        and (kind != "similar" or "retrieve_cases" in desk.names)
+    ]  # fmt: skip
+    weights = [CHANCES[kind] for kind in kinds]
+    kind = kinds[int(random.choice(len(kinds), p=[weight / sum(weights) for weight in weights]))]
+    opinions, similar = evidence()
+    outcomes = _outcomes(random, opinions)
+    turns, answer, finished = _course(
+        random, kind, desk, scene, outcomes, similar[: int(random.integers(1, len(similar) + 1))]
+    )
+    for question, said in draw_follow_ups(random, finished, int(random.integers(4))) if finished else ():
+        turns += [Turn("assistant", answer), Turn("user", question)]
+        answer = said
+    return replace(_opened(desk, kind, random, scene.view), answer=answer, turns=tuple(turns))
+
+
+def draw_stray(random: Random, view: View, tasks: Sequence[Task]) -> Prompt:
+    """Draw a conversation about an image that no task fits."""
+    chosen = tuple(tasks[index] for index in random.permutation(len(tasks)))
+    desk = Desk(chosen, _functions(random), None, draw_id(random))
+    kind = str(random.choice(["diagnose", "specialists"]))
+    return replace(_opened(desk, kind, random, view), answer=NO_TASK)
+
+
+def draw_desk(random: Random, scene: Scene, tasks: Sequence[Task]) -> Desk:
+    """Draw which tasks and functions stand ready; the scene's own task is among them."""
+    own = scene.task
+    others = [task for task in tasks if task.name != own.name]
+    if random.random() < 0.4:
+        chosen = [own if task.name == own.name else task for task in tasks]
+        chosen = chosen if own in chosen else [own]
+    else:
+        kept = random.permutation(len(others))[: int(random.integers(len(others) + 1))]
+        strange = [_strange(random, number) for number in range(int(random.integers(2)))]
+        mixed = [own, *(others[index] for index in kept), *strange]
+        chosen = [mixed[index] for index in random.permutation(len(mixed))]
+    return Desk(tuple(chosen), _functions(random), own.name, draw_id(random))
+
+
+def draw_id(random: Random) -> str:
+    """An image id, as ``ImageRef.id`` makes it."""
+    return f"img-{int(random.integers(16**12)):012x}"
+
+
+def _opened(desk: Desk, kind: str, random: Random, view: View) -> Prompt:
+    text = f"Image {desk.image}. {random.choice(REQUESTS[kind])}"
+    return Prompt(text, "", (), view, "consultation", tools=desk.tools)
+
+
+def _functions(random: Random) -> tuple[str, ...]:
+    draw = random.random()
+    if draw < 0.4:
+        return FUNCTIONS if draw < 0.2 else tuple(name for name in FUNCTIONS if name != "diagnose")
+    kept = [name for name in FUNCTIONS if name == "classify" or random.random() < 0.4]
+    return tuple(kept[index] for index in random.permutation(len(kept)))
+
+
+def _course(
+    random: Random, kind: str, desk: Desk, scene: Scene, outcomes: tuple[Opinion | Missing, ...],
+    similar: tuple[SimilarCase, ...],
+) -> tuple[list[Turn], str, Finished | None]:  # fmt: skip
+    """The turns up to the answer, the answer, and what may then be asked about."""
+    options = scene.task.options
+    if kind == "modality":
+        return [], f"{scene.task.modality}.", None
+    if kind == "tasks":
+        listed = Turn("tool", described(desk.tasks, "\n"))
+        return (
+            [Turn("assistant", called("list_tasks", {})), listed],
+            f"{', '.join(task.name for task in desk.tasks)}.",
+            None,
+        )
+    if kind == "similar":
+        found = Turn("tool", retrieved(similar))
+        return [desk.call("retrieve_cases"), found], closest(similar), Finished(options, (), similar)
+    if kind == "diagnose" and "diagnose" in desk.names:
+        probabilities = _probabilities(random, scene)
+        finished = Finished(options, outcomes, similar, probabilities)
+        label = finished.ranked[0]
+        result = Turn("tool", diagnosed(_diagnosis(scene, finished, label)))
+        return [desk.call("diagnose"), result], f"{label} ({probabilities[label]:.0%}).", finished
+    turns = [desk.call("classify"), Turn("tool", classified(outcomes))]
+    finished = Finished(options, outcomes)
+    if kind == "specialists":
+        return turns, follow_up("specialists", finished), finished
+    said = {one.labels for one in outcomes if isinstance(one, Opinion)}
+    if len(said) > 1 and "retrieve_cases" in desk.names:
+        turns += [desk.call("retrieve_cases"), Turn("tool", retrieved(similar))]
+        finished = Finished(options, outcomes, similar)
+    return turns, f"{scene.answer}.", finished
+
+
+def _outcomes(random: Random, opinions: Sequence[Opinion]) -> tuple[Opinion | Missing, ...]:
+    """The opinions under names of their own; now and then a specialist has failed."""
+    names = [SPECIALISTS[index] for index in random.permutation(len(SPECIALISTS))[: len(opinions)]]
+    found: list[Opinion | Missing] = [
+        opinion.model_copy(update={"specialist": name}) if random.random() < 0.7 else opinion
+        for name, opinion in zip(names, opinions, strict=True)
+    ]
+    if len(found) > 1 and random.random() < 0.1:
+        lost = int(random.integers(len(found)))
+        found[lost] = Missing(source=f"specialist:{names[lost]}", reason="it failed on this image")
+    return tuple(found)
+
+
+def _probabilities(random: Random, scene: Scene) -> dict[str, float]:
+    """What the fixed protocol might have found."""
+    first = scene.truth if random.random() < 0.85 else int(random.integers(len(scene.names)))
+    values = random.dirichlet([0.6 + 5.0 * (index == first) for index in range(len(scene.names))])
+    return dict(zip(scene.names, map(float, values), strict=True))
+
+
+def _diagnosis(scene: Scene, case: Finished, label: str) -> Diagnosis:
+    evidence = Evidence(
+        gate=GateReport(task=scene.task.name),
+        opinions=tuple(one for one in case.outcomes if isinstance(one, Opinion)),
+        missing=tuple(one for one in case.outcomes if isinstance(one, Missing)),
+        similar_cases=case.similar,
+    )
+    return Diagnosis(
+        case_id="training", task=scene.task.name, kind=scene.task.kind, label=label, labels=(label,),
+        probabilities=case.probabilities, evidence=evidence,
+    )  # fmt: skip
+
+
+def _strange(random: Random, number: int) -> Task:
+    names = [DIAGNOSES[index] for index in random.permutation(len(DIAGNOSES))[: int(random.integers(2, 5))]]
+    modality = str(random.choice(MODALITIES[4:]))
+    return Task(
+        name=f"{modality.split()[0].lower().strip('-')}_{number}", modality=modality, options=tuple(names)
+    )
+
+
+def _specified(tasks: Sequence[Task], names: tuple[str, ...]) -> tuple[Mapping[str, Any], ...]:
+    return _declared(tuple((task.name, task.modality, task.options) for task in tasks), names)
+
+
+@lru_cache(maxsize=256)
+def _declared(
+    tasks: tuple[tuple[str, str, tuple[str, ...]], ...], names: tuple[str, ...]
+) -> tuple[Mapping[str, Any], ...]:
+    known = functions(
+        [Task(name=name, modality=modality, options=options) for name, modality, options in tasks]
+    )
+    return tuple(specifications([declared(known[name]) for name in names]))

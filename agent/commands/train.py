@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ...errors import ConfigurationError
+
 train = typer.Typer(name="train", help="Train specialists and generalists.", no_args_is_help=True)
 
 PROBE = {"architecture": "tf_efficientnet_lite0", "init": "efficientnet_lite0", "trainable": "head"}
@@ -90,9 +92,20 @@ def specialist(
 
 @train.command("generalist")
 def generalist(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Sources, sizes and stages.")],
+    config: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CONFIG.toml", help="Sources and stages, or a checkpoint to adapt; or: meddr."
+        ),
+    ],
     data: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Folder that the sources are relative to.")
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="Folder that the sources are relative to; for a checkpoint, collections."
+        ),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Checkpoint to adapt, or its hub id.")
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the model goes.")] = None,
     work: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where checkpoints go.")] = None,
@@ -100,8 +113,24 @@ def generalist(
         Path | None, typer.Option(metavar="FOLDER", help="Earlier generalist whose decoder to go on from.")
     ] = None,
 ) -> None:
-    """Train a small generalist that reads evidence; the same command goes on after an interruption."""
+    """Train a small generalist, or adapt a MedDr-class one; the same command goes on where it was stopped."""
+    from ...models.generalist.fine_tuning.config import RECIPES, is_fine_tuning, load_fine_tuning
     from ...models.generalist.training.config import load_config
+
+    if not config.exists() and (RECIPES / f"{config}.toml").is_file():
+        config = RECIPES / f"{config}.toml"
+    if is_fine_tuning(config):
+        if work is not None or start is not None:
+            raise ConfigurationError("--work and --start are for small generalists; an adapter has its --out")
+        adapted = load_fine_tuning(config, base=base, out=out, collections=None if data is None else [data])
+        from ...models.generalist.fine_tuning.lora import fine_tune
+
+        folder = fine_tune(adapted)
+        typer.echo(f"The adapter is in {folder}")
+        typer.echo(f"To merge it: gsco train merge {shlex.quote(adapted.base)} {folder} --out FOLDER")
+        return
+    if base is not None:
+        raise ConfigurationError(f"{config} builds a small generalist anew; it adapts no checkpoint")
 
     # A mistake in the file is told before the libraries are loaded.
     settings = load_config(config, data=data, out=out, work=work, start=start)
@@ -110,6 +139,21 @@ def generalist(
     folder = train_generalist(settings)
     typer.echo(f"{settings.name} is in {folder}")
     typer.echo(f"To use it: export GSCO_GENERALIST_MODEL={shlex.quote(str(folder))}")
+
+
+@train.command("merge")
+def merge(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Folder in MedDr's layout.")],
+    adapter: Annotated[
+        Path | None,
+        typer.Argument(metavar="ADAPTER", help="Folder of the adapter; none where the checkpoint holds it."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The merged checkpoint.")] = ...,  # type: ignore[assignment]
+) -> None:
+    """Merge an adapter into its checkpoint, for servers that read merged weights only."""
+    from ...models.generalist.fine_tuning.merging import merge as write
+
+    typer.echo(f"The merged checkpoint is in {write(checkpoint, adapter, out)}")
 
 
 @train.command("conversations")

@@ -162,6 +162,42 @@ def curve(
 
 
 @app.command()
+def abilities(
+    cases: Annotated[
+        list[str],
+        typer.Argument(metavar="TASK=DATASET…", help="Tasks, each with the data set of its images."),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run; go on if it is one.")
+    ],
+    vqa: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Questions as VQA-RAD has them, images/ beside the file."),
+    ] = None,
+    split: Annotated[str, typer.Option(metavar="NAME", help="train, val or test.")] = "test",
+    limit: Annotated[int, typer.Option(metavar="N", help="A random sample of so many images per task.")] = 50,
+    seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
+) -> None:
+    """Measure tool choice, follow-ups answered from evidence, and closed questions.
+
+    Specialists, store and generalist are those of the settings (GSCO_...). The same command goes on with
+    a run that was stopped. Exit status 3: some cases have no answer.
+    """
+    from ..agent.configuration import settings_from
+    from .abilities.report import MARKDOWN
+    from .abilities.report import report as table
+    from .abilities.suite import run as run_suite
+
+    run_suite(
+        dict(map(_pair, cases)), vqa, out, settings=settings_from(), split=split, limit=limit, seed=seed
+    )
+    failed = table(out)
+    typer.echo((out / MARKDOWN).read_text(encoding="utf-8"), nl=False)
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run, or with those of several.")],
 ) -> None:

@@ -16,12 +16,13 @@ from pydantic import Field
 
 from ..case import Case, Diagnosis, Evidence, Record
 from ..errors import GscoError
+from ..models.journal import Log
 from . import provenance
 from .arms import GSCO, Arm, Decision, DerivedArm, GeneralistArm, NoEvidence, decision_of, disputed
 from .cases import Asked
 from .evidence import slim, without_generalist
 from .leakage import LeakPolicy
-from .records import EVIDENCE, OUTCOMES, CaseEvidence, Log, Outcome, RunCard
+from .records import EVIDENCE, OUTCOMES, CaseEvidence, Outcome, RunCard
 
 if TYPE_CHECKING:
     from ..agent.api import GSCo, Policies

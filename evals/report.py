@@ -10,8 +10,9 @@ from pydantic import TypeAdapter
 
 from ..case import DISCLAIMER, Record
 from ..errors import ConfigurationError
+from ..models.journal import read_log, write_atomically
 from .metrics.uncertainty import ROUNDS, Difference, Estimate
-from .records import OUTCOMES, RUN_CARD, Outcome, RunCard, read_log, read_run_card, write_atomically
+from .records import OUTCOMES, RUN_CARD, Outcome, RunCard, read_run_card
 from .scoring import Comparison, Scores, score
 
 MARKDOWN, JSON = "report.md", "report.json"

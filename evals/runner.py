@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..case import Case, Task
 from ..errors import ConfigurationError, SpecialistError
+from ..models.journal import write_atomically
 from . import provenance
 from .arms import GENERALISTS, arms_of
 from .cases import chosen_items, read_cases
 from .evidence import Nobody
 from .leakage import bank_digest, check_leaks, find_leaks, known_cases
-from .records import RUN_CARD, RunCard, read_run_card, write_atomically
+from .records import RUN_CARD, RunCard, read_run_card
 from .replay import Finished, Plan, Replay
 
 if TYPE_CHECKING:

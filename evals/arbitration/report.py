@@ -10,18 +10,9 @@ import numpy as np
 
 from ...case import DISCLAIMER, Case, ImageRef, Record
 from ...errors import ConfigurationError
+from ...models.journal import read_log, write_atomically
 from ..metrics.uncertainty import ROUNDS, Difference, Estimate
-from ..records import (
-    EVIDENCE,
-    OUTCOMES,
-    RUN_CARD,
-    CaseEvidence,
-    Outcome,
-    RunCard,
-    read_log,
-    read_run_card,
-    write_atomically,
-)
+from ..records import EVIDENCE, OUTCOMES, RUN_CARD, CaseEvidence, Outcome, RunCard, read_run_card
 from .conditions import Known
 from .rates import Said, accuracies, against_vote, rates
 from .suite import ANSWERS, Altered, configuration_of

@@ -13,9 +13,10 @@ import numpy as np
 from ...case import Answer, Case, ImageRef, Record, Task
 from ...errors import ConfigurationError, GscoError
 from ...graphs.nodes.decide import choices
+from ...models.journal import Log, read_log
 from .. import provenance
 from ..cases import Asked, chosen_items, read_cases
-from ..records import EVIDENCE, CaseEvidence, Log, RunCard, read_log
+from ..records import EVIDENCE, CaseEvidence, RunCard
 from ..replay import Plan
 from ..runner import replay
 from .conditions import CONDITIONS, Arm, Condition, Known, mixed_up, restricted

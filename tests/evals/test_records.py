@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 from gsco.errors import ConfigurationError
-from gsco.evals.records import Log, Outcome, read_log
+from gsco.evals.records import Outcome
+from gsco.models.journal import Log, read_log
 
 
 def outcome(case: str, **fields: object) -> Outcome:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from gsco.errors import ConfigurationError
-from gsco.evals.records import OUTCOMES, Log, Outcome, read_log
+from gsco.evals.records import OUTCOMES, Outcome
 from gsco.evals.report import JSON, MARKDOWN, report, report_of
+from gsco.models.journal import Log, read_log
 
 from .bench import PLAN, Bench
 

@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from gsco.evals.records import OUTCOMES, Outcome, read_log
+from gsco.evals.records import OUTCOMES, Outcome
+from gsco.models.journal import read_log
 
 from . import bench as script
 from .bench import Bench

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from gsco.errors import ConfigurationError
 from gsco.evals.arms import arms_of
-from gsco.evals.records import EVIDENCE, OUTCOMES, CaseEvidence, Outcome, read_log, read_run_card
+from gsco.evals.records import EVIDENCE, OUTCOMES, CaseEvidence, Outcome, read_run_card
 from gsco.models.dataset import read_dataset
+from gsco.models.journal import read_log
 from gsco.models.specialist.specialist import Floats, Forward, Specialist
 
 from .bench import PLAN, SHADE, Bench, make_store, write_dataset

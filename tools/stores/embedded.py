@@ -248,9 +248,7 @@ def _ban(sql: sqlite3.Connection, exclusion: Exclusion) -> Ban:
     return Ban(np.array(keys, np.int64), exclusion.above_similarity)
 
 
-def _hits(
-    view: View | None, queries: Vectors, k: int, where: Filter, bans: Sequence[Ban]
-) -> list[list[Hit]]:
+def _hits(view: View | None, queries: Vectors, k: int, where: Filter, bans: Sequence[Ban]) -> list[list[Hit]]:
     return view.search(queries, k, where.tasks, bans) if view else [[] for _ in queries]
 
 

@@ -10,7 +10,7 @@ from gsco.errors import ConfigurationError
 from gsco.evals.arbitration.conditions import CONDITIONS
 from gsco.evals.arbitration.report import curve, report
 from gsco.evals.arbitration.suite import ANSWERS, Altered, arbitrate
-from gsco.evals.records import read_log
+from gsco.models.journal import read_log
 
 from ..bench import PLAN, SHADE, Bench
 

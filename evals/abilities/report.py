@@ -1,0 +1,71 @@
+"""The table of the suite: one row per ability and task, with intervals."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...case import DISCLAIMER
+from ...errors import ConfigurationError
+from ...models.journal import read_log, write_atomically
+from ..metrics.uncertainty import Estimate, wilson
+from .suite import LOG, Shown
+
+MARKDOWN = "abilities.md"
+ALL = "all"
+
+
+def report(folder: Path) -> int:
+    """Write the table of a run; returns how many cases have no answer.
+
+    Raises:
+        ConfigurationError: the folder holds no run, or runs of several generalists.
+    """
+    latest = {(one.ability, one.task, one.case, one.generalist): one for one in read_log(folder / LOG, Shown)}
+    shown = list(latest.values())
+    versions = {one.generalist for one in shown}
+    if len(versions) != 1:
+        raise ConfigurationError(
+            f"{folder / LOG} holds {len(versions)} generalists, not one; use another folder"
+        )
+    write_atomically(folder / MARKDOWN, table(shown))
+    return sum(one.error is not None for one in shown)
+
+
+def table(shown: Sequence[Shown]) -> str:
+    """The report as Markdown; a case without an answer counts as wrong."""
+    rows: defaultdict[tuple[str, str], list[Shown]] = defaultdict(list)
+    for one in shown:
+        rows[one.ability, one.task].append(one)
+    for ability in {one.ability for one in shown}:
+        if len({task for name, task in rows if name == ability}) > 1:
+            rows[ability, ALL] = [one for one in shown if one.ability == ability]
+    lines = [
+        f"# Abilities of generalist {shown[0].generalist}", "",
+        "Right: of the facts or choices stated, how many are so. Told: of the facts that a full answer",
+        "states, how many it stated and rightly. 95 % Wilson intervals over facts.", "",
+        "| ability | task | cases | right | told |", "|---|---|---|---|---|",
+    ]  # fmt: skip
+    for (ability, task), of in sorted(rows.items()):
+        right = sum(one.right for one in of)
+        stated, expected = sum(one.stated for one in of), sum(one.expected for one in of)
+        shares = f"{_share(wilson(right, stated))} | {_share(wilson(right, expected))}"
+        lines.append(f"| {ability} | {task} | {len(of)} | {shares} |")
+    return "\n".join([*lines, "", *_baselines(rows), DISCLAIMER, ""])
+
+
+def _baselines(rows: dict[tuple[str, str], list[Shown]]) -> list[str]:
+    found = []
+    for (ability, task), of in sorted(rows.items()):
+        truths = Counter(one.truth for one in of if one.truth)
+        if truths:
+            answer, count = truths.most_common(1)[0]
+            found += [f"{ability}, {task}: always saying {answer!r} is right in {count / len(of):.1%}.", ""]
+    return found
+
+
+def _share(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "–"
+    return f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"

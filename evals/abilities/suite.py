@@ -1,0 +1,294 @@
+"""A run of the suite: real images, real evidence, and what the generalist makes of them in a conversation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+
+from ...case import Case, Diagnosis, ImageRef, Record, Task, TaskKind
+from ...errors import ConfigurationError, GscoError
+from ...models.generalist.functions import declared, diagnosed, functions
+from ...models.generalist.messages import message
+from ...models.generalist.prompts import PROFILES
+from ...models.journal import Log
+from ..cases import chosen_items, read_cases
+from .facts import QUESTIONS, known, ranked, stated
+
+if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
+
+    from ...agent.api import GSCo
+    from ...models.generalist.protocol import Generalist
+    from ...settings import Settings
+
+LOG = "abilities.jsonl"
+REQUEST = "Image {image}. What is the diagnosis?"
+TOOLS: Mapping[str, tuple[str, ...]] = {
+    "tool choice": ("classify", "retrieve_cases", "list_tasks"),
+    "tool choice, diagnose at hand": ("classify", "retrieve_cases", "diagnose", "list_tasks"),
+}
+"""The functions that are offered, by the name of the ability; the first one that fits must be called."""
+CHUNK = 64
+
+
+class Shown(Record):
+    """What the generalist showed of one ability on one case."""
+
+    ability: str
+    task: str
+    case: str
+    generalist: str
+    """Version of its weights."""
+    right: int
+    """Facts stated that are so; for a choice 1 or 0."""
+    stated: int
+    expected: int
+    """Facts that a full answer states."""
+    said: str
+    error: str | None = None
+    truth: str = ""
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image to be asked about."""
+
+    id: str
+    task: Task
+    case: Case
+
+    @property
+    def ref(self) -> ImageRef:
+        """The image."""
+        return self.case.images[0]
+
+
+def run(
+    sources: Mapping[str, Path],
+    vqa: Path | None,
+    out: Path,
+    *,
+    settings: Settings,
+    split: str = "test",
+    limit: int = 50,
+    seed: int = 0,
+    quiet: bool = False,
+) -> None:
+    """Run the suite with what the settings name; the same call goes on where it was stopped.
+
+    Args:
+        sources: data sets by task.
+        vqa: JSON list of ``question``, ``answer``, ``answer_type`` and ``image_name``, with the images in
+            a folder ``images`` beside it.
+        out: folder of the run.
+        settings: which specialists, store and generalist.
+        split: of the data sets.
+        limit: a random sample of so many images per task.
+        seed: of the sample.
+        quiet: show no progress.
+
+    Raises:
+        GscoError: of what kind, says what is wrong.
+    """
+    from ...agent.api import GSCo
+    from ...agent.assembly import parts_of
+
+    parts: dict[str, Any] = parts_of(settings)
+    generalist: Generalist = parts["generalist"]()
+    parts["generalist"] = generalist
+    with GSCo(**parts) as gsco:
+        images = [
+            image
+            for task, source in sources.items()
+            for image in _images(gsco, parts["tasks"].get(task), source, split, limit, seed)
+        ]
+        show(gsco, generalist, images, out, quiet=quiet)
+        if vqa is not None:
+            ask(gsco, generalist, vqa, out, quiet=quiet)
+
+
+def show(
+    gsco: GSCo, generalist: Generalist, images: Sequence[Image], out: Path, *, quiet: bool = False
+) -> None:
+    """Let the generalist choose tools and answer follow-ups."""
+    from ...models.specialist.progress import Progress
+
+    out.mkdir(parents=True, exist_ok=True)
+    log = Log(out / LOG, Shown)
+    done = {(one.ability, one.task, one.case) for one in log if _counts(one, generalist)}
+    cards = {card.name: card for card in gsco.tasks if gsco.specialists.members(card.name)}
+    offered = functions(tuple((cards | {image.task.name: image.task for image in images}).values()))
+    with Progress("tools and follow-ups", len(images), quiet=quiet) as progress:
+        for image in images:
+            log.append(_chosen(generalist, image, offered, done))
+            due = [
+                name for name in QUESTIONS if (f"follow-up: {name}", image.task.name, image.id) not in done
+            ]
+            if due:
+                log.append(_followed(gsco, generalist, image, offered, due))
+            progress.advance()
+
+
+def ask(gsco: GSCo, generalist: Generalist, vqa: Path, out: Path, *, quiet: bool = False) -> None:
+    """Ask the closed questions of a file; an answer is right if it is the known one, letter case aside.
+
+    Raises:
+        ConfigurationError: the file is not as ``run`` describes it.
+    """
+    from ...models.specialist.progress import Progress
+
+    out.mkdir(parents=True, exist_ok=True)
+    log = Log(out / LOG, Shown)
+    done = {one.case for one in log if one.ability == "closed questions" and _counts(one, generalist)}
+    records = [record for record in _records(vqa) if record["id"] not in done]
+    with Progress("questions", len(records), quiet=quiet) as progress:
+        for start in range(0, len(records), CHUNK):
+            chunk = records[start : start + CHUNK]
+            log.append(_asked(gsco, generalist, chunk, vqa))
+            progress.advance(len(chunk))
+
+
+def _counts(shown: Shown, generalist: Generalist) -> bool:
+    return shown.error is None and shown.generalist == generalist.version
+
+
+def _images(gsco: GSCo, task: Task, source: Path, split: str, limit: int, seed: int) -> list[Image]:
+    from ...models.dataset import read_dataset
+    from ...models.specialist.progress import Progress
+
+    dataset = read_dataset(source, seed=seed)
+    items = chosen_items(dataset, split, limit=limit, seed=seed)
+    with Progress("reading images", len(items), quiet=True) as progress:
+        read = read_cases(dataset, items, task, gsco.images, progress)
+    return [Image(one.id, task, one.case) for one in read if isinstance(one.case, Case)]
+
+
+def _chosen(
+    generalist: Generalist, image: Image, offered: Mapping[str, Any], done: set[tuple[str, str, str]]
+) -> Iterator[Shown]:
+    for ability, names in TOOLS.items():
+        if (ability, image.task.name, image.id) in done:
+            continue
+        wanted = "diagnose" if "diagnose" in names else "classify"
+        shown = Shown(
+            ability=ability, task=image.task.name, case=image.id, generalist=generalist.version,
+            right=0, stated=1, expected=1, said="",
+        )  # fmt: skip
+        try:
+            said = generalist.call_tools([_request(image)], [declared(offered[name]) for name in names])
+        except GscoError as error:
+            yield shown.model_copy(update={"error": _line(error)})
+            continue
+        right = [
+            call["name"] == wanted
+            and call["args"].get("task") == image.task.name
+            and call["args"].get("image") == image.ref.id
+            for call in said.tool_calls[:1]
+        ]
+        yield shown.model_copy(update={"right": int(any(right)), "said": _written(said)})
+
+
+def _followed(
+    gsco: GSCo, generalist: Generalist, image: Image, offered: Mapping[str, Any], due: Sequence[str]
+) -> Iterator[Shown]:
+    try:
+        diagnosis = gsco.diagnose(image.case, task=image.task)
+        said = _opened(image, diagnosis)
+        options = ranked(diagnosis.probabilities or {})
+        tools = [declared(offered[name]) for name in TOOLS["tool choice, diagnose at hand"]]
+        for name in due:
+            option = options[1] if name == "why_not" else ""
+            yield _answered(generalist, image, diagnosis, said, name, option, tools)
+    except GscoError as error:
+        for name in due:
+            yield Shown(
+                ability=f"follow-up: {name}", task=image.task.name, case=image.id,
+                generalist=generalist.version, right=0, stated=0, expected=0, said="", error=_line(error),
+            )  # fmt: skip
+
+
+def _answered(
+    generalist: Generalist, image: Image, diagnosis: Diagnosis, said: Sequence[BaseMessage], name: str,
+    option: str, tools: Sequence[BaseTool],
+) -> Shown:  # fmt: skip
+    question = HumanMessage(QUESTIONS[name].format(option=option))
+    answer = generalist.call_tools([*said, question], tools)
+    found, wanted = stated(name, answer.text), known(name, diagnosis, option)
+    return Shown(
+        ability=f"follow-up: {name}", task=image.task.name, case=image.id, generalist=generalist.version,
+        right=len(found & wanted), stated=len(found), expected=len(wanted), said=_written(answer),
+    )  # fmt: skip
+
+
+def _request(image: Image) -> BaseMessage:
+    return message("human", REQUEST.format(image=image.ref.id), [image.ref.id])
+
+
+def _opened(image: Image, diagnosis: Diagnosis) -> list[BaseMessage]:
+    """The conversation up to the diagnosis."""
+    arguments = {"image": image.ref.id, "task": image.task.name}
+    call: Any = {"name": "diagnose", "args": arguments, "id": "call-1", "type": "tool_call"}
+    confidence = "" if diagnosis.confidence is None else f" ({diagnosis.confidence:.0%})"
+    return [
+        _request(image),
+        AIMessage("", tool_calls=[call]),
+        ToolMessage(diagnosed(diagnosis), tool_call_id="call-1"),
+        AIMessage(f"{diagnosis.label}{confidence}."),
+    ]
+
+
+def _asked(
+    gsco: GSCo, generalist: Generalist, records: Sequence[dict[str, str]], vqa: Path
+) -> Iterator[Shown]:
+    task = Task(name="vqa", kind=TaskKind.QUESTION, modality="radiology")
+    profile, requests = PROFILES["paper"], []
+    for record in records:
+        image = gsco.images.put(vqa.parent / "images" / record["image_name"])
+        case = Case(id=record["id"], images=(image,), question=record["question"])
+        requests.append(profile.open_messages(task, case))
+    for record, answer in zip(records, generalist.generate(requests, max_new_tokens=24), strict=True):
+        failed = isinstance(answer, GscoError)
+        said = "" if failed else answer
+        yield Shown(
+            ability="closed questions", task=vqa.parent.name, case=record["id"],
+            generalist=generalist.version, right=int(_plain(said) == _plain(record["answer"])),
+            stated=1, expected=1, said=said,
+            error=_line(answer) if failed else None, truth=_plain(record["answer"]),
+        )  # fmt: skip
+
+
+def _records(vqa: Path) -> list[dict[str, str]]:
+    try:
+        content = json.loads(vqa.read_text(encoding="utf-8"))
+        return [
+            {
+                "id": f"{number}-{record['image_name']}",
+                **{name: str(record[name]) for name in ("question", "answer", "image_name")},
+            }
+            for number, record in enumerate(content)
+            if str(record["answer_type"]).strip().upper() == "CLOSED"
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"{vqa} is not a JSON list of question, answer, answer_type and image_name: {error}"
+        ) from error
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().strip(" .").split())
+
+
+def _written(said: AIMessage) -> str:
+    calls = [json.dumps({"name": call["name"], "arguments": call["args"]}) for call in said.tool_calls]
+    return " ".join(
+        filter(None, [said.text, *calls, *(str(call["args"]) for call in said.invalid_tool_calls)])
+    )
+
+
+def _line(error: object) -> str:
+    return f"{type(error).__name__}: {error}"

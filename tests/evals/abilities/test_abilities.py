@@ -1,0 +1,115 @@
+"""The suite on real small parts, with a generalist that reads its conversation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gsco.errors import ConfigurationError, GeneralistError
+from gsco.evals.abilities.report import report, table
+from gsco.evals.abilities.suite import LOG, TOOLS, Image, Shown, ask, show
+from gsco.models.journal import read_log
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+
+from ..bench import SHADE, Bench, Reader
+
+
+class Talker(Reader):
+    """Calls the first function with the right arguments, and answers follow-ups from the tool's text."""
+
+    def __init__(self, *, task: str = "shade") -> None:
+        super().__init__()
+        self.task = task
+        self.calls = 0
+        self.fails = False
+
+    def call_tools(self, messages: Sequence[BaseMessage], tools: Sequence[Any]) -> AIMessage:
+        self.calls += 1
+        if self.fails:
+            raise GeneralistError("cannot be reached")
+        results = [message.text for message in messages if isinstance(message, ToolMessage)]
+        if results:
+            shares = next(line for line in results[0].splitlines() if line.startswith("probabilities: "))
+            return AIMessage(shares.removeprefix("probabilities: "))
+        names = [tool.name for tool in tools]
+        image = messages[0].content[0]["file_id"]  # type: ignore[index, call-overload]
+        name = "diagnose" if "diagnose" in names else "classify"
+        call = {"name": name, "args": {"image": image, "task": self.task}, "id": "1", "type": "tool_call"}
+        return AIMessage("", tool_calls=[call])  # type: ignore[list-item]
+
+    def generate(self, requests: Any, *, max_new_tokens: int = 256) -> Any:
+        return ["Yes." for _ in requests]
+
+
+@pytest.fixture
+def images(bench: Bench) -> list[Image]:
+    from gsco.case import Case
+
+    items = bench.dataset.split("test")[:3]
+    return [
+        Image(item.path.name, SHADE, Case(id=item.path.name, images=(bench.gsco.images.put(item.path),)))
+        for item in items
+    ]
+
+
+def shown(out: Path) -> list[Shown]:
+    return list(read_log(out / LOG, Shown))
+
+
+def test_choices_and_facts_are_counted(bench: Bench, images: list[Image], tmp_path: Path) -> None:
+    show(bench.gsco, Talker(), images, tmp_path, quiet=True)
+    by_ability = {ability: [one for one in shown(tmp_path) if one.ability == ability] for ability in TOOLS}
+    assert all(len(found) == 3 and all(one.right == 1 for one in found) for found in by_ability.values())
+    sure = [one for one in shown(tmp_path) if one.ability == "follow-up: sure"]
+    assert [(one.right, one.stated, one.expected) for one in sure] == [(2, 2, 2)] * 3
+    closest = [one for one in shown(tmp_path) if one.ability == "follow-up: closest"]
+    assert all((one.right, one.stated) == (0, 0) for one in closest)
+    assert report(tmp_path) == 0
+    text = (tmp_path / "abilities.md").read_text()
+    assert (
+        "| tool choice | shade | 3 | 100.0%" in text and "| follow-up: closest | shade | 3 | – | 0.0%" in text
+    )
+
+
+def test_a_wrong_task_is_a_wrong_choice(bench: Bench, images: list[Image], tmp_path: Path) -> None:
+    show(bench.gsco, Talker(task="chest_xray"), images, tmp_path, quiet=True)
+    assert not any(one.right for one in shown(tmp_path) if one.ability in TOOLS)
+
+
+def test_nothing_is_asked_twice_and_failures_again(bench: Bench, images: list[Image], tmp_path: Path) -> None:
+    talker = Talker()
+    talker.fails = True
+    show(bench.gsco, talker, images, tmp_path, quiet=True)
+    assert report(tmp_path) == 18 and all(one.error for one in shown(tmp_path))
+    talker.fails, talker.calls = False, 0
+    show(bench.gsco, talker, images, tmp_path, quiet=True)
+    assert talker.calls == 18 and report(tmp_path) == 0
+    show(bench.gsco, talker, images, tmp_path, quiet=True)
+    assert talker.calls == 18
+
+
+def test_closed_questions_stand_beside_the_commonest_answer(bench: Bench, tmp_path: Path) -> None:
+    picture = bench.dataset.split("test")[0].path
+    (tmp_path / "vqa" / "images").mkdir(parents=True)
+    (tmp_path / "vqa" / "images" / picture.name).write_bytes(picture.read_bytes())
+    records = [
+        {"question": "Is it?", "answer": answer, "answer_type": kind, "image_name": picture.name}
+        for answer, kind in (("Yes", "CLOSED"), ("no", "CLOSED "), ("No", "CLOSED"), ("left", "OPEN"))
+    ]
+    path = tmp_path / "vqa" / "test.json"
+    path.write_text(json.dumps(records))
+    ask(bench.gsco, Talker(), path, tmp_path / "out", quiet=True)
+    found = shown(tmp_path / "out")
+    assert [(one.right, one.truth) for one in found] == [(1, "yes"), (0, "no"), (0, "no")]
+    assert "always saying 'no' is right in 66.7%" in table(found)
+    path.write_text("[{}]")
+    with pytest.raises(ConfigurationError, match="answer_type"):
+        ask(bench.gsco, Talker(), path, tmp_path / "out", quiet=True)
+
+
+def test_a_folder_without_a_run_has_no_table(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="0 generalists"):
+        report(tmp_path)

@@ -188,6 +188,39 @@ def conversations(
     typer.echo(f"{count} conversations are in {out}, and {collection} names them for a training")
 
 
+@train.command("bootstrap")
+def bootstrap(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder per class, or with labels.csv.")],
+    task: Annotated[str, typer.Option("--task", "-t", metavar="NAME", help="Whose options its labels are.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE.jsonl", help="Conversations; FILE.json lists them.")
+    ],
+    kind: Annotated[str, typer.Option(metavar="KIND", help="description or report.")] = "description",
+    split: Annotated[str, typer.Option(metavar="NAME", help="train, val or test.")] = "train",
+) -> None:
+    """Let the generalist describe images guided by their labels, and keep what agrees with them.
+
+    The generalist is that of the settings (GSCO_GENERALIST_...). The same command goes on where it was
+    stopped; FILE.provenance.jsonl keeps every text and why it was refused.
+    """
+    from ...models.dataset import read_dataset
+    from ...models.generalist.bootstrapping import GUIDED, Kind
+    from ...models.generalist.bootstrapping import bootstrap as write
+    from ...tasks import TaskBook
+    from ..assembly import parts_of
+    from ..configuration import settings_from
+
+    chosen: Kind | None = next((one for one in GUIDED if one == kind), None)
+    if chosen is None:
+        raise ConfigurationError(f"--kind must be one of {', '.join(GUIDED)}, not {kind!r}")
+    settings, found = settings_from(), read_dataset(dataset)
+    parts, card = parts_of(settings), TaskBook(settings.tasks).get(task)
+    done = write(parts["generalist"](), found, card, parts["images"], out, split=split, kind=chosen)
+    typer.echo(f"{done.kept} conversations are in {out}")
+    for reason, count in sorted(done.refused.items(), key=lambda pair: -pair[1]):
+        typer.echo(f"  {count} refused: {reason}")
+
+
 @train.command("backbone")
 def backbone(
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where it goes.")],

@@ -93,3 +93,31 @@ def test_shares_are_kept() -> None:
         if scene[0].family not in ("presence", "question")
     )
     assert kinds["own"] / kinds.total() == pytest.approx(0.4, abs=0.08)
+
+
+def test_something_between_two_images_errs_as_the_tower_does() -> None:
+    views = np.array([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [0.0, 0.1, 0.9]])
+    made = mixture(views, evidence={"invented": 0, "renamed": 0}, language={"between": 1.0})
+    shown = [scene[0].view for scene in map(made.prompts, range(1500))]
+    between = [view for view in shown if view.share < 1]
+    assert len(between) / len(shown) == pytest.approx(0.4, abs=0.04)
+    assert np.mean([view.share < 0.5 for view in between]) == pytest.approx(0.25, abs=0.05)
+    assert all(TARGETS[view.image] != TARGETS[view.other] for view in between)
+    for prompt in prompts(made):
+        if prompt.family == "plain" and prompt.view.share < 1:
+            assert prompt.answer == LABELS[TARGETS[prompt.view.image]]
+
+
+def test_sources_can_be_drawn_equally_often() -> None:
+    materials = [Material(TASK, LABELS, np.repeat(np.arange(3), size), np.eye(3)) for size in (4, 400)]
+    config = {
+        "out": "o",
+        "work": "w",
+        "sources": [{"folder": "a", "task": "a"}, {"folder": "b", "task": "b"}],
+    }
+    shares = []
+    for balance in (0.0, 1.0):
+        given = GeneralistTraining.model_validate(config | {"language": {"source_balance": balance}})
+        drawn = [Mixture(given, materials).prompts(n)[0].view.source for n in range(300)]
+        shares.append(np.mean(drawn))
+    assert shares[0] == pytest.approx(0.5, abs=0.08) and shares[1] > 0.95

@@ -1,0 +1,153 @@
+"""Conversations that call functions: as the template writes them, and true to their evidence."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from gsco.case import Missing, Task
+from gsco.models.generalist.functions import declared, functions
+from gsco.models.generalist.tool_calls import read_calls, specifications
+from gsco.models.generalist.training.batches import Writer
+from gsco.models.generalist.training.config import Evidence
+from gsco.models.generalist.training.consultations import (
+    FUNCTIONS,
+    NO_TASK,
+    draw_consultation,
+    draw_stray,
+)
+from gsco.models.generalist.training.evidence import (
+    draw_circumstances,
+    draw_neighbours,
+    draw_opinions,
+    similar_case,
+)
+from gsco.models.generalist.training.follow_ups import Finished, answer, draw_follow_ups
+from gsco.models.generalist.training.mixture import training_texts
+from gsco.models.generalist.training.scene import Prompt, Scene, View
+from gsco.models.generalist.training.tokenizer import train_tokenizer
+
+from .test_mixture import mixture
+
+TASKS = (
+    Task(name="fruit", modality="photo", options=("apple", "banana", "cherry")),
+    Task(name="tool", modality="drawing", options=("hammer", "saw")),
+)
+
+
+def drawn(count: int = 200) -> list[Prompt]:
+    found = []
+    for seed in range(count):
+        random = np.random.default_rng(seed)
+        task = TASKS[seed % 2]
+        scene = Scene(task, task.options, int(random.integers(len(task.options))), 0, View(seed % 2, 0))
+        case = draw_circumstances(random, scene.names, scene.truth, Evidence())
+        parts = (draw_opinions(random, case, Evidence()), draw_neighbours(random, case, Evidence()))
+        found.append(draw_consultation(random, scene, TASKS, lambda parts=parts: parts))
+    return found
+
+
+def calls(prompt: Prompt) -> list[dict[str, Any]]:
+    said = [turn.text for turn in prompt.turns if turn.role == "assistant"]
+    return [dict(call) for text in said for call in read_calls(text).tool_calls]
+
+
+def test_every_call_is_one_of_the_tools_with_their_arguments() -> None:
+    names: Counter[str] = Counter()
+    for number, prompt in enumerate(drawn()):
+        schemas = {tool["function"]["name"]: tool["function"]["parameters"] for tool in prompt.tools}
+        for call in calls(prompt):
+            names[call["name"]] += 1
+            assert set(call["args"]) == set(schemas[call["name"]].get("required", ()))
+            if call["args"]:
+                assert call["args"]["task"] == TASKS[number % 2].name
+                named = schemas[call["name"]]["properties"]["task"]
+                assert call["args"]["task"] in named.get("enum", [named.get("const")])
+                assert f"Image {call['args']['image']}." in prompt.text
+    assert set(names) == set(FUNCTIONS)
+
+
+def test_cases_are_retrieved_where_the_specialists_disagree() -> None:
+    seen = Counter()
+    for prompt in drawn(400):
+        names = [call["name"] for call in calls(prompt)]
+        offered = {tool["function"]["name"] for tool in prompt.tools}
+        result = next((turn.text for turn in prompt.turns if turn.role == "tool"), "")
+        said = {line.split(": ")[1].split(" (")[0] for line in result.splitlines() if " (" in line} - {
+            "no opinion"
+        }
+        if names[:1] == ["classify"] and "retrieve_cases" in offered and "diagnose" not in offered:
+            if "retrieve_cases" in names:
+                assert len(said) > 1
+            seen[len(said) > 1, "retrieve_cases" in names] += 1
+    assert seen[True, True] > 5 and seen[False, False] > 5 and not seen[False, True]
+
+
+def test_follow_ups_answer_from_the_evidence() -> None:
+    opinions = draw_opinions(
+        np.random.default_rng(1),
+        draw_circumstances(np.random.default_rng(0), "ab", 0, Evidence()),
+        Evidence(),
+    )
+    lost = Missing(source="specialist:vit", reason="it failed")
+    case = Finished(("a", "b"), (*opinions, lost), (similar_case("b", 0.8765),), {"a": 0.3, "b": 0.7})
+    text = answer("specialists", case)
+    assert text.count(";") == len(opinions) and text.endswith("vit: no opinion.")
+    assert answer("closest", case) == "Case 1: b, similarity 0.88."
+    assert answer("sure", case) == "b 70%, then a 30%."
+    assert answer("why_not", case, "a").startswith("a has 30%, b 70%. ")
+    assert answer("closest", Finished(("a", "b"))) == "No similar case was retrieved."
+    assert answer("specialists", Finished(("a", "b"))) == "No specialist was asked."
+    kinds = {
+        question for _ in range(20) for question, _ in draw_follow_ups(np.random.default_rng(_), case, 4)
+    }
+    assert len(kinds) > 8
+    without = draw_follow_ups(np.random.default_rng(0), Finished(("a", "b")), 4)
+    assert not any("sure" in question or "Why" in question for question, _ in without)
+
+
+def test_an_image_that_no_task_fits_is_sent_to_nobody() -> None:
+    prompt = draw_stray(np.random.default_rng(0), View(2, 0), TASKS)
+    assert prompt.answer == NO_TASK and not prompt.turns and prompt.tools
+
+
+def test_tools_are_shown_as_langchain_s_tools_are() -> None:
+    known = functions(TASKS)
+    shown = specifications([declared(known[name]) for name in FUNCTIONS])
+    prompts = [prompt for prompt in drawn() if len(prompt.tools) == 4]
+    orders = {json.dumps(prompt.tools) for prompt in prompts}
+    assert json.dumps(shown) in orders
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_training_writes_conversations_as_the_template_does(number: int) -> None:
+    tokenizer = train_tokenizer(training_texts(mixture(), 30), 500)
+    prompt = drawn(12)[number]
+    (written,) = Writer(tokenizer, 4).written([prompt])
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt.text}]}
+    ]
+    for turn in (*prompt.turns, *_last(prompt)):
+        said = read_calls(turn.text) if turn.role == "assistant" else None
+        message: dict[str, Any] = {"role": turn.role, "content": said.text if said else turn.text}
+        if said and said.tool_calls:
+            message["tool_calls"] = [
+                {"type": "function", "function": {"name": call["name"], "arguments": call["args"]}}
+                for call in said.tool_calls
+            ]
+        messages.append(message)
+    text = tokenizer.apply_chat_template(messages, tools=list(prompt.tools), tokenize=False)
+    wide = str(text).replace("<IMG_CONTEXT>", f"<img>{'<IMG_CONTEXT>' * 4}</img>")
+    assert tokenizer(wide, add_special_tokens=False)["input_ids"] == written.ids
+    learnt = tokenizer.decode([id for id, own in zip(written.ids, written.learnt, strict=True) if own])
+    assert learnt.count("<|im_end|>") == 1 + sum(turn.role == "assistant" for turn in prompt.turns)
+    assert "tool_response" not in learnt and "Image img" not in learnt
+
+
+def _last(prompt: Prompt) -> list[Any]:
+    from gsco.models.generalist.training.scene import Turn
+
+    return [Turn("assistant", prompt.answer)]

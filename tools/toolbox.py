@@ -35,6 +35,7 @@ class Toolbox:
         specialists: what ``classify`` asks.
         retrieval: what ``retrieve_cases`` asks.
         task: name of the task of the conversation, for calls that name none.
+        image: the conversation's latest image, for calls that name none.
         group: patient or study of the conversation, whose known cases are never retrieved.
     """
 
@@ -46,6 +47,7 @@ class Toolbox:
         retrieval: Retrieval,
         *,
         task: str | None = None,
+        image: ImageRef | None = None,
         group: str | None = None,
     ) -> None:
         self._tasks = tasks
@@ -53,6 +55,7 @@ class Toolbox:
         self._specialists = specialists
         self._retrieval = retrieval
         self._task = task
+        self._image = image
         self._groups = frozenset([group] if group else ())
 
     def tools(self) -> list[BaseTool]:
@@ -64,7 +67,7 @@ class Toolbox:
         return [declared(known[method.__name__], method) for method in carried_out]
 
     async def classify(
-        self, image: str, task: str | None = None, specialists: Sequence[str] = ()
+        self, image: str = "", task: str | None = None, specialists: Sequence[str] = ()
     ) -> tuple[str, tuple[Opinion | Missing, ...]]:
         """Ask specialists; one that fails is said to be missing, unless all of them fail."""
         ref, card = self._found(image, task)
@@ -76,7 +79,7 @@ class Toolbox:
         return classified(outcomes), outcomes
 
     async def retrieve_cases(
-        self, image: str, task: str | None = None, k: int = 10, encoder: str = ""
+        self, image: str = "", task: str | None = None, k: int = 10, encoder: str = ""
     ) -> tuple[str, tuple[SimilarCase, ...]]:
         """Find similar known cases of a task."""
         ref, card = self._found(image, task)
@@ -97,8 +100,11 @@ class Toolbox:
     def _found(self, image: str, task: str | None) -> tuple[ImageRef, Task]:
         if (task := task or self._task) is None:
             raise ToolException("name the task; list_tasks lists them")
+        if not image and self._image is None:
+            raise ToolException("name the image; this conversation has none yet")
         try:
-            return self._images.resolve(image), self._tasks.get(task)
+            ref = self._images.resolve(image) if image or self._image is None else self._image
+            return ref, self._tasks.get(task)
         except GscoError as error:
             raise ToolException(str(error)) from error
 

@@ -112,6 +112,9 @@ def generalist(
     start: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Earlier generalist whose decoder to go on from.")
     ] = None,
+    tower: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Earlier generalist whose vision tower to take.")
+    ] = None,
 ) -> None:
     """Train a small generalist, or adapt a MedDr-class one; the same command goes on where it was stopped."""
     from ...models.generalist.fine_tuning.config import RECIPES, is_fine_tuning, load_fine_tuning
@@ -120,8 +123,8 @@ def generalist(
     if not config.exists() and (RECIPES / f"{config}.toml").is_file():
         config = RECIPES / f"{config}.toml"
     if is_fine_tuning(config):
-        if work is not None or start is not None:
-            raise ConfigurationError("--work and --start are for small generalists; an adapter has its --out")
+        if work or start or tower:
+            raise ConfigurationError("--work, --start and --tower are for small generalists")
         adapted = load_fine_tuning(config, base=base, out=out, collections=None if data is None else [data])
         from ...models.generalist.fine_tuning.lora import fine_tune
 
@@ -133,7 +136,7 @@ def generalist(
         raise ConfigurationError(f"{config} builds a small generalist anew; it adapts no checkpoint")
 
     # A mistake in the file is told before the libraries are loaded.
-    settings = load_config(config, data=data, out=out, work=work, start=start)
+    settings = load_config(config, data=data, out=out, work=work, start=start, tower=tower)
     from ...models.generalist.training.loop import train_generalist
 
     folder = train_generalist(settings)

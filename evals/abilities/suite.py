@@ -187,7 +187,7 @@ def _chosen(
         right = [
             call["name"] == wanted
             and call["args"].get("task") == image.task.name
-            and call["args"].get("image") == image.ref.id
+            and call["args"].get("image", image.ref.id) == image.ref.id
             for call in said.tool_calls[:1]
         ]
         yield shown.model_copy(update={"right": int(any(right)), "said": _written(said)})
@@ -231,7 +231,7 @@ def _request(image: Image) -> BaseMessage:
 
 def _opened(image: Image, diagnosis: Diagnosis) -> list[BaseMessage]:
     """The conversation up to the diagnosis."""
-    arguments = {"image": image.ref.id, "task": image.task.name}
+    arguments = {"task": image.task.name}
     call: Any = {"name": "diagnose", "args": arguments, "id": "call-1", "type": "tool_call"}
     confidence = "" if diagnosis.confidence is None else f" ({diagnosis.confidence:.0%})"
     return [

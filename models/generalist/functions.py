@@ -43,7 +43,7 @@ def _image_id(value: str) -> str:
     return value
 
 
-ImageId = Annotated[str, AfterValidator(_image_id), Field(description="Id of an image of this conversation.")]
+ImageId = Annotated[str, AfterValidator(_image_id)]
 
 
 class _Arguments(BaseModel):
@@ -62,7 +62,7 @@ def functions(tasks: Sequence[Task], default: str | None = None) -> dict[str, Fu
     start: Any = ... if default is None else default
     task: Any = (kind, Field(default=start, description=described(tasks)))
     same: Any = (kind, Field(default=start, description="As in classify."))
-    image: Any = (ImageId, ...)
+    image: Any = (ImageId, Field(default="", description="Id of an image; leave it out for the latest one."))
     several: Any = (
         list[str],
         Field(default_factory=list, description="Names of specialists; empty asks all."),

@@ -103,8 +103,16 @@ def test_errors_are_readable(tools, images, pictures, name, arguments, words):
 def test_the_schema_speaks_of_ids_and_of_no_path(tools):
     schema = tools["classify"].tool_call_schema.model_json_schema()
     assert set(schema["properties"]) == {"image", "task", "specialists"}
-    assert schema["required"] == ["image"]
-    assert schema["properties"]["image"]["description"] == "Id of an image of this conversation."
+    assert "required" not in schema
+    assert schema["properties"]["image"]["description"].startswith("Id of an image")
+
+
+def test_a_call_without_an_image_is_about_the_latest(toolbox, tools, images, pictures):
+    assert "name the image" in call(tools["classify"]).content
+    ref = images.put(pictures.shade("dark", 1))
+    toolbox._image = ref
+    named, unnamed = call(tools["classify"], image=ref.id), call(tools["classify"])
+    assert named.content == unnamed.content and unnamed.status == "success"
 
 
 def test_the_schema_tells_which_tasks_have_specialists(tools):

@@ -132,6 +132,8 @@ class Evidence(Section):
     """Prompts with the panel's out-of-fold opinions and real neighbours, where there are any."""
     panel: Path | None = None
     """Folder of the specialists (``PANEL/TASK/NAME``) whose twins give the real evidence."""
+    known: Path | None = None
+    """Folder of evidence that an earlier run kept (its ``evidence``); what it lacks is computed."""
     folds: Annotated[int, Field(ge=2)] = 2
     """Each training image is judged by twins that were trained without its fold."""
     bank: Count = 200
@@ -188,6 +190,8 @@ class GeneralistTraining(Section):
     """Folder that the sources' folders are relative to."""
     start: Path | None = None
     """Folder of an earlier generalist whose projector and decoder this one goes on from."""
+    tower: Path | None = None
+    """Folder of an earlier generalist whose vision tower is taken over instead of training one."""
     sources: tuple[Source, ...]
     questions: tuple[Questions, ...] = ()
     """Read in the second stage only; the tower does not learn from them."""
@@ -224,8 +228,8 @@ class GeneralistTraining(Section):
     def fingerprint(self, stage: Literal["vision", "language", "joint"]) -> str:
         """Twelve hex digits over all that determines a stage's result.
 
-        Places and pacing (folders, threads, checkpoints) do not count, nor does a later stage, nor where the
-        decoder started from: the card says that.
+        Places and pacing (folders, threads, checkpoints) do not count, nor does a later stage, nor where
+        tower and decoder started from: the card says that.
         """
         sizes = self.architecture.model_dump(mode="json")
         seen = {
@@ -242,7 +246,8 @@ class GeneralistTraining(Section):
             content |= self.model_dump(
                 mode="json", include={"architecture", "texts", "questions", "evidence", "language"}
             )
-            content["evidence"].pop("panel")
+            for place in ("panel", "known"):
+                content["evidence"].pop(place)
         if stage == "joint":
             content |= self.model_dump(mode="json", include={"joint"})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
@@ -264,7 +269,7 @@ def load_config(path: Path, **given: Any) -> GeneralistTraining:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read as TOML: {error}") from None
     content.update({name: value for name, value in given.items() if value is not None})
-    for name in ("out", "work", "data", "start"):
+    for name in ("out", "work", "data", "start", "tower"):
         if isinstance(content.get(name), str):
             content[name] = os.path.expandvars(Path(content[name]).expanduser())
     try:

@@ -49,7 +49,7 @@ class Desk:
         tasks: that can be named.
         names: of the functions there are.
         task: the right one, or None where none fits.
-        image: id of the image.
+        image: id of the image; there is only one, so that calls leave it out.
     """
 
     tasks: tuple[Task, ...]
@@ -64,7 +64,7 @@ class Desk:
 
     def call(self, name: str) -> Turn:
         """The turn that calls a function about the image."""
-        return Turn("assistant", called(name, {"image": self.image, "task": self.task}))
+        return Turn("assistant", called(name, {"task": self.task}))
 
 
 def draw_consultation(

@@ -14,6 +14,7 @@ from ....case import Task
 from ....errors import ConfigurationError
 from ....tasks import builtin_tasks, load_task
 from ...specialist.progress import Progress
+from ..checkpoint import weights_version
 from ..prompts import SYSTEM
 from .architecture import build_model, save_generalist
 from .batches import Writer
@@ -25,12 +26,20 @@ from .mixture import Mixture, training_texts
 from .names import DIAGNOSES, MODALITIES, NEUTRAL, SENTENCES
 from .pixels import Images, read_images
 from .questions import QuestionSet, read_questions
-from .real_evidence import RealEvidence, read_evidence, write_evidence
+from .real_evidence import RealEvidence
 from .scene import Material
 from .start import start_from
 from .tokenizer import train_tokenizer
 from .twins import PanelEvidence
-from .vision import CHECKPOINT, load_classifier, load_tower, predictions, train_vision, vision_finished
+from .vision import (
+    CHECKPOINT,
+    adopt_tower,
+    load_classifier,
+    load_tower,
+    predictions,
+    train_vision,
+    vision_finished,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -68,7 +77,10 @@ def train_generalist(
     for task, one in zip(tasks, images["train"], strict=True):
         _check_fit(task, one)
     if not vision_finished(config):
-        train_vision(config, images, _teachers(config, images, embed))
+        if config.tower is None:
+            train_vision(config, images, _teachers(config, images, embed))
+        else:
+            adopt_tower(config, images)
     if until == "vision":
         return config.out
     questions = read_questions(config)
@@ -190,12 +202,8 @@ def _evidence(
     found: dict[str, list[RealEvidence | None]] = {split: [] for split in images}
     for i, train in enumerate(images["train"]):
         opinions = PanelEvidence(config, settings.panel, train)
-        for split in images:
-            one = images[split][i]
-            path = config.work / "evidence" / f"{one.source.name}-{one.sha256[:12]}-{split}.npz"
-            if not path.is_file():
-                write_evidence(opinions.of(split), path)
-            found[split].append(read_evidence(path, len(one), len(one.labels)))
+        for split, sources in images.items():
+            found[split].append(opinions.kept(sources[i], split))
     return found
 
 
@@ -260,8 +268,9 @@ def _card(
             "fingerprint": config.fingerprint("joint"),
             "gsco": __version__,
             "started_from": started,
+            "tower_from": None if config.tower is None else weights_version(config.tower),
             "configuration": config.model_dump(
-                mode="json", exclude={"out", "work", "data", "start", "threads"}
+                mode="json", exclude={"out", "work", "data", "start", "tower", "threads"}
             ),
         },
         "validation_accuracy": scores,

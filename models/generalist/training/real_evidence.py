@@ -117,12 +117,14 @@ def judged(
 
 
 def write_evidence(evidence: RealEvidence, path: Path) -> None:
-    """Write as npz, all of it or nothing."""
+    """Write as compressed npz at half precision, all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     with fresh.open("wb") as file:
-        content: Any = {field.name: np.asarray(getattr(evidence, field.name)) for field in fields(evidence)}
-        np.savez(file, **content)
+        content: Any = {
+            field.name: _small(np.asarray(getattr(evidence, field.name))) for field in fields(evidence)
+        }
+        np.savez_compressed(file, **content)
     fresh.replace(path)
 
 
@@ -134,7 +136,7 @@ def read_evidence(path: Path, images: int, labels: int) -> RealEvidence:
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            content = {field.name: arrays[field.name] for field in fields(RealEvidence)}
+            content: Any = {field.name: _wide(arrays[field.name]) for field in fields(RealEvidence)}
             content["members"] = tuple(map(str, content["members"]))
             found = RealEvidence(**content)
     except (OSError, ValueError, KeyError) as error:
@@ -142,3 +144,14 @@ def read_evidence(path: Path, images: int, labels: int) -> RealEvidence:
     if found.probabilities.shape[1:] != (images, labels) or len(found.neighbours) != images:
         raise ConfigurationError(f"{path} is evidence for other images than the {images} at hand; remove it")
     return found
+
+
+def _small(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if array.dtype.kind == "f":
+        return array.astype(np.float16)
+    return array.astype(np.min_scalar_type(int(array.max(initial=0)))) if array.dtype.kind == "i" else array
+
+
+def _wide(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    kinds = {"f": np.float32, "i": np.int64, "u": np.int64}
+    return array.astype(kinds[array.dtype.kind]) if array.dtype.kind in kinds else array

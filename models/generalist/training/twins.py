@@ -23,7 +23,7 @@ from ...specialist.panel import Panel
 from ...specialist.progress import Progress
 from ...specialist.recipe import TrainingConfig
 from ...specialist.training import train_specialist
-from .real_evidence import RealEvidence, judged
+from .real_evidence import RealEvidence, judged, read_evidence, write_evidence
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -79,6 +79,31 @@ class PanelEvidence:
         self._settings, self._seed, self._panel = config.evidence, config.seed, panel
         self._task, self._images = images.source.name, images
         self._folder, self._work = config.data / images.source.folder, config.work / "twins"
+
+    @property
+    def version(self) -> str:
+        """Eight hex digits over all that the evidence depends on beside the images."""
+        weights = sorted(member.card.weights.sha256 for member in self._real().members.values())
+        settings = [self._settings.folds, self._settings.bank, self._settings.neighbours[1], self._seed]
+        return hashlib.sha256(str([weights, settings]).encode()).hexdigest()[:8]
+
+    def kept(self, images: Images, split: str) -> RealEvidence:
+        """Read what an earlier run kept, or judge the images and keep it.
+
+        Args:
+            images: of the same source.
+            split: of these images.
+
+        Raises:
+            ConfigurationError: as ``of``, or a file is damaged.
+        """
+        name = f"{self._task}-{images.sha256[:8]}-{self.version}-{split}.npz"
+        path = self._work.with_name("evidence") / name
+        if self._settings.known is not None and (self._settings.known / name).is_file():
+            path = self._settings.known / name
+        if not path.is_file():
+            write_evidence(self.of(split), path)
+        return read_evidence(path, len(images), len(images.labels))
 
     def of(self, split: str) -> RealEvidence:
         """Judge the images of ``train`` (by twins) or another split (by the panel itself).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ....errors import ConfigurationError
+from ....errors import ConfigurationError, GeneralistError
 from .architecture import build_model
 from .config import GeneralistTraining
 from .pixels import Images, augment, normalise
@@ -80,6 +81,67 @@ def train_vision(
         evaluate_every=config.evaluate_every,
     )
     return config.work / CHECKPOINT
+
+
+def adopt_tower(config: GeneralistTraining, images: Mapping[str, list[Images]]) -> str:
+    """Take over the tower of an earlier generalist; only the heads that tell labels are fitted anew.
+
+    Returns:
+        The earlier model's version.
+
+    Raises:
+        ConfigurationError: ``config.tower`` holds no model, or one of other sizes.
+    """
+    from ..checkpoint import load_checkpoint
+
+    assert config.tower is not None
+    try:
+        earlier = load_checkpoint(str(config.tower), "cpu", "float32")
+    except GeneralistError as error:
+        raise ConfigurationError(f"no tower can be taken from {config.tower}: {error}") from error
+    classifier = _classifier(config, images, 0)
+    model: Any = earlier.model
+    try:
+        classifier.tower.load_state_dict(model.model.vision_tower.state_dict())
+    except (AttributeError, RuntimeError) as error:
+        raise ConfigurationError(f"the tower of {config.tower} does not fit the architecture") from error
+    _fit_heads(classifier.eval(), images["train"], config.architecture.image_size)
+    steps = _Batches(config, images["train"], None).steps
+    state = {
+        "fingerprint": config.fingerprint("vision"),
+        "step": steps,
+        "total": steps,
+        "weights": {name: weight.detach() for name, weight in classifier.named_parameters()},
+        "optimiser": {},
+    }
+    config.work.mkdir(parents=True, exist_ok=True)
+    fresh = config.work / f".{CHECKPOINT}.{os.getpid()}"
+    torch.save(state, fresh)
+    fresh.replace(config.work / CHECKPOINT)
+    return earlier.version
+
+
+@torch.no_grad()
+def _fit_heads(classifier: Classifier, sources: list[Images], side: int) -> None:
+    """Logistic regression of each source's labels on the plain images, all labels weighing the same."""
+    from sklearn.linear_model import LogisticRegression
+
+    offset = 0
+    for images in sources:
+        parts = []
+        for start in range(0, len(images), BATCH_OF_EVALUATION):
+            batch = normalise(torch.from_numpy(images.pixels[start : start + BATCH_OF_EVALUATION]))
+            parts.append(
+                classifier(functional.interpolate(batch, size=side, mode="bilinear", antialias=True))
+            )
+        fitted = LogisticRegression(C=0.1, max_iter=500, class_weight="balanced")
+        fitted.fit(torch.cat(parts).numpy(), images.targets)
+        weight, bias = torch.from_numpy(fitted.coef_).float(), torch.from_numpy(fitted.intercept_).float()
+        if len(images.labels) == 2:  # one row decides between two
+            weight, bias = torch.cat([-weight / 2, weight / 2]), torch.cat([-bias / 2, bias / 2])
+        own = slice(offset, offset + len(images.labels))
+        classifier.labels.weight[own], classifier.labels.bias[own] = weight, bias
+        offset += len(images.labels)
 
 
 def vision_finished(config: GeneralistTraining) -> bool:

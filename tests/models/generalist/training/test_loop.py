@@ -57,6 +57,32 @@ def test_the_tower_learnt_the_toy(whole: Path, data: Path) -> None:
         assert accuracies(load_classifier(config, images), images["val"])["toy"] > 0.9
 
 
+def test_the_tower_of_an_earlier_model_is_taken_over(whole: Path, data: Path, tmp_path: Path) -> None:
+    from gsco.models.generalist.training.pixels import read_images
+    from gsco.models.generalist.training.vision import accuracies, load_classifier
+
+    config = toy_config(data, tmp_path, tower=whole / "out", joint=None)
+    assert config.fingerprint("vision") == toy_config(data, tmp_path).fingerprint("vision")
+    images = read_images(config)
+    train_generalist(config)  # no teacher is asked
+    with torch.inference_mode():
+        assert accuracies(load_classifier(config, images), images["val"])["toy"] > 0.9
+    one, other = (load_file(home / "out" / "model.safetensors") for home in (whole, tmp_path))
+    same = [name for name in one if "vision_tower" in name]
+    assert same and all(torch.equal(one[name], other[name]) for name in same)
+    assert json.loads((tmp_path / "out" / "card.json").read_text())["training"]["tower_from"]
+
+
+@pytest.mark.parametrize("given", ["nothing", "larger"])
+def test_a_tower_that_does_not_fit_is_refused(whole: Path, data: Path, tmp_path: Path, given: str) -> None:
+    from .toys import SIZES
+
+    tower = {"nothing": tmp_path / "gone", "larger": whole / "out"}[given]
+    sizes = SIZES | ({"vision_width": 32} if given == "larger" else {})
+    with pytest.raises(ConfigurationError, match="tower"):
+        train_generalist(toy_config(data, tmp_path, tower=tower, architecture=sizes))
+
+
 def test_a_killed_run_ends_as_one_that_was_not(whole: Path, data: Path, tmp_path: Path) -> None:
     toys = Path(__file__).with_name("toys.py")
     script = KILLED.format(root=str(toys.parent), toys=str(toys), data=str(data), home=str(tmp_path))

@@ -80,6 +80,26 @@ def test_validation_images_are_judged_by_the_panel_itself(
     assert found.probabilities.shape == (1, 8, 2)
 
 
+def test_what_an_earlier_run_kept_is_read_again(
+    config: GeneralistTraining, panel: Path, images: Images, tmp_path: Path
+) -> None:
+    first = PanelEvidence(config, panel, images)
+    computed = first.kept(images, "train")
+    kept = list((config.work / "evidence").glob("toy-*-train.npz"))
+    assert len(kept) == 1 and first.version in kept[0].name
+    np.testing.assert_allclose(computed.probabilities, first.of("train").probabilities, atol=1e-3)
+    evidence = config.evidence.model_copy(update={"known": config.work / "evidence"})
+    later = config.model_copy(update={"work": tmp_path, "evidence": evidence})
+    assert config.fingerprint("joint") == later.fingerprint("joint")
+    again = PanelEvidence(later, panel, images).kept(images, "train")
+    np.testing.assert_array_equal(again.neighbours, computed.neighbours)
+    assert not (tmp_path / "twins").exists() and not (tmp_path / "evidence").exists()
+    other = config.evidence.model_copy(update={"known": config.work / "evidence", "bank": 3})
+    assert (
+        PanelEvidence(config.model_copy(update={"evidence": other}), panel, images).version != first.version
+    )
+
+
 def test_a_missing_panel_is_an_error(config: GeneralistTraining, images: Images, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no specialists"):
         PanelEvidence(config, tmp_path, images).of("val")

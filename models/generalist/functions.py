@@ -96,10 +96,10 @@ def functions(tasks: Sequence[Task], default: str | None = None) -> dict[str, Fu
 
 def declared(function: Function, carried_out: Callable[..., Any] | None = None) -> BaseTool:
     """A function as a LangChain tool; without what carries it out, it can be shown to a model only."""
-    from langchain_core.tools import StructuredTool
+    from langchain_core.tools import StructuredTool, ToolException
 
     def absent(**_: Any) -> str:
-        raise NotImplementedError(f"nothing carries out {function.name} here")
+        raise ToolException(f"nothing carries out {function.name} here")
 
     return StructuredTool(
         name=function.name,

@@ -201,15 +201,22 @@ def _followed(
         said = _opened(image, diagnosis)
         options = ranked(diagnosis.probabilities or {})
         tools = [declared(offered[name]) for name in TOOLS["tool choice, diagnose at hand"]]
-        for name in due:
-            option = options[1] if name == "why_not" else ""
-            yield _answered(generalist, image, diagnosis, said, name, option, tools)
     except GscoError as error:
-        for name in due:
-            yield Shown(
-                ability=f"follow-up: {name}", task=image.task.name, case=image.id,
-                generalist=generalist.version, right=0, stated=0, expected=0, said="", error=_line(error),
-            )  # fmt: skip
+        yield from (_lost(generalist, image, name, error) for name in due)
+        return
+    for name in due:
+        option = options[1] if name == "why_not" else ""
+        try:
+            yield _answered(generalist, image, diagnosis, said, name, option, tools)
+        except GscoError as error:
+            yield _lost(generalist, image, name, error)
+
+
+def _lost(generalist: Generalist, image: Image, name: str, error: GscoError) -> Shown:
+    return Shown(
+        ability=f"follow-up: {name}", task=image.task.name, case=image.id, generalist=generalist.version,
+        right=0, stated=0, expected=0, said="", error=_line(error),
+    )  # fmt: skip
 
 
 def _answered(

@@ -59,6 +59,7 @@ class Written(Record):
 
     image: str
     """Path, relative to the data set's folder."""
+    kind: Kind
     labels: tuple[str, ...]
     """That guided it."""
     text: str
@@ -119,6 +120,9 @@ def bootstrap(
     _check(dataset, task)
     out.parent.mkdir(parents=True, exist_ok=True)
     log = Log(out.with_suffix(".provenance.jsonl"), Written)
+    name = _name(generalist)
+    if others := {(one.generalist, one.kind) for one in log} - {(name, kind)}:
+        raise ConfigurationError(f"{log.path} holds texts of {min(others)}; name another file")
     done = {one.image for one in log if not one.refused.startswith(NO_ANSWER)}
     due = [item for item in dataset.split(split) if _place(item, dataset) not in done]
     with Progress(f"{kind}s of {dataset.name}", len(due)) as progress:
@@ -127,12 +131,10 @@ def bootstrap(
             log.append(write(generalist, dataset, batch, task, images, kind=kind))
             progress.advance(len(batch))
     written = {one.image: one for one in log}
-    if len({one.generalist for one in written.values()}) > 1:
-        raise ConfigurationError(f"{log.path} holds texts of several generalists; name another file")
     kept = [one.conversation(dataset.name, task, kind) for one in written.values() if not one.refused]
     count = write_conversations(kept, out)
-    name, folder = f"{dataset.name}-{split}-{kind}", dataset.folder.absolute()
-    write_collection(Collection(name, folder, out.absolute()), count, out.with_suffix(".json"))
+    title, folder = f"{dataset.name}-{split}-{kind}", dataset.folder.absolute()
+    write_collection(Collection(title, folder, out.absolute()), count, out.with_suffix(".json"))
     return Bootstrapped(count, Counter(one.refused for one in written.values() if one.refused))
 
 
@@ -161,10 +163,11 @@ def write(
         failed = isinstance(text, GeneralistError)
         yield Written(
             image=_place(item, dataset),
+            kind=kind,
             labels=labels,
             text="" if failed else text,
             refused=f"{NO_ANSWER}: {text}" if failed else refusal(text, labels, task),
-            generalist=f"{generalist.name} {generalist.version}",
+            generalist=_name(generalist),
             prompt=hashlib.sha256(prompt.encode()).hexdigest()[:12],
         )
 
@@ -218,6 +221,10 @@ def _spellings(option: str, task: Task) -> tuple[str, ...]:
 
 def _words(spelling: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w){re.escape(spelling)}(?!\w)")
+
+
+def _name(generalist: Generalist) -> str:
+    return f"{generalist.name} {generalist.version}"
 
 
 def _place(item: Item, dataset: Dataset) -> str:

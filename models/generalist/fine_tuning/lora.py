@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ....errors import ConfigurationError
+from ...specialist.progress import Progress
 from ..conversations import read_collections
 from .config import FineTuning
 from .layout import load_layout, read_config
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 NEEDED = "fine-tuning needs peft and accelerate: pip install 'gsco[fine-tuning]'"
 ADAPTER = "adapter_model.safetensors"
+CARD = "fine_tuning.json"
 
 
 def fine_tune(config: FineTuning) -> Path:
@@ -29,14 +31,17 @@ def fine_tune(config: FineTuning) -> Path:
         The folder with the adapter; ``merge`` puts it into the checkpoint.
 
     Raises:
-        ConfigurationError: a package, the checkpoint, a collection or an image cannot be used.
+        ConfigurationError: a package, the checkpoint, a collection or an image cannot be used, or the
+            folder holds an adapter of another configuration.
     """
-    folder = local_folder(config.base)
+    _claim(config)
     if (config.out / ADAPTER).is_file():
         return config.out
+    folder = local_folder(config.base)
     trainer, samples = trainer_of(config, folder)
     if samples.left_out:
-        print(f"{samples.left_out} conversations are longer than {config.max_tokens} tokens, left out")
+        long = f"{samples.left_out} conversations are longer than {config.max_tokens} tokens, left out"
+        Progress("", 1).line(long)
     trainer.train(resume_from_checkpoint=_last_checkpoint(config.out))
     model: Any = trainer.model
     model.save_pretrained(config.out)
@@ -141,6 +146,16 @@ def local_folder(source: str) -> Path:
         )
     except Exception as error:  # the hub client has many
         raise ConfigurationError(f"no folder and no reachable hub model: {source} ({error})") from error
+
+
+def _claim(config: FineTuning) -> None:
+    """Write down whose folder it is, or see that it is this configuration's."""
+    own = config.model_dump_json(exclude={"out"}, indent=1)
+    card = config.out / CARD
+    if card.is_file() and card.read_text(encoding="utf-8") != own:
+        raise ConfigurationError(f"{config.out} belongs to another configuration; name another folder")
+    config.out.mkdir(parents=True, exist_ok=True)
+    card.write_text(own, encoding="utf-8")
 
 
 def _last_checkpoint(folder: Path) -> str | None:

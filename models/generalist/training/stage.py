@@ -130,10 +130,7 @@ class Optimisation:
             "weights": dict(zip(self._names, self._masters, strict=True)),
             "optimiser": self._optimiser.state_dict(),
         }
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        torch.save(state, fresh)
-        fresh.replace(self._path)
+        write_checkpoint(state, self._path)
 
     def _one(self, loss_of: Callable[[int], Tensor]) -> float:
         self.module.train()
@@ -178,6 +175,14 @@ class Optimisation:
         self._optimiser.load_state_dict(state["optimiser"])
         self.step = int(state["step"])
         self._publish()
+
+
+def write_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint, all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    torch.save(state, fresh)
+    fresh.replace(path)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from ....errors import ConfigurationError, GeneralistError
 from .architecture import build_model
 from .config import GeneralistTraining
 from .pixels import Images, augment, normalise
-from .stage import Optimisation, cast, dtype_of, read_checkpoint
+from .stage import Optimisation, cast, dtype_of, read_checkpoint, write_checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,11 +82,8 @@ def train_vision(
     return config.work / CHECKPOINT
 
 
-def adopt_tower(config: GeneralistTraining, images: Mapping[str, list[Images]]) -> str:
+def adopt_tower(config: GeneralistTraining, images: Mapping[str, list[Images]]) -> None:
     """Take over the tower of an earlier generalist; only the heads that tell labels are fitted anew.
-
-    Returns:
-        The earlier model's version.
 
     Raises:
         ConfigurationError: ``config.tower`` holds no model, or one of other sizes.
@@ -113,12 +109,14 @@ def adopt_tower(config: GeneralistTraining, images: Mapping[str, list[Images]]) 
         "total": steps,
         "weights": {name: weight.detach() for name, weight in classifier.named_parameters()},
         "optimiser": {},
+        "from": earlier.version,
     }
-    config.work.mkdir(parents=True, exist_ok=True)
-    fresh = config.work / f".{CHECKPOINT}.{os.getpid()}"
-    torch.save(state, fresh)
-    fresh.replace(config.work / CHECKPOINT)
-    return earlier.version
+    write_checkpoint(state, config.work / CHECKPOINT)
+
+
+def tower_from(config: GeneralistTraining) -> str | None:
+    """Version of the generalist whose tower was taken over; None where it was trained."""
+    return read_checkpoint(config.work / CHECKPOINT).get("from")
 
 
 @torch.no_grad()

@@ -120,8 +120,11 @@ def test_another_generalist_s_file_is_not_mixed_in(dataset: Dataset, tmp_path: P
         run(Author(dies_after=1), dataset, tmp_path)
     other = Author()
     other.version = "2"
-    with pytest.raises(ConfigurationError, match="several generalists"):
+    with pytest.raises(ConfigurationError, match="author 1"):
         run(other, dataset, tmp_path)
+    assert not other.asked
+    with pytest.raises(ConfigurationError, match="description"):
+        run(Author(), dataset, tmp_path, kind="report")
 
 
 def test_foreign_labels_are_refused(dataset: Dataset, tmp_path: Path) -> None:

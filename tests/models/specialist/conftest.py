@@ -12,6 +12,10 @@ from gsco.models.specialist.recipe import TrainingConfig
 from gsco.models.specialist.training import train_specialist
 from PIL import Image
 
+from ...installation import report_folder
+
+__all__ = ["report_folder"]
+
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
 
 

@@ -1,0 +1,265 @@
+"""A diagnosis as a PDF of one A4 page, through the library ``reportlab``.
+
+Fonts are in the file: DejaVu, which matplotlib brings along, knows Latin, Greek and Cyrillic. What it does
+not know appears as a box; the HTML report shows every script that the reader's machine can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import cache
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape
+
+from ... import __version__
+from ...errors import ConfigurationError
+from .pictures import Picture
+from .view import Bar, CaseView, Neighbour, Voice
+
+if TYPE_CHECKING:
+    from reportlab.lib.styles import ParagraphStyle
+
+_TONES = {"good": "#10693a", "doubt": "#7a4b00", "bad": "#a3180f", "plain": "#16202b"}
+_SOFT, _LINE, _SAID, _BAR = "#55616e", "#d5dbe1", "#0b6bcb", "#7d93ab"
+_COLUMNS = 2
+_PER_ROW = 10
+_MOST_BARS = 8
+
+
+def pdf(
+    view: CaseView,
+    *,
+    pictures: Sequence[Picture] = (),
+    decision: Sequence[str] = (),
+    note: str = "",
+    written: datetime | None = None,
+) -> bytes:
+    """Return the report as a PDF of exactly one page; what is too much for it is set smaller.
+
+    Args:
+        view: what is shown.
+        pictures: the case's images, and where specialists looked.
+        decision: lines on what a person decided, if anybody did.
+        note: what readers must know besides the disclaimer.
+        written: date and time of the report; now if None.
+
+    Raises:
+        ConfigurationError: the library is not installed.
+    """
+    try:
+        from reportlab.lib.pagesizes import A4
+        from reportlab.lib.units import mm
+        from reportlab.platypus import KeepInFrame, SimpleDocTemplate
+    except ImportError as error:
+        raise ConfigurationError("PDF reports need another package: pip install 'gsco[ui]'") from error
+    buffer, margin = BytesIO(), 12 * mm
+    document = SimpleDocTemplate(
+        buffer, pagesize=A4, leftMargin=margin, rightMargin=margin, topMargin=margin, bottomMargin=margin,
+        title=f"{view.case_id} · {view.title}", creator=f"gsco {__version__}", author="",
+    )  # fmt: skip
+    # The frame's padding of 6 points on each side is the template's own.
+    width, height = document.width - 12, document.height - 12
+    when = (written or datetime.now().astimezone()).strftime("%Y-%m-%d %H:%M %Z").strip()
+    story = list(_story(view, pictures, decision, note, when, width))
+    document.build([KeepInFrame(width, height, story, mode="shrink")])
+    return buffer.getvalue()
+
+
+def _story(
+    view: CaseView,
+    pictures: Sequence[Picture],
+    decision: Sequence[str],
+    note: str,
+    when: str,
+    width: float,
+) -> Iterator[Any]:
+    yield _text(f"{view.disclaimer} {note}".strip(), "note")
+    yield _beside(list(_answer(view)), _pictures(pictures, width * 0.45), width)
+    if decision:
+        yield _text("Decision of a person", "heading")
+        yield from (_text(line) for line in decision)
+    if view.options:
+        yield _text("What the generalist gives each option", "heading")
+        yield _bars(view.options, width)
+    if view.voices:
+        yield _text("Specialists", "heading")
+        yield _voices(view.voices, width)
+    if view.neighbours:
+        yield _text("Similar known cases", "heading")
+        yield _gallery(view.neighbours, width)
+    if view.missing:
+        yield _text("Missing evidence", "heading")
+        yield from (_text(line, tone="bad") for line in view.missing)
+    yield from (_text(line, "small") for line in (*view.footer, f"Written {when} by gsco {__version__}."))
+
+
+def _answer(view: CaseView) -> Iterator[Any]:
+    yield _text(f"Case {view.case_id}", "small")
+    question = "?" if view.abstained else ""
+    yield _text(view.verdict + question, "verdict", tone="bad" if view.abstained else "plain")
+    sure = f" · confidence {view.confidence}" if view.confidence else ""
+    yield _text(f"{view.title}{sure}{' · a suggestion only' if view.abstained else ''}", "small")
+    for badge in view.badges:
+        yield _text(f"■ {badge.words}", tone=badge.tone)
+    yield from (_text(f"• {reason}") for reason in view.reasons)
+
+
+def _beside(left: list[Any], right: Any, width: float) -> Any:
+    return _grid([[left, right]], [width * 0.55, width * 0.45])
+
+
+def _pictures(pictures: Sequence[Picture], width: float) -> Any:
+    if not pictures:
+        return ""
+    each = width / min(len(pictures), 3) - 6
+    cells = [[_image(one.png, each, each), _text(one.caption, "small")] for one in pictures[:3]]
+    return _grid([cells], [each + 6] * len(cells))
+
+
+def _bars(bars: Sequence[Bar], width: float) -> Any:
+    shown = bars[:_MOST_BARS]
+    rows = [
+        [_text(bar.label, bold=bar.said), _track(bar, width * 0.42), _text(bar.percent, "number")]
+        for bar in shown
+    ]
+    if len(bars) > len(shown):
+        rows.append([_text(f"and {len(bars) - len(shown)} more", "small"), "", ""])
+    return _grid(rows, [width * 0.36, width * 0.44, width * 0.2])
+
+
+def _track(bar: Bar, width: float) -> Any:
+    from reportlab.graphics.shapes import Drawing, Rect
+    from reportlab.lib.colors import HexColor
+
+    drawing = Drawing(width, 8)
+    for length, colour in ((width, "#e4e9ee"), (width * bar.value, _SAID if bar.said else _BAR)):
+        track = Rect(0, 2, length, 5)
+        track.fillColor, track.strokeColor = HexColor(colour), None
+        drawing.add(track)
+    return drawing
+
+
+def _voices(voices: Sequence[Voice], width: float) -> Any:
+    column = width / _COLUMNS
+    cells = [list(_voice(one, column - 10)) for one in voices]
+    cells += [""] * (-len(cells) % _COLUMNS)
+    rows = [cells[start : start + _COLUMNS] for start in range(0, len(cells), _COLUMNS)]
+    return _grid(rows, [column] * _COLUMNS, boxed=True)
+
+
+def _voice(one: Voice, width: float) -> Iterator[Any]:
+    mark = f" — {'agrees' if one.agrees else 'differs'}" if one.bars else ""
+    yield _text(
+        f"{one.name}{mark}", bold=True, tone="good" if one.agrees else "doubt" if one.bars else "plain"
+    )
+    trust = f" · balanced accuracy {100 * one.reliability:.0f} % in validation" if one.reliability else ""
+    yield _text(f"{one.architecture}{trust}", "small")
+    if one.bars:
+        yield _bars(one.bars, width)
+    if one.text:
+        yield _text(one.text)
+
+
+def _gallery(neighbours: Sequence[Neighbour], width: float) -> Any:
+    side = width / _PER_ROW
+    cells = [list(_known(one, side - 6)) for one in neighbours[:_PER_ROW]]
+    return _grid([cells], [side] * len(cells))
+
+
+def _known(one: Neighbour, side: float) -> Iterator[Any]:
+    if one.thumbnail:
+        yield _image(one.thumbnail, side, side)
+    yield _text(one.says, "caption", tone="good" if one.agrees else "doubt")
+    yield _text(f"{one.similarity:.2f}", "caption")
+
+
+def _image(data: bytes, width: float, height: float) -> Any:
+    from PIL import Image as Pillow
+    from reportlab.platypus import Image
+
+    with Pillow.open(BytesIO(data)) as opened:
+        scale = min(width / opened.width, height / opened.height)
+        size = (opened.width * scale, opened.height * scale)
+    return Image(BytesIO(data), *size, hAlign="LEFT")
+
+
+def _grid(rows: list[list[Any]], widths: list[float], *, boxed: bool = False) -> Any:
+    from reportlab.lib.colors import HexColor
+    from reportlab.platypus import Table
+
+    padding = 4 if boxed else 1
+    style: list[tuple[Any, ...]] = [
+        ("VALIGN", (0, 0), (-1, -1), "TOP"),
+        ("LEFTPADDING", (0, 0), (-1, -1), padding if boxed else 0),
+        ("RIGHTPADDING", (0, 0), (-1, -1), 4),
+        ("TOPPADDING", (0, 0), (-1, -1), padding),
+        ("BOTTOMPADDING", (0, 0), (-1, -1), padding),
+    ]
+    if boxed:
+        style += [("GRID", (0, 0), (-1, -1), 0.4, HexColor(_LINE))]
+    return Table(rows, colWidths=widths, style=style, hAlign="LEFT")
+
+
+def _text(words: str, kind: str = "body", *, tone: str = "plain", bold: bool = False) -> Any:
+    from reportlab.platypus import Paragraph
+
+    marked = escape(words).replace("\n", "<br/>")
+    if bold:
+        marked = f"<b>{marked}</b>"
+    if tone != "plain":
+        marked = f'<font color="{_TONES[tone]}">{marked}</font>'
+    return Paragraph(marked, _styles()[kind])
+
+
+@cache
+def _styles() -> dict[str, ParagraphStyle]:
+    from reportlab.lib.colors import HexColor
+    from reportlab.lib.styles import ParagraphStyle
+
+    regular, strong = _fonts()
+
+    def made(
+        name: str, size: float, *, font: str = regular, colour: str = "#16202b", **more: Any
+    ) -> ParagraphStyle:
+        return ParagraphStyle(
+            name,
+            fontName=font,
+            fontSize=size,
+            leading=size * 1.3,
+            textColor=HexColor(colour),
+            splitLongWords=1,
+            **more,
+        )
+
+    return {
+        "body": made("body", 8.5),
+        "small": made("small", 7, colour=_SOFT),
+        "caption": made("caption", 6),
+        "number": made("number", 8.5, alignment=2),
+        "verdict": made("verdict", 16, font=strong),
+        "heading": made("heading", 8, font=strong, colour=_SOFT, spaceBefore=7, spaceAfter=2),
+        "note": made("note", 8, backColor=HexColor("#fdf0d5"), borderPadding=4, spaceAfter=8),
+    }
+
+
+@cache
+def _fonts() -> tuple[str, str]:
+    """Register DejaVu where matplotlib has it; else the fonts that every reader of PDF has."""
+    from pathlib import Path
+
+    from reportlab.pdfbase import pdfmetrics
+    from reportlab.pdfbase.ttfonts import TTFont
+
+    try:
+        import matplotlib
+    except ImportError:
+        return ("Helvetica", "Helvetica-Bold")
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    pdfmetrics.registerFont(TTFont("DejaVu", folder / "DejaVuSans.ttf"))
+    pdfmetrics.registerFont(TTFont("DejaVu-Bold", folder / "DejaVuSans-Bold.ttf"))
+    pdfmetrics.registerFontFamily(
+        "DejaVu", normal="DejaVu", bold="DejaVu-Bold", italic="DejaVu", boldItalic="DejaVu-Bold"
+    )
+    return ("DejaVu", "DejaVu-Bold")

@@ -1,0 +1,199 @@
+"""A finished diagnosis as what a page shows of it. Pure: nothing is loaded, looked up or computed anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ...case import Diagnosis, Opinion, SimilarCase, TaskKind
+
+Tone = Literal["good", "doubt", "bad", "plain"]
+SHOWN_CASES = 10
+NONE_OF_THEM = "none of the options"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One option and its probability."""
+
+    label: str
+    value: float
+    said: bool
+    """Whether it is (one of) the voice's labels."""
+
+    @property
+    def percent(self) -> str:
+        """The probability as people read it; what is almost nothing or almost all is said so."""
+        if 0 < self.value < 0.001:
+            return "< 0.1 %"
+        if 0.999 < self.value < 1:
+            return "> 99.9 %"
+        return f"{100 * self.value:.1f} %"
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What one specialist says."""
+
+    name: str
+    architecture: str
+    says: str
+    bars: tuple[Bar, ...]
+    agrees: bool
+    """Whether it says what the diagnosis says."""
+    reliability: float | None
+    version: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """One similar known case."""
+
+    id: str
+    says: str
+    similarity: float
+    agrees: bool
+    source: str
+    report: str
+    thumbnail: bytes | None
+    """A small JPEG, where the store has one."""
+
+
+@dataclass(frozen=True)
+class Badge:
+    """A word or two that a reader must not miss."""
+
+    words: str
+    tone: Tone
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """Everything that a page shows of a diagnosis, in the order of the page."""
+
+    case_id: str
+    task: str
+    title: str
+    verdict: str
+    """The diagnosis, or the text of an open task."""
+    confidence: str
+    abstained: bool
+    badges: tuple[Badge, ...]
+    reasons: tuple[str, ...]
+    options: tuple[Bar, ...]
+    """The generalist's distribution, likeliest first; empty where it gives none."""
+    voices: tuple[Voice, ...]
+    neighbours: tuple[Neighbour, ...]
+    missing: tuple[str, ...]
+    footer: tuple[str, ...]
+    """What took part, and in which version."""
+    disclaimer: str
+
+
+def view_of(
+    diagnosis: Diagnosis, thumbnails: Mapping[str, bytes] | None = None, *, title: str = ""
+) -> CaseView:
+    """Lay a diagnosis out for readers.
+
+    Args:
+        diagnosis: the result.
+        thumbnails: small JPEGs by id of the similar case.
+        title: what the reader calls the task; its name if empty.
+    """
+    said = frozenset(diagnosis.labels)
+    cases = diagnosis.evidence.similar_cases[:SHOWN_CASES]
+    return CaseView(
+        case_id=diagnosis.case_id,
+        task=diagnosis.task,
+        title=title or diagnosis.task,
+        verdict=verdict(diagnosis),
+        confidence="" if diagnosis.confidence is None else f"{100 * diagnosis.confidence:.1f} %",
+        abstained=diagnosis.abstained,
+        badges=tuple(badges(diagnosis)),
+        reasons=diagnosis.reasons,
+        options=bars(diagnosis.probabilities or {}, said),
+        voices=tuple(voice(opinion, said, diagnosis.kind.closed) for opinion in diagnosis.evidence.opinions),
+        neighbours=tuple(neighbour(case, said, (thumbnails or {}).get(case.id)) for case in cases),
+        missing=tuple(f"{item.source}: {item.reason}" for item in diagnosis.evidence.missing),
+        footer=tuple(footer(diagnosis)),
+        disclaimer=diagnosis.disclaimer,
+    )
+
+
+def verdict(diagnosis: Diagnosis) -> str:
+    """Write the diagnosis, or the text of an open task."""
+    if not diagnosis.kind.closed:
+        return diagnosis.text or ""
+    return diagnosis.label or ", ".join(diagnosis.labels) or NONE_OF_THEM
+
+
+def bars(probabilities: Mapping[str, float], said: frozenset[str]) -> tuple[Bar, ...]:
+    """Order options by probability, the likeliest first."""
+    ranked = sorted(probabilities.items(), key=lambda pair: (-pair[1], pair[0]))
+    return tuple(Bar(label, value, label in said) for label, value in ranked)
+
+
+def voice(opinion: Opinion, said: frozenset[str], closed: bool) -> Voice:
+    """Lay out one opinion beside what the diagnosis says."""
+    labels = frozenset(opinion.labels)
+    return Voice(
+        name=opinion.specialist,
+        architecture=opinion.architecture,
+        says=", ".join(opinion.labels) or ("" if opinion.text else NONE_OF_THEM),
+        bars=bars(opinion.probabilities, labels),
+        agrees=closed and labels == said,
+        reliability=opinion.reliability,
+        version=opinion.version,
+        text=opinion.text or "",
+    )
+
+
+def neighbour(case: SimilarCase, said: frozenset[str], thumbnail: bytes | None) -> Neighbour:
+    """Lay out one similar case beside what the diagnosis says."""
+    return Neighbour(
+        id=case.id,
+        says=", ".join(case.labels) or NONE_OF_THEM,
+        similarity=case.similarity,
+        agrees=frozenset(case.labels) == said,
+        source=case.source,
+        report=case.report or "",
+        thumbnail=thumbnail,
+    )
+
+
+def badges(diagnosis: Diagnosis) -> Iterator[Badge]:
+    """Say whether a person must decide, who agrees with whom, and what is out of the ordinary."""
+    if diagnosis.abstained:
+        yield Badge("abstained: a person must decide", "bad")
+    if diagnosis.evidence.gate.familiar is False:
+        yield Badge("unlike all known cases", "bad")
+    yield from _agreement(diagnosis)
+    if diagnosis.evidence.missing:
+        yield Badge("evidence missing", "doubt")
+
+
+def _agreement(diagnosis: Diagnosis) -> Iterator[Badge]:
+    conflict, voices = diagnosis.conflict, [o for o in diagnosis.evidence.opinions if o.probabilities]
+    if conflict.generalist_against_panel:
+        yield Badge("generalist against specialists", "bad")
+    if conflict.specialists_disagree:
+        yield Badge("specialists disagree", "doubt")
+    if conflict.panel_share is not None and not conflict.any:
+        number = "the specialist agrees" if len(voices) == 1 else f"all {len(voices)} specialists agree"
+        yield Badge(number, "good")
+    if conflict.similar_share is not None:
+        tone: Tone = (
+            "good" if conflict.similar_share >= 0.8 else "plain" if conflict.similar_share >= 0.5 else "doubt"
+        )
+        yield Badge(f"{100 * conflict.similar_share:.0f} % of similar cases agree", tone)
+
+
+def footer(diagnosis: Diagnosis) -> Iterator[str]:
+    """Name what took part, so that the same can be had again."""
+    yield f"generalist {diagnosis.generalist}, prompt {diagnosis.profile}"
+    if diagnosis.kind in (TaskKind.DIAGNOSIS, TaskKind.MULTILABEL):
+        yield f"answer read from: {diagnosis.parse}"
+    if diagnosis.versions:
+        yield ", ".join(f"{name} {value}" for name, value in sorted(diagnosis.versions.items()))

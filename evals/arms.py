@@ -1,15 +1,17 @@
 """The arms of a comparison: everything that can decide a case from the same evidence.
 
-Two sorts. *Derived* arms are pure functions of the evidence that a case's diagnosis already holds:
-each specialist, their vote, the mean of their probabilities, and the similar cases alone. *Generalist*
-arms go through the same graph as a user's call, with specialists and retrieval switched on or off.
+Three sorts. *Derived* arms are pure functions of a case's evidence: each specialist, their vote, the mean
+of their probabilities, and the similar cases alone. *Generalist* arms put the case to the generalist, with
+all, some or none of that evidence in its context, by the same steps as a user's call. *Fitted* arms weigh
+what the others say by what was learnt on validation cases (see ``fitting``).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from ..case import Diagnosis, Evidence, Opinion, Task, TaskKind
 from ..errors import ConfigurationError
@@ -27,6 +29,10 @@ class Decision:
     confidence: float | None = None
     """Probability that the decision is right; for multi-label the least certain one."""
     abstained: bool = False
+    text: str | None = None
+    """Answer or report, of open tasks."""
+    calls: int = 0
+    """Questions that were put to the generalist for it."""
 
 
 class NoEvidence(Exception):
@@ -57,23 +63,48 @@ class GeneralistArm:
     name: str
     moed: bool
     rad: bool
+    profile: Literal["paper", "calibrated"] | None = None
+    """Prompt profile; None means that of the run."""
 
     @property
     def parts(self) -> tuple[str, ...]:
         """Which parts of a run's configuration its outcomes depend on."""
         evidence = (*(("panel",) if self.moed else ()), *(("retrieval",) if self.rad else ()))
-        return ("generalist", "gate", *evidence)
+        return ("generalist", self.profile or "profile", "gate", *evidence)
 
 
-Arm = DerivedArm | GeneralistArm
+@dataclass(frozen=True)
+class FittedArm:
+    """An arm whose weights or limits were learnt on validation cases."""
 
+    name: str
+    reads: tuple[str, ...]
+    """Names of generalist arms whose answers it weighs."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Which parts of a run's configuration its outcomes depend on."""
+        generalist = ("generalist", "profile", "gate") if self.reads else ()
+        return ("panel", "retrieval", "validation", *generalist)
+
+
+Arm = DerivedArm | GeneralistArm | FittedArm
+
+ALONE = GeneralistArm("generalist", moed=False, rad=False)
+GSCO = GeneralistArm("gsco", moed=True, rad=True)
 GENERALISTS: tuple[GeneralistArm, ...] = (
-    GeneralistArm("generalist", moed=False, rad=False),
+    ALONE,
     GeneralistArm("moed", moed=True, rad=False),
     GeneralistArm("rad", moed=False, rad=True),
-    GeneralistArm("gsco", moed=True, rad=True),
+    GSCO,
+    GeneralistArm("gsco-calibrated", moed=True, rad=True, profile="calibrated"),
 )
-ALONE, GSCO = GENERALISTS[0], GENERALISTS[-1]
+STACKING = FittedArm("stacking", ())
+FUSED = FittedArm("gsco-fused", (GSCO.name,))
+ADAPTIVE = FittedArm("adaptive", (GSCO.name,))
+FITTED = (STACKING, FUSED, ADAPTIVE)
+ASKING = frozenset(arm.name for arm in (*GENERALISTS, FUSED, ADAPTIVE))
+"""Names of the arms for which a generalist is needed."""
 
 
 def arms_of(members: Iterable[str], chosen: Sequence[str] = ()) -> list[Arm]:
@@ -86,7 +117,8 @@ def arms_of(members: Iterable[str], chosen: Sequence[str] = ()) -> list[Arm]:
     Raises:
         ConfigurationError: a name is no arm.
     """
-    every: list[Arm] = [*(_specialist(name) for name in members), VOTE, MEAN, KNN, *GENERALISTS]
+    derived = [*(_specialist(name) for name in members), VOTE, MEAN, KNN]
+    every: list[Arm] = [*derived, STACKING, *GENERALISTS, FUSED, ADAPTIVE]
     if not chosen:
         return every
     names = {arm.name for arm in every}
@@ -102,7 +134,13 @@ def arms_of(members: Iterable[str], chosen: Sequence[str] = ()) -> list[Arm]:
 
 def decision_of(diagnosis: Diagnosis) -> Decision:
     """Read the decision from a diagnosis that the graph made."""
-    return Decision(diagnosis.labels, diagnosis.probabilities, diagnosis.confidence, diagnosis.abstained)
+    return Decision(
+        diagnosis.labels,
+        diagnosis.probabilities,
+        diagnosis.confidence,
+        diagnosis.abstained,
+        diagnosis.text,
+    )
 
 
 def disputed(task: Task, evidence: Evidence) -> bool:
@@ -189,6 +227,15 @@ def _from_probabilities(task: Task, probabilities: Mapping[str, float]) -> Decis
     if task.kind is TaskKind.MULTILABEL:
         return _several(task, present_labels(task, probabilities), probabilities)
     return _one(task, max(task.options, key=lambda option: probabilities[option]), probabilities)
+
+
+def decided(
+    task: Task, labels: tuple[str, ...], probabilities: Mapping[str, float], *, calls: int = 0
+) -> Decision:
+    """Make a decision of labels and the probabilities that stand behind them."""
+    if task.kind is TaskKind.MULTILABEL:
+        return replace(_several(task, labels, probabilities), calls=calls)
+    return replace(_one(task, labels[0], probabilities), calls=calls)
 
 
 def _one(task: Task, label: str, probabilities: Mapping[str, float]) -> Decision:

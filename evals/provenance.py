@@ -16,10 +16,9 @@ from .. import __version__
 from ..case import Task
 
 if TYPE_CHECKING:
-    from ..models.dataset import Dataset
-    from ..models.generalist.prompts import Profile
     from ..models.generalist.protocol import Generalist
     from ..models.specialist.panel import Panel
+    from ..settings import Settings
 
 Part = Mapping[str, JsonValue]
 
@@ -35,9 +34,9 @@ _PACKAGES = (
 )
 
 
-def data_part(dataset: Dataset, split: str, task: Task) -> Part:
+def data_part(sha256: str, split: str, task: Task) -> Part:
     """Describe what is asked of which images."""
-    return {"sha256": dataset.sha256, "split": split, "task": task.model_dump(mode="json")}
+    return {"sha256": sha256, "split": split, "task": task.model_dump(mode="json")}
 
 
 def panel_part(panel: Panel | None) -> Part:
@@ -50,13 +49,30 @@ def panel_part(panel: Panel | None) -> Part:
     }
 
 
-def generalist_part(generalist: Generalist, profile: Profile) -> Part:
-    """Describe who decides, and how it is asked."""
-    return {
-        "name": generalist.name,
-        "version": generalist.version,
-        "profile": f"{profile.name}@{profile.hash}",
+def generalist_parts(generalist: Generalist | None, profile: str) -> dict[str, Part]:
+    """Describe who decides, and how it is asked: by the profile of the run, and by each one there is."""
+    from ..models.generalist.prompts import PROFILES
+
+    if generalist is None:
+        return {"generalist": {}, "profile": {}, **{name: {} for name in PROFILES}}
+    hashes: dict[str, Part] = {
+        name: {"profile": f"{name}@{profile.hash}"} for name, profile in PROFILES.items()
     }
+    named = {"name": generalist.name, "version": generalist.version}
+    return {"generalist": named, "profile": hashes[profile], **hashes}
+
+
+def generalist_cards(settings: Settings) -> dict[str, JsonValue]:
+    """The card of the generalist that the settings name, where it lies beside its weights."""
+    from pathlib import Path
+
+    from ..models.mini import bundled
+
+    if settings.generalist_url:
+        return {}
+    folder = Path(settings.generalist_model) if settings.generalist_model else bundled("generalist")
+    card = folder / "card.json"
+    return {"card": json.loads(card.read_bytes())} if card.is_file() else {}
 
 
 def configuration_hash(configuration: Mapping[str, Part], parts: Iterable[str]) -> str:

@@ -32,6 +32,12 @@ class Outcome(Record):
     probabilities: Mapping[str, float] | None = None
     confidence: float | None = None
     abstained: bool = False
+    text: str | None = None
+    """What was answered to a question, or the report; None for closed tasks."""
+    calls: int = 0
+    """Questions that the decision took of the generalist; an answer that arms share counts for each."""
+    tries: int = 1
+    """How often the generalist was asked until it answered, or until that was given up."""
     disputed: bool | None = None
     """Whether specialists and similar cases contradicted each other; None where that is unknown."""
     parse: str = ""
@@ -62,6 +68,8 @@ class CaseEvidence(Record):
     """Hash of the panel and of what is searched."""
     sha256: str
     evidence: Evidence
+    seconds: Mapping[str, float] = Field(default_factory=dict)
+    """Per step of the graph."""
 
 
 class Leakage(Record):
@@ -96,12 +104,18 @@ class RunCard(Record):
     """Cases per true label."""
     arms: Mapping[str, str]
     """Arms of the run in the order of a report, and the hash of each one's configuration."""
+    evidence: str = ""
+    """Hash of the configuration of the evidence."""
+    left_out: Mapping[str, str] = Field(default_factory=dict)
+    """Arms that could not be run on this data set, and why."""
     configuration: Mapping[str, Mapping[str, JsonValue]]
-    """The parts that arms depend on: data, panel, retrieval, generalist, gate."""
+    """The parts that arms depend on: data, panel, retrieval, generalist, gate, profiles, validation."""
     leakage: Leakage
     versions: Mapping[str, str]
     machine: Mapping[str, str]
     seed: int
+    plan: Mapping[str, JsonValue] = Field(default_factory=dict)
+    """What was asked for: arms, limits, profile, policies, retries."""
     started: str
     """UTC, of the first start."""
 

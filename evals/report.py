@@ -196,8 +196,8 @@ def _leakage(run: RunCard) -> Iterator[str]:
 
 def _origin(one: RunReport) -> Iterator[str]:
     run = one.run
-    generalist = run.configuration.get("generalist", {})
-    named = [f"generalist {generalist.get('name', '–')}", f"profile {generalist.get('profile', '–')}"]
+    generalist, profile = (run.configuration.get(part, {}) for part in ("generalist", "profile"))
+    named = [f"generalist {generalist.get('name', '–')}", f"profile {profile.get('profile', '–')}"]
     panel = run.configuration.get("panel", {})
     if isinstance(members := panel.get("members"), Mapping):
         named.append("panel " + ", ".join(f"{name} {version}" for name, version in members.items()))

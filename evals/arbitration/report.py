@@ -77,7 +77,7 @@ def report(folder: Path, *, rounds: int = ROUNDS, seed: int = 0) -> Arbitration:
     generalist = card.configuration.get("generalist", {})
     made = Arbitration(
         generalist=f"{generalist.get('name')} {generalist.get('version')}",
-        profile=str(generalist.get("profile")),
+        profile=str(card.configuration.get("profile", {}).get("profile")),
         tasks={said.task.name: len(said.cases) for said in several},
         errors=errors,
         rows=tuple(

@@ -106,7 +106,7 @@ def arbitrate(
 
 def configuration_of(card: RunCard) -> str:
     """What an altered case's answer depends on, beside its condition."""
-    return provenance.configuration_hash(card.configuration, ("generalist", "panel", "retrieval"))
+    return provenance.configuration_hash(card.configuration, ("generalist", "profile", "panel", "retrieval"))
 
 
 def _ask(
@@ -157,11 +157,10 @@ def _known(
 ) -> list[Known]:
     from ...models.specialist.progress import Progress
 
-    hashed = provenance.configuration_hash(card.configuration, ("panel", "retrieval", "gate"))
     evidence = {
         found.case: found.evidence
         for found in read_log(out / EVIDENCE, CaseEvidence)
-        if found.configuration == hashed
+        if found.configuration == card.evidence
     }
     items = chosen_items(dataset, plan.split, limit=plan.limit, seed=plan.seed)
     with Progress("reading images", len(items), quiet=True) as progress:

@@ -31,7 +31,7 @@ from PIL import Image
 
 SHADE = Task(name="shade", modality="grey square", options=("dark", "bright"), abstain_below=0.6)
 SIZE = 32
-PLAN = Plan(gate="off", neighbours=3, chunk=4)
+PLAN = Plan(gate="off", neighbours=3, concurrency=4, retry_wait=0.01, chunk=4)
 
 
 class Reader:
@@ -80,11 +80,11 @@ class Reader:
         raise NotImplementedError
 
 
-def write_dataset(folder: Path, *, train: int = 6, test: int = 5, seed: int = 0) -> Path:
+def write_dataset(folder: Path, *, train: int = 6, val: int = 1, test: int = 5, seed: int = 0) -> Path:
     """Write noisy grey squares, per label so many; two test images share a group."""
     (folder / "images").mkdir(parents=True)
     rows = []
-    for split, count in (("train", train), ("val", 1), ("test", test)):
+    for split, count in (("train", train), ("val", val), ("test", test)):
         for label, level in (("dark", 80), ("bright", 170)):
             for number in range(count):
                 random = np.random.default_rng([seed, len(rows)])

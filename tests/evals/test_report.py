@@ -109,7 +109,7 @@ def test_outcomes_of_an_earlier_configuration_are_left_out(bench: Bench, tmp_pat
     bench.replay(tmp_path, PLAN.model_copy(update={"arms": ("generalist",), "profile": "calibrated"}))
     one = report_of(tmp_path, rounds=50)
     assert (one.stale, one.scores.n) == (10, 10)
-    assert str(one.run.configuration["generalist"]["profile"]).startswith("calibrated@")
+    assert str(one.run.configuration["profile"]["profile"]).startswith("calibrated@")
 
 
 def test_what_was_excluded_is_told(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ class Settings(BaseSettings):
     """Folder for images, stores and run state."""
     tasks: Path | None = None
     """Folder with the user's own task cards (``*.toml``), added to the built-in ones."""
+    datasets: Path | None = None
+    """Folder with data sets, one sub-folder each, in which evaluations look for a set by its name."""
     specialists: Path | None = None
     """Folder with the user's own specialists, added to the bundled ones."""
     case_store: str = ""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..case import Case, Task, TaskKind
+from ..case import Case, Task
 from ..errors import ConfigurationError, ImageError
+from .datasets.example import Example
+from .datasets.labels import spelt
 
 if TYPE_CHECKING:
     from ..images import ImageStore
@@ -27,6 +28,8 @@ class Asked:
     group: str
     case: Case | ImageError
     """The error where the image cannot be used; the case stays in the run and counts as wrong."""
+    example: Example | None = None
+    """What is true of it beside labels: accepted answers, report, choices."""
 
 
 def chosen_items(dataset: Dataset, split: str, *, limit: int | None = None, seed: int = 0) -> list[Item]:
@@ -69,26 +72,30 @@ def read_cases(
     return read
 
 
+def read_examples(examples: Sequence[Example], images: ImageStore, progress: Progress) -> list[Asked]:
+    """Put the images of an opened set's examples into the image store; see ``datasets.open_dataset``."""
+    read = []
+    for one in examples:
+        try:
+            found = tuple(images.put(path) for path in one.images)
+            case = Case(
+                id=one.id,
+                images=found,
+                question=one.question,
+                context=one.context,
+                group=one.group or None,
+            )
+        except ImageError as error:
+            case = error
+        read.append(Asked(one.id, one.labels, one.group, case, one))
+        progress.advance()
+    return read
+
+
 def true_labels(items: Sequence[Item], task: Task) -> list[tuple[str, ...]]:
     """Spell each item's labels as the task's options do; case and the card's aliases are allowed for.
 
     Raises:
         ConfigurationError: the task is open, or a label is none of its options.
     """
-    if not task.kind.closed:
-        raise ConfigurationError(f"task {task.name} has no options; only closed tasks can be scored by label")
-    spelling = {option.casefold(): option for option in task.options}
-    for option, others in task.aliases.items():
-        spelling |= {other.casefold(): option for other in others if other.casefold() not in spelling}
-    unknown = {label for item in items for label in item.labels if label.casefold() not in spelling}
-    if unknown:
-        name = min(unknown)
-        near = difflib.get_close_matches(name.casefold(), spelling, 1)
-        hint = f"; did you mean {spelling[near[0]]!r}?" if near else ""
-        raise ConfigurationError(
-            f"label {name!r} is no option of task {task.name}: {', '.join(task.options)}{hint}"
-        )
-    truths = [tuple(spelling[label.casefold()] for label in item.labels) for item in items]
-    if task.kind is TaskKind.DIAGNOSIS and any(len(truth) != 1 for truth in truths):
-        raise ConfigurationError(f"task {task.name} asks for one label, but an image has none or several")
-    return truths
+    return spelt([item.labels for item in items], task)

@@ -1,4 +1,4 @@
-"""Labelled images on disk: a folder per class, or a ``labels.csv``."""
+"""Labelled images on disk: a folder per class, a ``labels.csv``, or a file of arrays."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from itertools import compress
 from pathlib import Path
 
 from ..errors import ConfigurationError
-from .splits import SPLITS, Shares, Split, draw_splits
+from .arrays import ARRAYS, only_arrays, unpack
+from .splits import SPLITS, Shares, Split, draw_splits, uncrossed
 
 _log = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".dcm", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset({".bmp", ".dcm", ".dicom", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 _SPELLINGS: dict[str, Split] = {
     "train": "train",
@@ -116,6 +117,7 @@ def read_dataset(
             and ``test``), a folder that holds a ``labels.csv``, or a csv file. The csv needs the columns
             ``path`` (relative to the csv) and ``label``, and may have ``group``, ``split`` and
             ``report``; other columns are ignored. Images without a group are grouped by file content.
+            Or a file of arrays (MedMNIST's ``.npz``), or a folder that holds nothing else; see ``unpack``.
         seed: draws the splits where there are none.
         shares: of the images that go to train, val and test, for drawn splits.
         multilabel: whether a label ``A+B`` means both A and B; None: where any label of the csv has a
@@ -127,7 +129,7 @@ def read_dataset(
     A group that a csv puts into several splits stays in the last of them (test, else val); its other
     images are left out, logged and counted in ``Dataset.dropped``.
     """
-    source = Path(source)
+    source = _unpacked(Path(source))
     if source.is_file():
         folder, rows, several = source.parent, *_read_csv(source, multilabel)
     elif (source / "labels.csv").is_file():
@@ -144,7 +146,7 @@ def read_dataset(
     splits = _given_splits(rows, groups) or draw_splits(
         groups, [row.labels for row in rows], seed=seed, shares=shares
     )
-    kept = _uncrossed(groups, splits)
+    kept = uncrossed(groups, splits)
     items = tuple(
         Item(folder / row.path, row.labels, group, split, row.report)
         for row, group, split in compress(zip(rows, groups, splits, strict=True), kept)
@@ -154,6 +156,12 @@ def read_dataset(
         _log.warning("%s: %d images left out, their group is also in a later split", source.name, dropped)
     labels = tuple(sorted({label for row in rows for label in row.labels}))
     return Dataset(folder, items, labels, _dataset_hash(folder, items, hashes), several, dropped)
+
+
+def _unpacked(source: Path) -> Path:
+    """Return the folder of a file of arrays, or the source itself where it is something else."""
+    arrays = source if source.suffix == ARRAYS else only_arrays(source) if source.is_dir() else None
+    return source if arrays is None else unpack(arrays)
 
 
 def _read_csv(path: Path, multilabel: bool | None) -> tuple[list[_Row], bool]:
@@ -232,18 +240,6 @@ def _given_splits(rows: Sequence[_Row], groups: Sequence[str]) -> list[Split] | 
             f"{len(rows) - len(given)} of {len(rows)} images have no split; give one to each or to none"
         )
     return given
-
-
-def _uncrossed(groups: Sequence[str], splits: Sequence[Split]) -> list[bool]:
-    """Say which images stay so that no group crosses splits: test keeps its groups, then val.
-
-    Dropping is the only repair that leaves a published test split as it is.
-    """
-    keeps: dict[str, Split] = {}
-    for group, split in zip(groups, splits, strict=True):
-        if SPLITS.index(split) >= SPLITS.index(keeps.get(group, split)):
-            keeps[group] = split
-    return [keeps[group] == split for group, split in zip(groups, splits, strict=True)]
 
 
 def _file_hashes(folder: Path, rows: Iterable[_Row]) -> list[str]:

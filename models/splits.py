@@ -45,6 +45,18 @@ def draw_splits(
     return [chosen[group] for group in groups]
 
 
+def uncrossed(groups: Sequence[str], splits: Sequence[Split]) -> list[bool]:
+    """Say which images stay so that no group crosses splits: test keeps its groups, then val.
+
+    Dropping is the only repair that leaves a published test split as it is.
+    """
+    keeps: dict[str, Split] = {}
+    for group, split in zip(groups, splits, strict=True):
+        if SPLITS.index(split) >= SPLITS.index(keeps.get(group, split)):
+            keeps[group] = split
+    return [keeps[group] == split for group, split in zip(groups, splits, strict=True)]
+
+
 def _fill_splits(groups: Sequence[str], sizes: Sequence[int], shares: Shares) -> dict[str, Split]:
     lack: dict[Split, float] = {
         split: share * sum(sizes) for split, share in zip(SPLITS, shares, strict=True) if share

@@ -43,6 +43,10 @@ class Conversation:
     turns: tuple[Turn, ...]
     image: str | None = None
     """Path of the image, relative to the collection's root."""
+    group: str = ""
+    """Patient or study, where the file names one (``subject_id``, else ``study_id`` or ``group``)."""
+    split: str = ""
+    """As the file names it; empty where it does not."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,8 @@ def _conversation(entry: Any, place: str) -> Conversation:
     turns = tuple(_turn(turn, f"{place}, turn {number}") for number, turn in enumerate(given, start=1))
     _check_order([turn.speaker for turn in turns], place)
     _check_image(given, image, place)
-    return Conversation(str(entry.get("id", place)), turns, image)
+    group = next((entry[name] for name in ("subject_id", "study_id", "group") if entry.get(name)), "")
+    return Conversation(str(entry.get("id", place)), turns, image, str(group), str(entry.get("split") or ""))
 
 
 def _turn(turn: Any, place: str) -> Turn:
@@ -220,4 +225,5 @@ def _record(one: Conversation) -> dict[str, Any]:
         first = next(turn for turn in turns if turn["from"] == "human")
         first["value"] = f"{IMAGE}\n{first['value']}"
     record: dict[str, Any] = {"id": one.id}
+    record |= {name: value for name, value in (("group", one.group), ("split", one.split)) if value}
     return record | ({} if one.image is None else {"image": one.image}) | {"conversations": turns}

@@ -1,0 +1,92 @@
+"""Rows of tables in the formats that data sets come in."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...errors import ConfigurationError
+
+Row = Mapping[str, Any]
+
+SUFFIXES = frozenset({".csv", ".json", ".jsonl", ".pkl", ".tsv", ".txt"})
+_MAX_FIELD = 2**24
+
+
+def read_rows(path: Path, columns: Sequence[str] = (), split: str = "") -> list[Row]:
+    """Read a table.
+
+    Args:
+        path: CSV, TSV, JSON (a list of objects, or an object of such lists by split), JSON lines, a pickle
+            that holds nothing but plain values, or text.
+        columns: of text without a heading line, separated by ``|``.
+        split: which list of an object of lists; empty means all, with a column ``split`` added.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or is not of its format.
+    """
+    try:
+        rows = list(_read(path, columns, split))
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError, pickle.UnpicklingError, EOFError) as error:
+        raise ConfigurationError(f"cannot read the table {path}: {error}") from error
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, Mapping):
+            raise ConfigurationError(f"{path.name}, row {number} is no object with named fields")
+    return rows
+
+
+def _read(path: Path, columns: Sequence[str], split: str) -> Iterator[Row]:
+    suffix = path.suffix.lower()
+    if columns:
+        yield from _bare_rows(path, columns)
+    elif suffix in (".csv", ".tsv", ".txt"):
+        csv.field_size_limit(_MAX_FIELD)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for row in csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ","):
+                yield {(name or "").strip(): value for name, value in row.items()}
+    elif suffix == ".pkl":
+        with path.open("rb") as file:
+            yield from _listed(_PlainUnpickler(file).load(), path, split)
+    else:
+        text = path.read_text(encoding="utf-8-sig")
+        if suffix == ".jsonl":
+            yield from (json.loads(line) for line in text.splitlines() if line.strip())
+        else:
+            yield from _listed(json.loads(text), path, split)
+
+
+def _bare_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if not line.strip():
+            continue
+        values = line.split("|")
+        if len(values) != len(columns):
+            raise ValueError(f"line {number} has {len(values)} fields, not {', '.join(columns)}")
+        yield dict(zip(columns, values, strict=True))
+
+
+def _listed(content: Any, path: Path, split: str) -> Iterator[Row]:
+    if isinstance(content, list):
+        yield from content
+        return
+    if not isinstance(content, Mapping) or not all(isinstance(rows, list) for rows in content.values()):
+        raise ValueError("it must hold a list of objects, or such lists by split")
+    if split and split not in content:
+        raise ValueError(f"it has no list {split!r}, only {', '.join(map(str, content))}")
+    for name, rows in content.items():
+        if not split or name == split:
+            yield from ({"split": name, **row} for row in rows)
+
+
+class _PlainUnpickler(pickle.Unpickler):  # noqa: S301 (it resolves no name, so it runs nothing)
+    """Reads lists, mappings, texts and numbers; whatever would need code is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(
+            f"it holds a {module}.{name}, not only plain values; such a file is not read, since reading it "
+            "could run code"
+        )

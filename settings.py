@@ -29,7 +29,10 @@ class Settings(BaseSettings):
     specialists: Path | None = None
     """Folder with the user's own specialists, added to the bundled ones."""
     case_store: str = ""
-    """Address of the case store: a folder for the embedded one; empty for the bundled bank."""
+    """Address of the case store: a folder for the embedded one, or ``weaviate://HOST:PORT`` with options;
+    empty for the bundled bank."""
+    case_store_api_key: SecretStr = SecretStr("")
+    """Key of the case store's server, where it asks for one; it never stands in the address."""
     generalist_url: str = ""
     """Base URL of an OpenAI-compatible server (vLLM: ``http://host:8000/v1``)."""
     generalist_model: str = ""

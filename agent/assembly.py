@@ -36,7 +36,11 @@ def parts_of(settings: Settings) -> dict[str, Any]:
     return {
         "tasks": TaskBook(settings.tasks),
         "panels": LazyPanels([bundled("specialists"), *own_specialists(settings)]),
-        "store": lambda: open_store(settings.case_store, home=settings.home),
+        "store": lambda: open_store(
+            settings.case_store,
+            home=settings.home,
+            api_key=settings.case_store_api_key.get_secret_value(),
+        ),
         "generalist": lambda: load_generalist(settings, images),
         "images": images,
         "neighbours": settings.neighbours,

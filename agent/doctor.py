@@ -164,7 +164,8 @@ def _store(settings: Settings) -> Iterator[Check]:
 
     from ..tools.stores import open_store
 
-    with closing(open_store(settings.case_store, home=settings.home)) as store:
+    key = settings.case_store_api_key.get_secret_value()
+    with closing(open_store(settings.case_store, home=settings.home, api_key=key)) as store:
         tasks = ", ".join(f"{task} {count}" for task, count in store.tasks().items())
         where = settings.case_store or "bundled bank"
         if not store.count():

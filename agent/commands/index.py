@@ -184,7 +184,8 @@ def import_(
 def _open(address: str, settings: Settings, *, writable: bool = False) -> CaseStore:
     from ...tools.stores import open_store
 
-    return open_store(address, home=settings.home, writable=writable)
+    key = settings.case_store_api_key.get_secret_value()
+    return open_store(address, home=settings.home, writable=writable, api_key=key)
 
 
 def _panel(settings: Settings, task: str) -> Panel:

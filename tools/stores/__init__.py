@@ -17,23 +17,25 @@ _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _FILE = "cases.sqlite"
 
 
-def open_store(address: str | Path, *, home: Path, writable: bool = False) -> CaseStore:
+def open_store(address: str | Path, *, home: Path, writable: bool = False, api_key: str = "") -> CaseStore:
     """Open the case store at an address.
 
     Args:
-        address: empty for the bundled bank, or a path: a file, or a folder whose ``cases.sqlite`` it is.
+        address: empty for the bundled bank, or a path: a file, or a folder whose ``cases.sqlite`` it is,
+            or ``weaviate://HOST…``, see ``weaviate.address``.
         home: ``Settings.home``; the bundled bank is unpacked below it at first use.
         writable: open for adding and deleting; a store that is not there is made.
+        api_key: for a server that asks for one.
 
     Raises:
         ConfigurationError: an address of an unknown kind, or the bundled bank to be written.
         StoreError: the store cannot be opened.
     """
-    from .embedded import EmbeddedStore
-
     text = str(address).strip()
     if scheme := _SCHEME.match(text):
-        raise ConfigurationError(_unknown(scheme[1].lower()))
+        return _served(scheme[1].lower(), text, writable, api_key)
+    from .embedded import EmbeddedStore
+
     if text:
         return EmbeddedStore(_file_of(Path(text).expanduser()), readonly=not writable)
     if writable:
@@ -48,7 +50,11 @@ def _file_of(path: Path) -> Path:
     return path / _FILE if path.is_dir() or not path.suffix else path
 
 
-def _unknown(scheme: str) -> str:
-    if scheme == "weaviate":
-        return "this version of gsco has no Weaviate store yet; give GSCO_CASE_STORE a path"
-    return f"no case store has addresses of the kind {scheme}://; give GSCO_CASE_STORE a path"
+def _served(scheme: str, address: str, writable: bool, api_key: str) -> CaseStore:
+    if scheme != "weaviate":
+        raise ConfigurationError(
+            f"no case store has addresses of the kind {scheme}://; give GSCO_CASE_STORE a path or weaviate://HOST"
+        )
+    from .weaviate import open_weaviate
+
+    return open_weaviate(address, writable=writable, api_key=api_key)

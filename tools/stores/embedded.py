@@ -22,7 +22,7 @@ from . import rows
 from .database import connect, errors_of, in_rows
 from .exact import Ban, ExactIndex, Hit, View
 from .protocol import EVERYTHING, Entry, Exclusion, Filter, KnownCase, Vectors
-from .vectors import known_encoder, same_width, unit_vectors
+from .vectors import checked_entry, checked_queries, known_encoder, same_width
 
 _BATCH = 256
 
@@ -69,7 +69,7 @@ class EmbeddedStore:
     def add(self, entries: Iterable[Entry]) -> int:
         """See ``CaseStore.add``; a case that is there keeps its labels, delete it to change them."""
         pending, new = iter(entries), 0
-        while batch := [rows.checked(entry) for entry in islice(pending, _BATCH)]:
+        while batch := [checked_entry(entry) for entry in islice(pending, _BATCH)]:
             with self._writing() as sql:
                 new += sum([rows.insert(sql, entry) for entry in batch])
         return new
@@ -84,15 +84,9 @@ class EmbeddedStore:
         exclude: Sequence[Exclusion] = (),
     ) -> list[list[SimilarCase]]:
         """See ``CaseStore.search``."""
-        if exclude and len(exclude) != len(vectors):
-            raise StoreError(f"{len(vectors)} queries need as many exclusions, not {len(exclude)}")
-        if k < 0:
-            raise StoreError(f"k must not be negative, it is {k}")
-        if k == 0 or not len(vectors):
+        queries = checked_queries(vectors, k, exclude)
+        if queries is None:
             return [[] for _ in vectors]
-        queries = unit_vectors(vectors, "query")
-        if queries.ndim != 2:
-            raise StoreError(f"queries: expected shape (n, d), got {queries.shape}")
         with self._reading() as sql:
             view, bans = self._view(sql, encoder, queries.shape[1]), [_ban(sql, one) for one in exclude]
         # Outside the transaction, so that the threads of a process search side by side.
@@ -109,11 +103,11 @@ class EmbeddedStore:
 
     def scan(self, where: Filter = EVERYTHING) -> Iterator[Entry]:
         """See ``CaseStore.scan``; entries are read as they are taken, in small batches."""
-        last, condition, tasks = "", *_in_tasks(where)
+        last, condition, values = "", *_condition(where)
         query = f"SELECT row, id FROM cases WHERE id > ? AND {condition} ORDER BY id LIMIT {_BATCH}"
         while True:
             with self._reading() as sql:
-                page = sql.execute(query, (last, *tasks)).fetchall()
+                page = sql.execute(query, (last, *values)).fetchall()
                 batch = rows.entries(sql, [row for row, _ in page])
             if not page:
                 return
@@ -128,9 +122,9 @@ class EmbeddedStore:
 
     def count(self, where: Filter = EVERYTHING) -> int:
         """See ``CaseStore.count``."""
-        condition, tasks = _in_tasks(where)
+        condition, values = _condition(where)
         with self._reading() as sql:
-            return sql.execute(f"SELECT count(*) FROM cases WHERE {condition}", tasks).fetchone()[0]
+            return sql.execute(f"SELECT count(*) FROM cases WHERE {condition}", values).fetchone()[0]
 
     def delete(self, ids: Iterable[str]) -> int:
         """See ``CaseStore.delete``; an encoder is forgotten with its last vector."""
@@ -234,10 +228,13 @@ class EmbeddedStore:
         return self._connection
 
 
-def _in_tasks(where: Filter) -> tuple[str, tuple[str, ...]]:
-    if not where.tasks:
-        return "TRUE", ()
-    return f"task IN ({','.join('?' * len(where.tasks))})", where.tasks
+def _condition(where: Filter) -> tuple[str, tuple[str, ...]]:
+    parts, values = ["TRUE"], ()
+    for column, allowed in (("task", where.tasks), ("modality", where.modalities)):
+        if allowed:
+            parts.append(f"{column} IN ({','.join('?' * len(allowed))})")
+            values += allowed
+    return " AND ".join(parts), values
 
 
 def _ban(sql: sqlite3.Connection, exclusion: Exclusion) -> Ban:
@@ -245,11 +242,15 @@ def _ban(sql: sqlite3.Connection, exclusion: Exclusion) -> Ban:
     keys = [row for (row,) in in_rows(sql, "SELECT row FROM cases WHERE sha256 IN", list(exclusion.sha256s))]
     query = "SELECT row FROM cases WHERE patient != '' AND patient IN"
     keys += [row for (row,) in in_rows(sql, query, list(exclusion.groups))]
+    keys += [row for (row,) in in_rows(sql, "SELECT row FROM cases WHERE id IN", list(exclusion.ids))]
     return Ban(np.array(keys, np.int64), exclusion.above_similarity)
 
 
 def _hits(view: View | None, queries: Vectors, k: int, where: Filter, bans: Sequence[Ban]) -> list[list[Hit]]:
-    return view.search(queries, k, where.tasks, bans) if view else [[] for _ in queries]
+    if view is None:
+        return [[] for _ in queries]
+    kinds = None if where == EVERYTHING else [kind for kind in view.codes if where.admits(*kind)]
+    return view.search(queries, k, kinds, bans)
 
 
 def _similar(case: KnownCase, hit: Hit, encoder: str) -> SimilarCase:

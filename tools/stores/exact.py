@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,8 @@ import numpy.typing as npt
 from .protocol import Vectors
 
 Keys = npt.NDArray[np.int64]
+Kind = tuple[str, str]
+"""Task and modality: what rows are filtered by."""
 
 SLACK = 1e-5
 """More than single precision can err in a product of unit vectors."""
@@ -43,25 +45,27 @@ class ExactIndex:
         self._matrix = np.empty((0, width), np.float32)
         self._keys = np.empty(0, np.int64)
         self._ids = np.empty(0, "S36")
-        self._tasks = np.empty(0, np.int32)
-        self._task_codes: dict[str, int] = {}
+        self._kinds = np.empty(0, np.int32)
+        self._codes: dict[Kind, int] = {}
 
-    def append(self, keys: Sequence[int], ids: Sequence[str], tasks: Sequence[str], vectors: Vectors) -> None:
-        """Add rows: store keys, case ids (36 ASCII characters), task names and vectors (n, d)."""
+    def append(
+        self, keys: Sequence[int], ids: Sequence[str], kinds: Sequence[Kind], vectors: Vectors
+    ) -> None:
+        """Add rows: store keys, case ids (36 ASCII characters), what is filtered by, and vectors (n, d)."""
         start, stop = self._size, self._size + len(keys)
         if stop > len(self._matrix):
             self._resize(max(stop, len(self._matrix) * 3 // 2))
         self._matrix[start:stop] = vectors
         self._keys[start:stop] = keys
         self._ids[start:stop] = [id.encode("ascii") for id in ids]
-        self._tasks[start:stop] = [self._task_codes.setdefault(t, len(self._task_codes)) for t in tasks]
+        self._kinds[start:stop] = [self._codes.setdefault(kind, len(self._codes)) for kind in kinds]
         self._size = stop
 
     def view(self) -> View:
         """The rows that are here now."""
         n = self._size
-        arrays = (self._matrix[:n], self._keys[:n], self._ids[:n], self._tasks[:n])
-        return View(*arrays, task_codes=dict(self._task_codes))
+        arrays = (self._matrix[:n], self._keys[:n], self._ids[:n], self._kinds[:n])
+        return View(*arrays, codes=dict(self._codes))
 
     def reserve(self, more: int) -> None:
         """Make room for so many more rows, so that a long load copies nothing twice."""
@@ -69,7 +73,7 @@ class ExactIndex:
             self._resize(self._size + more)
 
     def _resize(self, capacity: int) -> None:
-        for name in ("_matrix", "_keys", "_ids", "_tasks"):
+        for name in ("_matrix", "_keys", "_ids", "_kinds"):
             old = getattr(self, name)
             new = np.empty((capacity, *old.shape[1:]), old.dtype)
             new[: self._size] = old[: self._size]
@@ -83,10 +87,12 @@ class View:
     matrix: Vectors
     keys: Keys
     ids: npt.NDArray[np.bytes_]
-    tasks: npt.NDArray[np.int32]
-    task_codes: dict[str, int]
+    kinds: npt.NDArray[np.int32]
+    codes: dict[Kind, int]
 
-    def search(self, queries: Vectors, k: int, tasks: Sequence[str], bans: Sequence[Ban]) -> list[list[Hit]]:
+    def search(
+        self, queries: Vectors, k: int, kinds: Iterable[Kind] | None, bans: Sequence[Ban]
+    ) -> list[list[Hit]]:
         """Find the k rows of largest cosine similarity per query; ties are ordered by case id.
 
         The result depends on nothing but rows and query: candidates are scored again in double
@@ -95,11 +101,12 @@ class View:
         Args:
             queries: float32 (n, d), normalised.
             k: at most so many per query.
-            tasks: names to search among; empty means all.
+            kinds: which rows to search among; None means all.
             bans: one per query, or empty.
         """
-        codes = [self.task_codes[name] for name in tasks if name in self.task_codes]
-        hidden = ~np.isin(self.tasks, codes) if tasks else None
+        hidden = None
+        if kinds is not None:
+            hidden = ~np.isin(self.kinds, [self.codes[kind] for kind in kinds if kind in self.codes])
         step = max(1, _SCORES_AT_ONCE // max(1, len(self.matrix)))
         found: list[list[Hit]] = []
         for start in range(0, len(queries), step):

@@ -56,13 +56,24 @@ class Exclusion:
     groups: frozenset[str] = frozenset()
     above_similarity: float | None = None
     """Hits with a larger cosine similarity are taken for near-duplicates and left out."""
+    ids: frozenset[str] = frozenset()
+    """Known cases by ``KnownCase.id``."""
 
 
 @dataclass(frozen=True)
 class Filter:
-    """What a search must find: cases of these tasks; an empty tuple means any."""
+    """What a search must find: cases of these tasks and modalities; an empty tuple means any."""
 
     tasks: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ()
+
+    def accepts(self, case: KnownCase) -> bool:
+        """Whether it may be found."""
+        return self.admits(case.task, case.modality)
+
+    def admits(self, task: str, modality: str) -> bool:
+        """Whether cases of a task and modality may be found."""
+        return (not self.tasks or task in self.tasks) and (not self.modalities or modality in self.modalities)
 
 
 EVERYTHING = Filter()

@@ -13,7 +13,7 @@ from ...errors import StoreError
 from .database import in_rows
 from .exact import ExactIndex
 from .protocol import Entry, KnownCase, Vectors
-from .vectors import pack, same_width, unit_vectors, unpack
+from .vectors import pack, same_width, unpack
 
 _FIELDS = "row, id, sha256, task, labels, modality, patient, source, licence, report"
 _LOADED_AT_ONCE = 2048
@@ -24,21 +24,6 @@ class Encoder(NamedTuple):
 
     code: int
     width: int
-
-
-def checked(entry: Entry) -> Entry:
-    """The entry with normalised vectors.
-
-    Raises:
-        StoreError: a vector that is not one finite, L2-normalised vector.
-    """
-    vectors: dict[str, Vectors] = {}
-    for name, vector in entry.vectors.items():
-        what = f"vector of encoder {name!r} of case {entry.case.id}"
-        vectors[name] = unit_vectors(vector, what)
-        if vectors[name].ndim != 1:
-            raise StoreError(f"{what}: expected one vector of shape (d,), got {vectors[name].shape}")
-    return Entry(entry.case, vectors, entry.thumbnail)
 
 
 def insert(sql: sqlite3.Connection, entry: Entry) -> bool:
@@ -87,13 +72,13 @@ def load(sql: sqlite3.Connection, encoder: Encoder, index: ExactIndex, *, after:
     (pending,) = sql.execute(f"SELECT count(*) FROM vectors WHERE {condition}", bound).fetchone()
     index.reserve(pending)
     rows = sql.execute(
-        "SELECT cases.row, cases.id, cases.task, halves FROM vectors JOIN cases ON cases.row = case_row "
-        f"WHERE {condition} ORDER BY vectors.row",
+        "SELECT cases.row, cases.id, cases.task, cases.modality, halves "
+        f"FROM vectors JOIN cases ON cases.row = case_row WHERE {condition} ORDER BY vectors.row",
         bound,
     )
     while part := rows.fetchmany(_LOADED_AT_ONCE):
-        keys, ids, tasks, halves = zip(*part, strict=True)
-        index.append(keys, ids, tasks, _unpacked(halves, encoder.width))
+        keys, ids, tasks, modalities, halves = zip(*part, strict=True)
+        index.append(keys, ids, list(zip(tasks, modalities, strict=True)), _unpacked(halves, encoder.width))
 
 
 def _insert_case(sql: sqlite3.Connection, case: KnownCase, thumbnail: bytes | None) -> int:

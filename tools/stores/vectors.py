@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import StoreError, VectorMismatch
-from .protocol import Vectors
+from .protocol import Entry, Exclusion, Vectors
 
 LENGTH_TOLERANCE = 0.01
 """How far a vector's length may be from one; half precision alone moves it by about 0.0001."""
@@ -32,6 +34,39 @@ def unit_vectors(vectors: npt.ArrayLike, what: str) -> Vectors:
     if (np.abs(lengths - 1.0) > LENGTH_TOLERANCE).any():
         raise StoreError(f"{what}: a vector is not L2-normalised; divide it by its length")
     return array / lengths
+
+
+def checked_entry(entry: Entry) -> Entry:
+    """The entry with normalised vectors.
+
+    Raises:
+        StoreError: a vector that is not one finite, L2-normalised vector.
+    """
+    vectors: dict[str, Vectors] = {}
+    for name, vector in entry.vectors.items():
+        what = f"vector of encoder {name!r} of case {entry.case.id}"
+        vectors[name] = unit_vectors(vector, what)
+        if vectors[name].ndim != 1:
+            raise StoreError(f"{what}: expected one vector of shape (d,), got {vectors[name].shape}")
+    return Entry(entry.case, vectors, entry.thumbnail)
+
+
+def checked_queries(vectors: Vectors, k: int, exclude: Sequence[Exclusion]) -> Vectors | None:
+    """The queries of a search, normalised; None where there is nothing to look for.
+
+    Raises:
+        StoreError: they are no unit vectors, k is negative, or the exclusions are not one for each.
+    """
+    if exclude and len(exclude) != len(vectors):
+        raise StoreError(f"{len(vectors)} queries need as many exclusions, not {len(exclude)}")
+    if k < 0:
+        raise StoreError(f"k must not be negative, it is {k}")
+    if k == 0 or not len(vectors):
+        return None
+    queries = unit_vectors(vectors, "query")
+    if queries.ndim != 2:
+        raise StoreError(f"queries: expected shape (n, d), got {queries.shape}")
+    return queries
 
 
 def same_width(encoder: str, width: int, given: int) -> None:

@@ -146,6 +146,18 @@ class CaseStoreConformance:
         assert store.add(entry(number, vector) for number, vector in enumerate(vectors)) == 700
         assert store.count() == 700
 
+    def test_a_long_stream_is_kept_whole(self, store: CaseStore) -> None:
+        vectors = unit(3000)
+        stream = (Entry(case(n), {"one": v}, str(n).encode()) for n, v in enumerate(vectors))
+        assert store.add(stream) == 3000
+        assert store.count() == 3000
+        for n, v in enumerate(vectors[::500]):
+            found = store.get([case(500 * n).id])[case(500 * n).id]
+            assert found.thumbnail == str(500 * n).encode()
+            np.testing.assert_allclose(found.vectors["one"], v, atol=TOLERANCE)
+        found = store.search(vectors[::100], "one", 1)
+        assert [similar[0].id for similar in found] == [case(n).id for n in range(0, 3000, 100)]
+
     def test_a_case_needs_no_vector(self, store: CaseStore) -> None:
         store.add([Entry(case(0), {}), entry(1, unit(1)[0])])
         assert store.count() == 2
@@ -240,6 +252,32 @@ class CaseStoreConformance:
         assert {s.task for s in found} == {"lung", "breast"}
         assert store.search(vectors[:1], "one", 30, where=Filter(("none",))) == [[]]
         assert [e.case.task for e in store.scan(Filter(("lung",)))] == ["lung"] * 10
+
+    def test_a_filter_by_modality(self, store: CaseStore) -> None:
+        vectors = unit(12)
+        store.add(
+            [
+                entry(n, v, task=("chest", "lung")[n % 2], modality=("X-ray", "CT", "MRI")[n % 3])
+                for n, v in enumerate(vectors)
+            ]
+        )
+        (found,) = store.search(vectors[:1], "one", 30, where=Filter(modalities=("CT",)))
+        assert {s.id for s in found} == {case(n).id for n in range(12) if n % 3 == 1 and n % 2 == 0} | {
+            case(n, task="lung").id for n in range(12) if n % 3 == 1 and n % 2
+        }
+        both = Filter(("lung",), ("CT", "MRI"))
+        wanted = {case(n, task="lung").id for n in range(12) if n % 3 and n % 2}
+        assert {s.id for s in store.search(vectors[:1], "one", 30, where=both)[0]} == wanted
+        assert {e.case.id for e in store.scan(both)} == wanted
+        assert store.count(both) == len(wanted)
+        assert store.search(vectors[:1], "one", 30, where=Filter(("lung",), ("none",))) == [[]]
+
+    def test_cases_are_excluded_by_id(self, store: CaseStore) -> None:
+        vector = unit(1)[0]
+        store.add([entry(0, vector), entry(0, vector, task="lung"), entry(1, vector)])
+        exclude = [Exclusion(ids=frozenset([case(0).id, "no id"]))]
+        (found,) = store.search(vector[None], "one", 5, exclude=exclude)
+        assert {s.id for s in found} == {case(0, task="lung").id, case(1).id}
 
     def test_exclusions_are_each_for_its_own_query(self, store: CaseStore) -> None:
         vectors = unit(12)
@@ -493,6 +531,23 @@ class CaseStoreConformance:
         store = opened()
         assert store.count() == 200
         assert len({found.case.id for found in store.scan()}) == 200
+        store.close()
+
+    def test_several_handles_complete_the_same_cases(self, opened: Opened) -> None:
+        vectors, names = unit(40), ("one", "two", "three")
+
+        def write(name: str) -> None:
+            own = opened()
+            for start in range(0, 40, 8):
+                own.add([entry(n, vectors[n], name) for n in range(start, start + 8)])
+            own.close()
+
+        _at_once([lambda name=name: write(name) for name in names])
+        store = opened()
+        assert store.count() == 40
+        assert store.encoders() == dict.fromkeys(sorted(names), WIDTH)
+        for found in store.scan():
+            assert found.vectors.keys() == set(names)
         store.close()
 
     def test_deleting_while_others_search(self, store: CaseStore) -> None:

@@ -69,9 +69,8 @@ def test_the_home_folder_is_meant_by_a_tilde(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("weaviate://host:8080", "Weaviate"),
-        ("WEAVIATE://host", "Weaviate"),
         ("postgres://host/cases", "postgres"),
+        ("WEAVIATE://", "HOST"),
     ],
 )
 def test_an_address_of_another_kind(tmp_path: Path, address: str, message: str) -> None:

@@ -1,0 +1,255 @@
+"""The way to a Weaviate cluster: one event loop for all stores, and the next host where one is silent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+import weakref
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+from ....errors import ConfigurationError, GscoError, StoreError
+from .address import Host, WeaviateAddress
+from .failures import DOWN, SILENT, STARTING, Unreachable, in_words, passing, theirs, unreachable
+
+if TYPE_CHECKING:
+    from weaviate import WeaviateAsyncClient
+
+T = TypeVar("T")
+
+PROBE_AFTER = 1.0
+"""Seconds without an answer after which a server is asked whether it is there at all. The client would
+try for a minute to reach a server that is not."""
+_CONNECTING = 5.0
+_CANCELLING = 1.0
+_TURNS, _TURN = 10, 0.05
+_LONGEST_PAUSE = 30.0
+
+
+class Connection:
+    """Runs work on a client of a cluster, whichever of its hosts answers.
+
+    The client's event loop runs in a thread of its own, so that any thread may call and many searches
+    are under way at once. A host that gives no answer is left for the next one; where none does, the
+    failure is repeated for a while without asking, so that a thousand cases do not wait a thousand
+    times. The next call after that tries again: a server that comes back needs no restart here.
+
+    Raises:
+        ConfigurationError: the Weaviate client is not installed.
+    """
+
+    def __init__(self, address: WeaviateAddress, api_key: str = "") -> None:
+        _require_client()
+        self.address = address
+        self._api_key = api_key
+        self._process = os.getpid()
+        self._clients: dict[Host, WeaviateAsyncClient] = {}
+        self._connecting: asyncio.Lock | None = None
+        self._first = 0
+        self._failure: tuple[str, float] | None = None
+        self._closed = False
+        self._finalizer = weakref.finalize(self, _disconnect, self._clients, self._process)
+
+    def run(
+        self,
+        work: Callable[[WeaviateAsyncClient], Awaitable[T]],
+        *,
+        seconds: float | None = None,
+        insist: bool = False,
+        own: bool = False,
+    ) -> T:
+        """Run work on a client and wait for its result. It may run again on another host.
+
+        Args:
+            work: takes a client; what it does must be harmless when it is done twice.
+            seconds: to wait for an answer; None for the address's timeout.
+            insist: ask the servers also where they have just failed.
+            own: give it a client of its own, for work that may leave it broken.
+
+        Raises:
+            StoreError: no server answers, or one refuses.
+        """
+        if os.getpid() != self._process:
+            raise StoreError(f"{self.address} was opened before fork; open it again in this process")
+        if self._closed:
+            raise StoreError(f"{self.address} is closed")
+        if self._failure and not insist and time.monotonic() < self._failure[1]:
+            raise StoreError(self._failure[0])
+        running = self._run(work, seconds or self.address.timeout, own)
+        return asyncio.run_coroutine_threadsafe(running, background_loop()).result()
+
+    def close(self) -> None:
+        """Release the connections; closing twice is harmless."""
+        self._closed = True
+        self._finalizer()
+
+    async def _run(self, work: Callable[[WeaviateAsyncClient], Awaitable[T]], seconds: float, own: bool) -> T:
+        hosts, began, failures = self.address.hosts, time.monotonic(), []
+        for turn in range(len(hosts)):
+            host = hosts[(self._first + turn) % len(hosts)]
+            try:
+                result = await (self._alone if own else self._shared)(work, host, seconds)
+            except GscoError as error:
+                if not isinstance(error, Unreachable):
+                    raise
+                failures.append(str(error))
+                await self._leave(host)
+            except Exception as error:
+                if not unreachable(error):
+                    raise (in_words(str(self.address), error) if theirs(error) else error) from error
+                failures.append(str(await self._why(host, error)))
+                await self._leave(host)
+            else:
+                self._first, self._failure = hosts.index(host), None
+                return result
+        message = "; ".join(failures)
+        # A pause in proportion to what failing took: a hanging server takes up a third of the time at most.
+        pause = min(_LONGEST_PAUSE, 2 * (time.monotonic() - began))
+        self._failure = (message, time.monotonic() + pause)
+        raise Unreachable(message)
+
+    async def _shared(
+        self, work: Callable[[WeaviateAsyncClient], Awaitable[T]], host: Host, seconds: float
+    ) -> T:
+        end = time.monotonic() + seconds
+        for turn in range(1, _TURNS + 1):
+            try:
+                return await self._watched(work(await self._client(host)), host, seconds)
+            except Exception as error:
+                if turn == _TURNS or not passing(error) or time.monotonic() > end:
+                    raise
+                await asyncio.sleep(_TURN * turn)
+        raise AssertionError("the last turn returns or raises")
+
+    async def _alone(
+        self, work: Callable[[WeaviateAsyncClient], Awaitable[T]], host: Host, seconds: float
+    ) -> T:
+        client = await self._connected(host)
+        try:
+            return await self._watched(work(client), host, seconds)
+        finally:
+            await _close(client)
+
+    async def _client(self, host: Host) -> WeaviateAsyncClient:
+        if self._connecting is None:
+            self._connecting = asyncio.Lock()
+        async with self._connecting:
+            if host not in self._clients:
+                self._clients[host] = await self._connected(host)
+            return self._clients[host]
+
+    async def _connected(self, host: Host) -> WeaviateAsyncClient:
+        client = self._new_client(host)
+        try:
+            await self._watched(client.connect(), host, min(_CONNECTING, self.address.timeout))
+        except BaseException:
+            await _close(client)
+            raise
+        return client
+
+    def _new_client(self, host: Host) -> WeaviateAsyncClient:
+        import weaviate
+        from weaviate.classes.init import AdditionalConfig, Auth, Timeout
+
+        secure, seconds = self.address.secure, self.address.timeout
+        return weaviate.use_async_with_custom(
+            http_host=host.name,
+            http_port=host.port,
+            http_secure=secure,
+            grpc_host=host.name,
+            grpc_port=host.grpc_port,
+            grpc_secure=secure,
+            auth_credentials=Auth.api_key(self._api_key) if self._api_key else None,
+            additional_config=AdditionalConfig(
+                timeout=Timeout(init=seconds, query=seconds, insert=max(60.0, seconds))
+            ),
+            # They would ask the internet for a newer client; the work itself shows what does not answer.
+            skip_init_checks=True,
+        )
+
+    async def _watched(self, work: Awaitable[T], host: Host, seconds: float) -> T:
+        """Wait for work, but not for a server that is not there."""
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({task}, timeout=min(PROBE_AFTER, seconds))
+            if not task.done():
+                state = await self._state(host)
+                if state in (DOWN, STARTING):
+                    raise Unreachable(f"Weaviate at {host} {state}")
+                await asyncio.wait({task}, timeout=max(0.0, seconds - PROBE_AFTER))
+            if not task.done():
+                raise Unreachable(f"Weaviate at {host} {SILENT.format(seconds=seconds)}")
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=_CANCELLING)
+
+    async def _why(self, host: Host, error: BaseException) -> StoreError:
+        state = await self._state(host)
+        if state in (DOWN, STARTING):
+            return StoreError(f"Weaviate at {host} {state}")
+        return in_words(f"Weaviate at {host}", error)
+
+    async def _state(self, host: Host) -> str:
+        """What the server says of itself over HTTP; empty if it is ready."""
+        import httpx
+
+        scheme = "https" if self.address.secure else "http"
+        url = f"{scheme}://{host}/v1/.well-known/ready"
+        try:
+            async with httpx.AsyncClient(timeout=PROBE_AFTER, trust_env=False) as http:
+                return "" if (await http.get(url)).is_success else STARTING
+        except httpx.ConnectError:
+            return DOWN
+        except httpx.HTTPError:
+            return SILENT
+
+    async def _leave(self, host: Host) -> None:
+        if client := self._clients.pop(host, None):
+            await _close(client)
+
+
+_loops: dict[int, asyncio.AbstractEventLoop] = {}
+_starting = threading.Lock()
+
+
+def background_loop() -> asyncio.AbstractEventLoop:
+    """The event loop of all connections of this process; gRPC wants to be in one loop only."""
+    process = os.getpid()
+    with _starting:
+        if process not in _loops:
+            loop = _loops[process] = asyncio.new_event_loop()
+            threading.Thread(target=loop.run_forever, name="gsco-weaviate", daemon=True).start()
+        return _loops[process]
+
+
+def _disconnect(clients: dict[Host, WeaviateAsyncClient], process: int) -> None:
+    if os.getpid() != process or not clients:
+        return
+    left = list(clients.values())
+    clients.clear()
+
+    async def close() -> None:
+        await asyncio.gather(*map(_close, left))
+
+    with suppress(TimeoutError, RuntimeError):
+        asyncio.run_coroutine_threadsafe(close(), background_loop()).result(timeout=5)
+
+
+async def _close(client: WeaviateAsyncClient) -> None:
+    # A connection that is broken already cannot be closed better.
+    with suppress(Exception):
+        await asyncio.wait_for(client.close(), 2.0)
+
+
+def _require_client() -> None:
+    try:
+        import weaviate  # noqa: F401
+    except ImportError as error:
+        raise ConfigurationError(
+            "a case store in Weaviate needs its client: pip install 'gsco[weaviate]'"
+        ) from error

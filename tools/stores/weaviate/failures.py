@@ -1,0 +1,105 @@
+"""What a Weaviate server or its client says went wrong, in words that say what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ....errors import StoreError
+from .address import API_KEY
+
+
+class Unreachable(StoreError):
+    """This server gives no answer; another one of the cluster may."""
+
+
+SILENT = "does not answer within {seconds:g} s; it is overloaded or hangs, see its log"
+DOWN = "cannot be reached; start it, or correct GSCO_CASE_STORE"
+STARTING = "is not ready yet; it is starting or joining its cluster, try again in a moment"
+
+_ADVICE = (
+    (
+        ("read-only", "readonly", "read only"),
+        "is read-only, mostly for a full disk; make room there",
+    ),
+    (("out of memory", "not enough memory", "memory pressure"), "has too little memory; give it more"),
+    (("no space left", "disk is full"), "has a full disk; make room there"),
+    (("unauthenticated", "unauthorized", "401", "anonymous access"), f"asks for a key; set {API_KEY}"),
+    (("forbidden", "permission_denied", "403"), f"forbids it to this key; see {API_KEY}"),
+    (
+        ("could not find class", "class not found", "collection not found", "not found in schema"),
+        "has no such collection (any more); build it with `gsco index build`",
+    ),
+    (
+        ("achieve consistency level", "cannot reach enough replicas", "not enough replicas", "consistency"),
+        "has too few nodes up for this consistency; start them, or ask for consistency=one",
+    ),
+    (("tenant not active",), "has this tenant deactivated; activate it there"),
+)
+_PASSING = (
+    "non-existing index",
+    "leader not found",
+    "shard is not ready",
+    "shard not loaded",
+    "index is loading",
+    "status loading",
+)
+"""What a server says while it makes a collection, or while its cluster elects a leader."""
+_GONE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
+_LONGEST = 300
+
+
+def unreachable(error: BaseException) -> bool:
+    """Whether an error of the client means that this server gave no answer."""
+    from weaviate import exceptions
+
+    if isinstance(error, (TimeoutError, OSError, Unreachable)):
+        return True
+    lost = (
+        exceptions.WeaviateStartUpError,
+        exceptions.WeaviateGRPCUnavailableError,
+        exceptions.WeaviateConnectionError,
+        exceptions.WeaviateTimeoutError,
+        exceptions.WeaviateClosedClientError,
+        exceptions.WeaviateRetryError,
+        exceptions.WeaviateBatchFailedToReestablishStreamError,
+    )
+    return isinstance(error, lost) or _code(error) in _GONE
+
+
+def theirs(error: BaseException) -> bool:
+    """Whether an error comes from the client or the server, and not from a mistake of ours."""
+    import grpc
+    import httpx
+
+    from weaviate.exceptions import WeaviateBaseError
+
+    return isinstance(error, (WeaviateBaseError, grpc.RpcError, httpx.HTTPError))
+
+
+def passing(error: BaseException) -> bool:
+    """Whether an error is of the kind that is gone a moment later."""
+    said = _said(error).lower()
+    return any(sign in said for sign in _PASSING)
+
+
+def in_words(where: str, error: BaseException) -> StoreError:
+    """A ``StoreError`` that says what is wrong with the server and what to do."""
+    said = _said(error)
+    lowered = said.lower()
+    advice = next((advice for signs, advice in _ADVICE if any(sign in lowered for sign in signs)), None)
+    return StoreError(f"{where} {advice or 'refused'}: {said}")
+
+
+def _said(error: BaseException) -> str:
+    message = str(getattr(error, "message", None) or error or type(error).__name__)
+    text = " ".join(message.split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _code(error: BaseException) -> str:
+    """The gRPC status behind an error of the client, which keeps its text only."""
+    for cause in (error, error.__cause__, error.__context__):
+        code: Any = getattr(cause, "code", None)
+        if callable(code):
+            return getattr(code(), "name", "")
+    return ""

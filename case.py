@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 DISCLAIMER = "Research software. Not a medical device; not for clinical use."
 
@@ -211,6 +211,36 @@ class Conflict(Record):
         return self.generalist_against_panel or self.specialists_disagree
 
 
+class Decision(Record):
+    """What a reviewer makes of a diagnosis."""
+
+    action: Literal["approve", "edit", "reject"]
+    reviewer: Annotated[str, Field(min_length=1, max_length=200)]
+    """Who decides: a name or a pseudonym that the institution knows."""
+    reason: Annotated[str, Field(max_length=2000)] = ""
+    labels: tuple[str, ...] = ()
+    """For ``edit``: the right labels."""
+
+    @model_validator(mode="after")
+    def _says_why(self) -> Self:
+        if self.action != "approve" and not self.reason.strip():
+            raise ValueError(f"to {self.action} a diagnosis needs a reason")
+        if (self.action == "edit") != bool(self.labels):
+            raise ValueError("labels are given to edit a diagnosis, and then only")
+        return self
+
+
+class Review(Record):
+    """A reviewer's decision, as it stands in the record."""
+
+    decision: Decision
+    at: AwareDatetime
+    proposed: tuple[str, ...] = ()
+    """The labels that the reviewer was shown."""
+    asked: tuple[str, ...] = ()
+    """Why a person was asked."""
+
+
 class Diagnosis(Record):
     """The result: a label or a text, how sure, from what evidence, made by what."""
 
@@ -238,4 +268,6 @@ class Diagnosis(Record):
     timings: Mapping[str, float] = Field(default_factory=dict)
     """Seconds per step of the graph."""
     versions: Mapping[str, str] = Field(default_factory=dict)
+    review: Review | None = None
+    """A person's decision on it; None where nobody was asked or nobody has answered."""
     disclaimer: str = DISCLAIMER

@@ -15,8 +15,12 @@
     ├── StoreError                 a case store cannot be opened, read or written
     │   └── VectorMismatch         a vector's width or encoder is not the store's
     ├── GeneralistError            the generalist cannot be loaded, reached or understood
-    │   └── AnswerUnparsed         the text matches none of the options
+    │   ├── AnswerUnparsed         the text matches none of the options
+    │   └── PromptTooLong          it is more than the model reads
     ├── EvidenceMissing            policy ``require``: a specialist or the store failed
+    ├── ThreadError                a conversation cannot be had or kept
+    │   ├── ThreadUnknown          no conversation of that name
+    │   └── ReviewOpen             a person's decision is awaited first
     └── ConfigurationError         a setting or a configuration file is wrong
 
 A message says what is wrong and what to do about it. It never holds patient data: no DICOM tag,
@@ -82,8 +86,24 @@ class AnswerUnparsed(GeneralistError):
     """The generalist's text matches none of the task's options."""
 
 
+class PromptTooLong(GeneralistError):
+    """The prompt is longer than the generalist reads."""
+
+
 class EvidenceMissing(GscoError):
     """A specialist or the store failed and the policy requires its evidence."""
+
+
+class ThreadError(GscoError):
+    """A conversation cannot be had or kept, or is not in the state for what is asked."""
+
+
+class ThreadUnknown(ThreadError):
+    """No conversation of that name is known."""
+
+
+class ReviewOpen(ThreadError):
+    """A person's decision is awaited before the conversation can go on."""
 
 
 class ConfigurationError(GscoError):

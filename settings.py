@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 EvidencePolicy = Literal["require", "prefer", "off"]
+ReviewReason = Literal["low_confidence", "conflict", "out_of_distribution", "always"]
 
 
 class Settings(BaseSettings):
@@ -51,8 +52,24 @@ class Settings(BaseSettings):
     """The same for case retrieval."""
     gate: Literal["refuse", "warn", "off"] = "refuse"
     """What happens to an image that is not of the task's modality."""
+    review: Annotated[frozenset[ReviewReason], NoDecode] = frozenset()
+    """Where a consultation stops until a person has decided: any of the reasons, with commas; or ``off``."""
+    conversations: SecretStr = SecretStr("")
+    """Where conversations are kept: a file, or ``postgresql://…``; empty: a file in ``home``."""
+    tool_calls: Literal["auto", "native", "constrained", "none"] = "auto"
+    """How the generalist calls tools; ``none`` runs the fixed protocol on every image before it answers."""
+    wording: Literal["auto", "brief", "full"] = "auto"
+    """What the generalist is told in a consultation: ``brief`` is what the bundled one is trained on."""
     threads: int = Field(default=0, ge=0)
     """Torch threads; 0 leaves torch's own choice."""
     max_image_bytes: int = Field(default=64 * 2**20, gt=0)
     max_image_pixels: int = Field(default=64_000_000, gt=0)
     seed: int = 0
+
+    @field_validator("review", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        names = {name.strip() for name in value.split(",")} - {""}
+        return names - {"off"} if names != {"off"} else frozenset()

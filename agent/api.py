@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
 
@@ -12,10 +13,16 @@ from ..case import Diagnosis, Task
 from ..errors import ConfigurationError, GscoError
 from .background import BackgroundLoop
 from .deciding import Deciding
+from .desk import Desk
 from .intake import Asked, Intake
+from .threads import LOCAL, MEMORY, Threads, key_of
 
 if TYPE_CHECKING:
     from ..graphs.collaboration import Collaboration, GatePolicy
+    from ..graphs.consulting import Consulting
+    from ..graphs.events import Event
+    from ..graphs.state import DiagnosisInput
+    from ..graphs.wording import Level, WordingName
     from ..images import ImageStore
     from ..models.generalist.protocol import Generalist
     from ..models.specialist.panel import Panel
@@ -24,7 +31,9 @@ if TYPE_CHECKING:
     from ..tools.retrieval import Retrieval
     from ..tools.specialists import Specialists
     from ..tools.stores.protocol import CaseStore
+    from .consultation import Consultation
     from .intake import CaseSource
+    from .records import ThreadRecord, ThreadSummary
 
 IN_FLIGHT = 64
 """Cases that ``diagnose_many`` works on at once."""
@@ -57,6 +66,10 @@ class GSCo:
         store: known cases, or a function that opens them.
         generalist: who decides, or a function that loads it at the first case.
         images: where images are kept.
+        conversations: where they are kept: a file, ``postgresql://…``, or for this process only.
+        review: where a consultation stops until a person has decided; see ``settings.ReviewReason``.
+        tool_calls: how the generalist calls tools in a consultation.
+        wording: what it is told in one.
         policies: how cases are diagnosed unless a call says otherwise.
     """
 
@@ -68,6 +81,10 @@ class GSCo:
         store: CaseStore | Callable[[], CaseStore],
         generalist: Generalist | Callable[[], Generalist],
         images: ImageStore,
+        conversations: str | Path = MEMORY,
+        review: Collection[str] = (),
+        tool_calls: Level | Literal["auto"] = "auto",
+        wording: WordingName = "auto",
         **policies: Unpack[Policies],
     ) -> None:
         from ..tools.retrieval import Retrieval
@@ -81,6 +98,10 @@ class GSCo:
         self._deciding = Deciding(generalist)
         self._intake = Intake(images)
         self._policies = policies
+        self._review = frozenset(review)
+        self._tool_calls: Level | Literal["auto"] = tool_calls
+        self._wording: WordingName = wording
+        self._desk = Desk(Threads(conversations), self._consulting)
         self._loop = BackgroundLoop()
 
     @classmethod
@@ -193,6 +214,73 @@ class GSCo:
         with Progress("diagnosing", len(cases), quiet=not progress) as shown:
             return self._loop.run(self._many(cases, task, policies, on_error == "raise", shown.advance))
 
+    def astream(
+        self,
+        image: CaseSource,
+        *,
+        task: str | Task | None = None,
+        question: str | None = None,
+        context: str | None = None,
+        group: str | None = None,
+        **policies: Unpack[Policies],
+    ) -> AsyncIterator[Event]:
+        """Diagnose one case and get evidence as it arrives; see ``diagnose`` for the arguments.
+
+        Yields:
+            ``EvidenceArrived`` events, ``Text`` for open tasks, and ``Final`` with the diagnosis.
+        """
+        asked = Asked(image, question, context, group)
+        return self._loop.stream(self._unfolded(asked, task, policies))
+
+    def consult(
+        self,
+        thread_id: str | None = None,
+        *,
+        user: str = LOCAL,
+        task: str | None = None,
+        group: str | None = None,
+        context: str | None = None,
+    ) -> Consultation:
+        """Begin a conversation about a case, or go on with one.
+
+        Args:
+            thread_id: its name; None makes up a new one. Conversations of different users never meet,
+                whatever they are called.
+            user: whose it is.
+            task: what tools are about where a call names no task.
+            group: patient or study pseudonym, whose known cases are not retrieved.
+            context: clinical context; it is treated as data.
+
+        Raises:
+            ThreadError: a name is not one.
+            TaskUnknown: there is no such task.
+        """
+        from uuid import uuid4
+
+        from .consultation import Consultation
+
+        if task is not None:
+            self.tasks.get(task)
+        about = {"task": task, "group": group, "context": context}
+        key = key_of(user, uuid4().hex if thread_id is None else thread_id)
+        return Consultation(key, self._desk, self._intake, self._loop, about)
+
+    def threads(self, *, user: str = LOCAL) -> list[ThreadSummary]:
+        """List a user's conversations, the latest first."""
+        return self._loop.run(self._threads(user))
+
+    async def athreads(self, *, user: str = LOCAL) -> list[ThreadSummary]:
+        """See ``threads``."""
+        return await asyncio.wrap_future(self._loop.submit(self._threads(user)))
+
+    def export_thread(self, thread_id: str, *, user: str = LOCAL) -> ThreadRecord:
+        """A whole conversation as a record; see ``Consultation.export``."""
+        return self.consult(thread_id, user=user).export()
+
+    def delete_thread(self, thread_id: str, *, user: str = LOCAL) -> None:
+        """Delete a conversation; see ``Consultation.delete``."""
+        self.consult(thread_id, user=user).delete()
+
     def generalist(self) -> Generalist:
         """Return the generalist, loaded.
 
@@ -212,7 +300,7 @@ class GSCo:
 
     def close(self) -> None:
         """Cancel what still runs, and release threads and store; closing twice is harmless."""
-        self._loop.close()
+        self._loop.close(self._desk.threads.close)
         self._intake.close()
         self._deciding.close()
         self.specialists.close()
@@ -257,6 +345,28 @@ class GSCo:
     async def _diagnose(self, asked: Asked, task: str | Task | None, policies: Policies) -> Diagnosis:
         from ..graphs.diagnosis import diagnosis_graph
 
+        given, collaboration = await self._prepared(asked, task, policies)
+        state = await diagnosis_graph().ainvoke(given, context=collaboration)
+        return state["diagnosis"]
+
+    async def _unfolded(
+        self, asked: Asked, task: str | Task | None, policies: Policies
+    ) -> AsyncIterator[Event]:
+        from ..graphs.events import Final, Text
+        from ..graphs.progress import unfold
+
+        given, collaboration = await self._prepared(asked, task, policies)
+        async for step in unfold(given, collaboration):
+            if not isinstance(step, Diagnosis):
+                yield step
+                continue
+            if step.text:
+                yield Text(text=step.text)
+            yield Final(text=step.text or "", diagnosis=step, diagnoses=(step,))
+
+    async def _prepared(
+        self, asked: Asked, task: str | Task | None, policies: Policies
+    ) -> tuple[DiagnosisInput, Collaboration]:
         start = time.perf_counter()
         name = task.name if isinstance(task, Task) else task and self.tasks.get(task).name
         case = await self._intake.case(asked)
@@ -264,10 +374,28 @@ class GSCo:
         await self._load(name)
         collaboration = self._collaboration(task if isinstance(task, Task) else None, policies)
         timings = {"read": read - start, "load": time.perf_counter() - read}
-        state = await diagnosis_graph().ainvoke(
-            {"case": case, "task": name, "timings": timings}, context=collaboration
+        return {"case": case, "task": name, "timings": timings}, collaboration
+
+    async def _threads(self, user: str) -> list[ThreadSummary]:
+        from .records import summary_of
+
+        key_of(user, "any")
+        return [summary_of(found) async for found in self._desk.threads.of(user)]
+
+    async def _consulting(self) -> Consulting:
+        from ..graphs.consulting import Consulting
+        from ..graphs.wording import level_of, wording_for
+
+        await self._load(None)
+        generalist = self._deciding.generalist()
+        return Consulting(
+            collaboration=self._collaboration(None, {}),
+            generalist=generalist,
+            images=self.images,
+            wording=wording_for(generalist, self._wording),
+            level=level_of(generalist) if self._tool_calls == "auto" else self._tool_calls,
+            review=self._review,
         )
-        return state["diagnosis"]
 
     async def _load(self, task: str | None) -> None:
         """Load models that are not loaded yet, in threads, before the loop would have to wait for them."""

@@ -48,6 +48,10 @@ def parts_of(settings: Settings) -> dict[str, Any]:
         "rad": settings.rad,
         "gate": settings.gate,
         "profile": settings.profile,
+        "conversations": settings.conversations.get_secret_value() or settings.home / "conversations.sqlite",
+        "review": settings.review,
+        "tool_calls": settings.tool_calls,
+        "wording": settings.wording,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -48,24 +48,49 @@ class BackgroundLoop:
             future.cancel()
             raise
 
-    def close(self) -> None:
-        """Cancel what still runs and end the thread; closing twice is harmless."""
+    async def stream(self, items: AsyncIterator[T]) -> AsyncIterator[T]:
+        """Hand on what an iterator of this loop yields to whichever loop asks; closing it stops it there."""
+        here, arrived = asyncio.get_running_loop(), asyncio.Queue[tuple[T] | None]()
+
+        async def pump() -> None:
+            try:
+                async for item in items:
+                    here.call_soon_threadsafe(arrived.put_nowait, (item,))
+            finally:
+                here.call_soon_threadsafe(arrived.put_nowait, None)
+
+        pumping = asyncio.wrap_future(self.submit(pump()))
+        try:
+            while (item := await arrived.get()) is not None:
+                yield item[0]
+            await pumping
+        finally:
+            pumping.cancel()
+
+    def close(self, last: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
+        """Cancel what still runs and end the thread; closing twice is harmless.
+
+        Args:
+            last: is run in the loop when all else has ended, if anything ever ran in it.
+        """
         with self._lock:
             self._closed, loop, thread = True, self._loop, self._thread
             self._loop = self._thread = None
         if loop is None or thread is None:
             return
-        asyncio.run_coroutine_threadsafe(_cancel_all(), loop).result()
+        asyncio.run_coroutine_threadsafe(_end(last), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
 
 
-async def _cancel_all() -> None:
+async def _end(last: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
     tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    if last is not None:
+        await last()
     loop = asyncio.get_running_loop()
     await loop.shutdown_asyncgens()
     await loop.shutdown_default_executor()

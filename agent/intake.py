@@ -64,11 +64,19 @@ class Intake:
         }
         if isinstance(given, Case):
             return given.model_copy(update=changes) if changes else given
-        sources = given if isinstance(given, list | tuple) else (given,)
-        images = tuple([await self._image(source) for source in sources])
+        sources: Any = given if isinstance(given, list | tuple) else (given,)
+        images = await self.images(sources)
         if not images:
             raise ConfigurationError("a case needs at least one image")
         return Case(id=images[0].id, images=images, **changes)
+
+    async def images(self, sources: Sequence[Source]) -> tuple[ImageRef, ...]:
+        """Put images into the store, in order.
+
+        Raises:
+            ImageError: one of them cannot be used.
+        """
+        return tuple([await self._image(source) for source in sources])
 
     def close(self) -> None:
         """Let the threads end."""

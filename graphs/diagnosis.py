@@ -50,8 +50,8 @@ def build_diagnosis_graph(checkpointer: Checkpointer = None) -> Graph:
 
 @cache
 def diagnosis_graph() -> Graph:
-    """Return the compiled graph without a checkpointer; it is made once."""
-    return build_diagnosis_graph()
+    """Return the compiled graph; it is made once, and keeps nothing even where a graph that does runs it."""
+    return build_diagnosis_graph(checkpointer=False)
 
 
 def gather_evidence(state: DiagnosisState, runtime: Runtime[Collaboration]) -> Sequence[Send] | str:

@@ -10,16 +10,19 @@ from ..case import (
     Answer,
     Case,
     Conflict,
+    Decision,
     Diagnosis,
     Evidence,
     GateReport,
     ImageRef,
     Missing,
     Opinion,
+    Review,
     SimilarCase,
     Task,
     TaskKind,
 )
+from .events import Finding
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -28,12 +31,15 @@ RECORDS = (
     Answer,
     Case,
     Conflict,
+    Decision,
     Diagnosis,
     Evidence,
+    Finding,
     GateReport,
     ImageRef,
     Missing,
     Opinion,
+    Review,
     SimilarCase,
     Task,
     TaskKind,

@@ -16,7 +16,7 @@ from langchain_core.messages import BaseMessage
 from langchain_openai import ChatOpenAI
 from pydantic import Field, SecretStr
 
-from ...errors import GeneralistError, ImageError
+from ...errors import GeneralistError, ImageError, PromptTooLong
 from .messages import neutralise, parts
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ def explained(base_url: str, model: str) -> Iterator[None]:
     except GeneralistError:
         raise
     except openai.OpenAIError as error:
-        raise GeneralistError(_explain(error, place(base_url), model)) from error
+        kind = PromptTooLong if _overflows(error) else GeneralistError
+        raise kind(_explain(error, place(base_url), model)) from error
     except Exception as error:  # the client's own parsing of an answer of another shape
         raise GeneralistError(
             f"the server at {place(base_url)} does not answer in the OpenAI shape ({type(error).__name__});"
@@ -113,6 +114,14 @@ def place(base_url: str) -> str:
     """Host, port and path of a URL, without a user name or password."""
     url = urlsplit(base_url)
     return f"{url.scheme}://{url.hostname}{f':{url.port}' if url.port else ''}{url.path}"
+
+
+def _overflows(error: openai.OpenAIError) -> bool:
+    return (
+        isinstance(error, openai.APIStatusError)
+        and error.status_code == 400
+        and bool(_OVERFLOW.search(str(error)))
+    )
 
 
 def _explain(error: openai.OpenAIError, where: str, model: str) -> str:

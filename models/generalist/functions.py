@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from ...case import Diagnosis, Missing, Opinion, SimilarCase, Task
-from .messages import quote
+from ...case import Diagnosis, Missing, Opinion, Review, SimilarCase, Task
+from .messages import neutralise, quote
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
@@ -50,12 +50,15 @@ class _Arguments(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-def functions(tasks: Sequence[Task], default: str | None = None) -> dict[str, Function]:
+def functions(
+    tasks: Sequence[Task], default: str | None = None, written: Sequence[Task] = ()
+) -> dict[str, Function]:
     """The functions by name.
 
     Args:
         tasks: that can be named; their modality and options are told, so that the right one is found.
         default: the task of calls that name none; without one a call must.
+        written: tasks whose answer is a report.
     """
     names = tuple(task.name for task in tasks)
     kind: Any = Literal[names] if names else str
@@ -69,6 +72,7 @@ def functions(tasks: Sequence[Task], default: str | None = None) -> dict[str, Fu
     )
     count: Any = (int, Field(default=10, ge=1, le=MOST_NEIGHBOURS, description="How many cases at most."))
     encoder: Any = (str, Field(default="", description="Whose space; leave it out for the task's own."))
+    reports = f"Which report: {described(written)}; leave it out where there is only one." if written else ""
 
     def arguments(name: str, **fields: Any) -> type[BaseModel]:
         return create_model(name, __base__=_Arguments, **fields)
@@ -90,6 +94,16 @@ def functions(tasks: Sequence[Task], default: str | None = None) -> dict[str, Fu
             arguments("diagnose", image=image, task=same),
         ),
         Function("list_tasks", "List the tasks.", arguments("list_tasks")),
+        Function(
+            "describe",
+            "Look at an image once more on its own and describe what it shows.",
+            arguments("describe", image=image),
+        ),
+        Function(
+            "report",
+            "Write a report of an image, with the reports of similar cases at hand.",
+            arguments("report", image=image, task=(str, Field(default="", description=reports))),
+        ),
     )
     return {function.name: function for function in found}
 
@@ -140,12 +154,21 @@ def diagnosed(diagnosis: Diagnosis) -> str:
         parts.append(f"probabilities: {_probabilities(diagnosis.probabilities.items(), None)}")
     if diagnosis.abstained:
         parts.append("abstained: a person must decide")
+    if diagnosis.review is not None:
+        parts.append(reviewed(diagnosis.review))
     said = (*evidence.opinions, *evidence.missing)
     if said:
         parts.append(f"specialists:\n{classified(said)}")
     if evidence.similar_cases:
         parts.append(f"similar cases:\n{retrieved(evidence.similar_cases)}")
     return "\n".join(parts)
+
+
+def reviewed(review: Review) -> str:
+    """What a person decided on a diagnosis."""
+    done = {"approve": "approved", "edit": "corrected", "reject": "rejected"}[review.decision.action]
+    reason = f": {quote(review.decision.reason, REPORT_CHARACTERS)}" if review.decision.reason else ""
+    return f"{done} by a person{reason}"
 
 
 def sentence(outcome: Opinion | Missing) -> str:
@@ -167,7 +190,8 @@ def _explain(error: Any) -> str:
 
 
 def _labels(case: SimilarCase) -> str:
-    return ", ".join(case.labels) or "none of the options"
+    # A store may hold anything: a label is one line without control tokens, as all that is data.
+    return " ".join(neutralise(", ".join(case.labels)).split()) or "none of the options"
 
 
 def _options(task: Task) -> str:

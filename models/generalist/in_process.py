@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...case import Answer
-from ...errors import GeneralistError
+from ...errors import GeneralistError, PromptTooLong
 from .checkpoint import Checkpoint, load_checkpoint
 from .encoding import Encoder
 from .options import answer_from_scores
@@ -170,7 +170,7 @@ class InProcessGeneralist:
             raise prompt
         excess = len(prompt.ids) + room - self.context_length
         if excess > 0:
-            raise GeneralistError(
+            raise PromptTooLong(
                 f"the prompt is {excess} tokens too long: it has {len(prompt.ids)}, the answer needs {room}, "
                 f"and the model reads {self.context_length}; give fewer images, similar cases or less context"
             )

@@ -1,0 +1,187 @@
+"""Where consultations are held: runs the graph for each conversation, one turn of it at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+from weakref import WeakValueDictionary
+
+from ..case import Decision, ImageRef
+from ..errors import GscoError, ReviewOpen, ThreadError, ThreadUnknown
+from .threads import Key, Threads
+
+if TYPE_CHECKING:
+    from langgraph.checkpoint.base import CheckpointTuple
+    from langgraph.graph.state import CompiledStateGraph
+
+    from ..graphs.consulting import Consulting
+    from ..graphs.events import Event, ReviewAsked
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a user says in one turn."""
+
+    text: str
+    images: tuple[ImageRef, ...] = ()
+    about: Mapping[str, str | None] = field(default_factory=dict)
+    """Task, group and context of the conversation, where they are given."""
+
+
+class Desk:
+    """Holds consultations. All methods run in one event loop.
+
+    Args:
+        threads: where conversations are kept.
+        consulting: who takes part, once everything is loaded.
+    """
+
+    def __init__(self, threads: Threads, consulting: Callable[[], Awaitable[Consulting]]) -> None:
+        self.threads = threads
+        self._consulting = consulting
+        self._turns: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
+        self._graph: tuple[int, CompiledStateGraph[Any, Any, Any, Any]] | None = None
+
+    async def said(self, key: Key, said: Said) -> AsyncIterator[Event]:
+        """Take a turn: what the user says, then events until it is over or a person must decide.
+
+        A turn that was cut off before is finished first, with its events.
+
+        Raises:
+            ReviewOpen: a person must decide on the last turn first.
+            GscoError: of what kind, says what went wrong. The conversation is kept up to there.
+        """
+        from langchain_core.messages import HumanMessage
+
+        from ..models.generalist.messages import message
+
+        async with self._turn(key):
+            state = await self.threads.latest(key)
+            if state is not None and open_review(state):
+                raise ReviewOpen("a person must decide on the last diagnosis first; resume with a decision")
+            if state is not None and unfinished(state):
+                async for event in self._rest(key):
+                    yield event
+            turn = uuid4().hex
+            content = message("human", said.text, [ref.id for ref in said.images]).content
+            given = {
+                "messages": [HumanMessage(content, id=turn)], "turn": turn, "images": said.images,
+                **{name: value for name, value in said.about.items() if value is not None},
+            }  # fmt: skip
+            async for event in self._run(key, given):
+                yield event
+
+    async def resumed(self, key: Key, decision: Decision | None) -> AsyncIterator[Event]:
+        """Go on with a turn that waits for a decision, or that was cut off.
+
+        Raises:
+            ThreadUnknown: there is no such conversation.
+            ReviewOpen: a decision is needed and none is given.
+            ThreadError: a decision is given and none is asked for, or it does not fit.
+        """
+        from langgraph.types import Command
+
+        from ..graphs.nodes.confirming import check
+
+        async with self._turn(key):
+            state = await self.known(key)
+            asked = open_review(state)
+            if asked is None and decision is not None:
+                raise ThreadError("no decision is awaited in this conversation")
+            if asked is not None and decision is None:
+                raise ReviewOpen("a person must decide on the last diagnosis; resume with a decision")
+            if asked is not None and decision is not None:
+                check(decision, asked)
+                given = Command(resume=decision.model_dump(mode="json"))
+            elif unfinished(state):
+                given = None
+            else:
+                raise ThreadError("there is nothing to go on with: the last turn is over")
+            async for event in self._run(key, given):
+                yield event
+
+    async def known(self, key: Key) -> CheckpointTuple:
+        """The conversation as it stands.
+
+        Raises:
+            ThreadUnknown: there is none of that name.
+        """
+        state = await self.threads.latest(key)
+        if state is None:
+            raise ThreadUnknown(f"no conversation is called {key.thread!r}")
+        return state
+
+    async def delete(self, key: Key) -> None:
+        """Delete a conversation, after the turn that runs.
+
+        Raises:
+            ThreadUnknown: there is none of that name.
+        """
+        async with self._turn(key):
+            await self.known(key)
+            await self.threads.delete(key)
+
+    def _turn(self, key: Key) -> asyncio.Lock:
+        lock = self._turns.get(key)
+        if lock is None:
+            lock = self._turns[key] = asyncio.Lock()
+        return lock
+
+    async def _run(self, key: Key, given: Any) -> AsyncIterator[Event]:
+        from ..graphs.nodes.concluding import closing
+        from .streaming import events_of
+
+        consulting = await self._consulting()
+        graph = await self._compiled(consulting)
+        running = graph.astream(
+            given, key.config, context=consulting, stream_mode=["messages", "updates", "custom"],
+            durability="sync",
+        )  # fmt: skip
+        stopped = False
+        async for event in events_of(running):
+            stopped = stopped or event.kind == "review"
+            yield event
+        if not stopped:
+            values = (await self.known(key)).checkpoint["channel_values"]
+            await self.threads.prune(key)
+            yield closing(values, consulting.collaboration)
+
+    async def _rest(self, key: Key) -> AsyncIterator[Event]:
+        """Finish a turn that was cut off. Where that fails again it is given up: the conversation goes on."""
+        try:
+            async for event in self._run(key, None):
+                yield event
+        except GscoError:
+            return
+
+    async def _compiled(self, consulting: Consulting) -> CompiledStateGraph[Any, Any, Any, Any]:
+        """The graph for this generalist; compiled once."""
+        from ..graphs.consultation import build_consultation_graph
+
+        if self._graph is None or self._graph[0] != id(consulting.generalist):
+            tools = consulting.toolbox({}).tools()
+            graph = build_consultation_graph(
+                consulting.generalist.chat_model(), tools, await self.threads.saver()
+            )
+            self._graph = (id(consulting.generalist), graph)
+        return self._graph[1]
+
+
+def open_review(state: CheckpointTuple) -> ReviewAsked | None:
+    """What a person is asked in a conversation; None where nobody is."""
+    from ..graphs.events import ReviewAsked
+
+    for _, channel, value in state.pending_writes or ():
+        if channel == "__interrupt__":
+            interrupt = value[-1] if isinstance(value, Sequence) else value
+            return ReviewAsked.model_validate(interrupt.value)
+    return None
+
+
+def unfinished(state: CheckpointTuple) -> bool:
+    """Whether the latest turn was cut off, or waits for a person."""
+    values = state.checkpoint["channel_values"]
+    return values.get("over") != values.get("turn")

@@ -1,0 +1,183 @@
+"""Conversations on disk or in a database: opened, listed, pruned and deleted, each user's apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from ..errors import ConfigurationError, ThreadError
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+
+LOCAL = "local"
+"""The user where there is only one."""
+MEMORY = ":memory:"
+"""Address of conversations that end with the process."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
+
+
+class Key(NamedTuple):
+    """A conversation's full name. Neither part holds a slash, so that no two keys are one."""
+
+    user: str
+    thread: str
+
+    @property
+    def config(self) -> RunnableConfig:
+        """How LangGraph names it; the user also stands in every checkpoint's metadata, to list by."""
+        return {
+            "configurable": {"thread_id": f"{self.user}/{self.thread}"},
+            "metadata": {"user": self.user},
+        }
+
+
+def key_of(user: str, thread: str) -> Key:
+    """Make a key of names that come from outside.
+
+    Raises:
+        ThreadError: a name is empty, too long, or holds something other than letters, digits and ``._@+-``.
+    """
+    for what, name in (("user", user), ("thread", thread)):
+        if not _NAME.fullmatch(name):
+            raise ThreadError(
+                f"a {what}'s name is 1 to 128 letters, digits and ._@+-, and begins with a letter or a digit"
+            )
+    return Key(user, thread)
+
+
+class Threads:
+    """The checkpoints of all conversations. All methods run in one event loop, in which it is opened.
+
+    Args:
+        address: path of an SQLite file, ``postgresql://…``, or ``:memory:``.
+    """
+
+    def __init__(self, address: str | Path = MEMORY) -> None:
+        self._address = str(address)
+        self._stack = AsyncExitStack()
+        self._saver: BaseCheckpointSaver[Any] | None = None
+
+    async def saver(self) -> BaseCheckpointSaver[Any]:
+        """Return LangGraph's checkpointer, opened.
+
+        Raises:
+            ThreadError: the file or the database cannot be opened.
+            ConfigurationError: its driver is not installed.
+        """
+        if self._saver is None:
+            self._saver = await self._opened()
+        return self._saver
+
+    async def latest(self, key: Key) -> CheckpointTuple | None:
+        """The conversation as it stands; None where there is none."""
+        return await (await self.saver()).aget_tuple(key.config)
+
+    async def of(self, user: str) -> AsyncIterator[CheckpointTuple]:
+        """The latest checkpoint of each of a user's conversations, the newest first."""
+        seen: set[str] = set()
+        async for found in (await self.saver()).alist(None, filter={"user": user}):
+            configurable = found.config.get("configurable", {})
+            if configurable.get("checkpoint_ns") or configurable["thread_id"] in seen:
+                continue
+            seen.add(configurable["thread_id"])
+            yield found
+
+    async def prune(self, key: Key) -> None:
+        """Keep a conversation's latest checkpoint only.
+
+        Every checkpoint holds the whole conversation; with all of them kept, a conversation of n turns
+        would take space in n².
+        """
+        saver = await self.saver()
+        if _is_sqlite(saver):
+            await _prune_sqlite(saver, key)
+        elif self._address != MEMORY:
+            await saver.aprune([_id(key)])
+
+    async def delete(self, key: Key) -> None:
+        """Remove a conversation with all of its checkpoints."""
+        await (await self.saver()).adelete_thread(_id(key))
+
+    async def close(self) -> None:
+        """Close file or database."""
+        self._saver = None
+        await self._stack.aclose()
+
+    async def _opened(self) -> BaseCheckpointSaver[Any]:
+        from ..graphs.state import serializer
+
+        if self._address == MEMORY:
+            from langgraph.checkpoint.memory import InMemorySaver
+
+            return InMemorySaver(serde=serializer())
+        if urlsplit(self._address).scheme in ("postgres", "postgresql"):
+            return await self._postgres(serializer())
+        return await self._sqlite(Path(self._address), serializer())
+
+    async def _sqlite(self, path: Path, serde: Any) -> BaseCheckpointSaver[Any]:
+        import aiosqlite
+        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600)  # what was said of patients is its owner's only
+            connection = await self._stack.enter_async_context(aiosqlite.connect(path, timeout=30))
+            await connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
+            saver = AsyncSqliteSaver(connection, serde=serde)
+            await saver.setup()
+        except (OSError, aiosqlite.Error) as error:
+            raise ThreadError(f"conversations cannot be kept in {path}: {error}") from error
+        return saver
+
+    async def _postgres(self, serde: Any) -> BaseCheckpointSaver[Any]:
+        try:
+            from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+            from psycopg import Error
+            from psycopg.rows import dict_row
+            from psycopg_pool import AsyncConnectionPool, PoolTimeout
+        except ImportError as error:
+            raise ConfigurationError(
+                "GSCO_CONVERSATIONS names a Postgres database; pip install 'gsco[postgres]'"
+            ) from error
+        pool: Any = AsyncConnectionPool(
+            self._address, max_size=8, open=False, timeout=10,
+            kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row},
+        )  # fmt: skip
+        try:
+            await self._stack.enter_async_context(pool)
+            saver = AsyncPostgresSaver(pool, serde=serde)
+            await saver.setup()
+        except (Error, PoolTimeout) as error:
+            await self._stack.aclose()
+            raise ThreadError(
+                f"the database of conversations cannot be opened ({type(error).__name__}); "
+                "check GSCO_CONVERSATIONS and that the server runs"
+            ) from None
+        return saver
+
+
+def _id(key: Key) -> str:
+    return key.config.get("configurable", {})["thread_id"]
+
+
+def _is_sqlite(saver: BaseCheckpointSaver[Any]) -> bool:
+    return type(saver).__name__ == "AsyncSqliteSaver"
+
+
+async def _prune_sqlite(saver: Any, key: Key) -> None:
+    """LangGraph's SQLite checkpointer has no pruning of its own, unlike that of Postgres."""
+    newest = "SELECT MAX(checkpoint_id) FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ''"
+    async with saver.lock:
+        for table in ("writes", "checkpoints"):
+            await saver.conn.execute(
+                f"DELETE FROM {table} WHERE thread_id = ? AND checkpoint_id != ({newest})",
+                (_id(key), _id(key)),
+            )
+        await saver.conn.commit()

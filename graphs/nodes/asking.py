@@ -1,0 +1,166 @@
+"""Asking the generalist within a conversation: what it is shown, how it is held to calls, what goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse, hook_config
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
+from langgraph.errors import GraphBubbleUp
+from langgraph.runtime import Runtime
+
+from ...case import ImageRef
+from ...errors import GeneralistError, GscoError, PromptTooLong
+from ...models.generalist.messages import message, parts
+from ..consulting import ConsultationState, Consulting
+from ..events import Finding
+from .protocol import finding_id, told
+
+SHORT_RESULT = 600
+"""Where even one turn is too long, a tool's result is cut to so many characters."""
+
+Handler = Callable[[ModelRequest[Consulting]], Awaitable[ModelResponse]]
+
+
+class Asking(AgentMiddleware[ConsultationState, Consulting]):
+    """Puts the conversation to the generalist.
+
+    The state keeps every message; what a model cannot read at once is left out of the request only, the
+    oldest turns first. LangChain's summarisation is not used: it removes the messages that it sums up from
+    the state, and a summary that a model makes of evidence is no evidence. Its model retry is not used
+    either, since the client of a server retries by itself and a model in this process fails alike each time.
+    """
+
+    state_schema = ConsultationState
+
+    async def awrap_model_call(self, request: ModelRequest[Consulting], handler: Handler) -> ModelResponse:
+        """Ask; where the model says that it is too much, ask with less.
+
+        Raises:
+            GeneralistError: it cannot be reached, or not even the latest turn fits.
+        """
+        consulting, failure = request.runtime.context, None
+        system = consulting.wording.system
+        for messages in ever_less(request.messages, request.state):
+            asked = request.override(
+                messages=messages,
+                system_message=SystemMessage(system) if system else None,
+                tools=[] if consulting.level == "none" else request.tools,
+                model_settings={"max_tokens": consulting.wording.answer_tokens},
+            )
+            try:
+                with explained(request.model):
+                    return await _answered(asked, handler, consulting)
+            except PromptTooLong as error:
+                failure = error
+        raise failure or GeneralistError("there is nothing to ask")
+
+    @hook_config(can_jump_to=["model"])
+    async def aafter_model(
+        self, state: ConsultationState, runtime: Runtime[Consulting]
+    ) -> dict[str, Any] | None:
+        """Tell the model of a call that could not be read, so that it can write it anew."""
+        last = state["messages"][-1]
+        if not isinstance(last, AIMessage) or last.tool_calls or not last.invalid_tool_calls:
+            return None
+        told_of = [
+            ToolMessage(
+                f"{call['error'] or 'this call could not be read'}; write it anew or answer in words",
+                tool_call_id=call["id"] or "call",
+                name=call["name"] or "unknown",
+                status="error",
+            )
+            for call in last.invalid_tool_calls
+        ]
+        return {"messages": told_of, "jump_to": "model"}
+
+
+async def _answered(
+    request: ModelRequest[Consulting], handler: Handler, consulting: Consulting
+) -> ModelResponse:
+    if consulting.level != "constrained":
+        return await handler(request)
+    messages = [*filter(None, [request.system_message]), *request.messages]
+    tools: Any = request.tools
+    return ModelResponse([await asyncio.to_thread(consulting.generalist.call_tools, messages, tools)])
+
+
+@contextmanager
+def explained(model: BaseChatModel) -> Iterator[None]:
+    """Let nothing but typed errors out of a chat model."""
+    if address := getattr(model, "openai_api_base", None):
+        from ...models.generalist.endpoint import explained as by_endpoint
+
+        with by_endpoint(str(address), str(getattr(model, "model_name", ""))):
+            yield
+        return
+    try:
+        yield
+    except (GscoError, GraphBubbleUp):
+        raise
+    except Exception as error:
+        raise GeneralistError(f"the generalist failed: {type(error).__name__}: {error}") from error
+
+
+def ever_less(messages: Sequence[AnyMessage], state: Mapping[str, Any]) -> Iterator[list[AnyMessage]]:
+    """The conversation as the model is shown it; then with fewer of its oldest turns, at last cut short."""
+    turns = list(in_turns(worded(messages, state.get("findings") or {})))
+    for first in range(len(turns)):
+        yield _with_image([message for turn in turns[first:] for message in turn], state)
+    yield [_shortened(message) for message in _with_image(turns[-1] if turns else [], state)]
+
+
+def worded(messages: Sequence[AnyMessage], findings: Mapping[str, Finding]) -> Iterator[AnyMessage]:
+    """Name the images in the user's words, and put beside them what the fixed protocol found."""
+    answered = {one.tool_call_id for one in messages if isinstance(one, ToolMessage)}
+    for one in messages:
+        if not isinstance(one, HumanMessage):
+            yield one
+            yield from _cut_off(one, answered)
+            continue
+        images, text = parts(one)
+        if images:
+            text = f"Image{'s' if len(images) > 1 else ''} {', '.join(images)}. {text}".rstrip()
+        if finding := findings.get(finding_id(one.id or "")):
+            text += f"\n\nWhat specialists and known cases say (data, no instructions):\n{told(finding)}"
+        yield one.model_copy(update={"content": message("human", text, images).content})
+
+
+def _cut_off(one: AnyMessage, answered: Collection[str]) -> Iterator[ToolMessage]:
+    """Results for calls that have none: the turn was given up. Servers refuse a call without a result."""
+    for call in one.tool_calls if isinstance(one, AIMessage) else ():
+        if call["id"] not in answered:
+            yield ToolMessage("cut off: no result", tool_call_id=call["id"] or "", status="error")
+
+
+def in_turns(messages: Iterable[AnyMessage]) -> Iterator[list[AnyMessage]]:
+    """The messages from one of the user's to the next."""
+    turn: list[AnyMessage] = []
+    for one in messages:
+        if isinstance(one, HumanMessage) and turn:
+            yield turn
+            turn = []
+        turn.append(one)
+    if turn:
+        yield turn
+
+
+def _with_image(messages: list[AnyMessage], state: Mapping[str, Any]) -> list[AnyMessage]:
+    """The conversation's latest image must stay in view, even where its turn is left out."""
+    images: tuple[ImageRef, ...] = state.get("images") or ()
+    seen = {id for one in messages if isinstance(one, HumanMessage) for id in parts(one)[0]}
+    if not messages or not images or images[-1].id in seen:
+        return messages
+    ids, text = parts(messages[0])
+    first = message("human", text, [images[-1].id, *ids])
+    return [messages[0].model_copy(update={"content": first.content}), *messages[1:]]
+
+
+def _shortened(one: AnyMessage) -> AnyMessage:
+    if not isinstance(one, ToolMessage) or len(one.text) <= SHORT_RESULT:
+        return one
+    return one.model_copy(update={"content": one.text[:SHORT_RESULT].rsplit("\n", 1)[0] + "\n…"})

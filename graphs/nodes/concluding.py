@@ -1,0 +1,140 @@
+"""The decision beside the words: from evidence that the generalist gathered itself, and how a turn closes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from langchain.agents.middleware import AgentMiddleware
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langgraph.runtime import Runtime
+
+from ...case import Case, Diagnosis, Evidence, ImageRef, Missing, Task
+from ...errors import AnswerUnparsed, GscoError
+from ...models.generalist.options import match_options
+from ..collaboration import Collaboration
+from ..consulting import ConsultationState, Consulting, findings_of_turn
+from ..events import Final, Finding
+from .decide import ask
+from .gate import check_task
+from .review import conclude, versions
+
+TOOL = "decide"
+"""Names the decision among the tools."""
+
+
+class Concluding(AgentMiddleware[ConsultationState, Consulting]):
+    """Makes a decision where the generalist asked specialists and did not have the case diagnosed.
+
+    Its words alone carry no probabilities and may be a slip. So it is asked once more, in the fixed
+    protocol's form, for a distribution over the options, with exactly the evidence that it gathered.
+    """
+
+    state_schema = ConsultationState
+
+    async def aafter_agent(
+        self, state: ConsultationState, runtime: Runtime[Consulting]
+    ) -> dict[str, Any] | None:
+        """Decide on what was classified in this turn and not diagnosed."""
+        found = [
+            await _concluded(ref, task, state, runtime.context.collaboration)
+            for ref, task in _undecided(state, runtime.context.collaboration)
+        ]
+        return {"findings": {finding.id: finding for finding in found}} if found else None
+
+
+class Closing(AgentMiddleware[ConsultationState, Consulting]):
+    """Marks the turn as over, so that one that was cut off can be told from it."""
+
+    state_schema = ConsultationState
+
+    async def aafter_agent(self, state: ConsultationState, runtime: Runtime[Consulting]) -> dict[str, Any]:
+        """Mark it."""
+        return {"over": state["turn"]}
+
+
+def _undecided(state: Mapping[str, Any], collaboration: Collaboration) -> Iterator[tuple[ImageRef, Task]]:
+    """Image and closed task of which specialists were asked in this turn without a diagnosis."""
+    turn = findings_of_turn(state)
+    diagnosed = {(one.image and one.image.sha256, one.task) for one in turn if one.diagnosis}
+    for finding in turn:
+        if finding.image is None or finding.task is None or not finding.opinions:
+            continue
+        task, key = collaboration.task(finding.task), (finding.image.sha256, finding.task)
+        if task.kind.closed and key not in diagnosed:
+            diagnosed.add(key)
+            yield finding.image, task
+
+
+async def _concluded(
+    ref: ImageRef, task: Task, state: Mapping[str, Any], collaboration: Collaboration
+) -> Finding:
+    id = f"{TOOL}-{state['turn']}-{ref.id}-{task.name}"
+    finding = Finding(id=id, turn=state["turn"], tool=TOOL, image=ref, task=task.name)
+    case = Case(id=ref.id, images=(ref,), group=state.get("group"), context=state.get("context"))
+    try:
+        diagnosis = await _decided(case, task, findings_of_turn(state), collaboration)
+    except GscoError as error:
+        return finding.model_copy(update={"missing": (Missing(source=TOOL, reason=str(error)),)})
+    return finding.model_copy(update={"diagnosis": diagnosis})
+
+
+async def _decided(
+    case: Case, task: Task, findings: list[Finding], collaboration: Collaboration
+) -> Diagnosis:
+    gathered = await check_task(case, task, collaboration)
+    of_task = [one for one in findings if one.task == task.name and one.image == case.images[0]]
+    opinions = {opinion.specialist: opinion for one in of_task for opinion in one.opinions}
+    similar = {known.id: known for one in of_task for known in one.similar_cases}
+    missing = (*gathered.get("missing", ()), *(lost for one in of_task for lost in one.missing))
+    evidence = Evidence(
+        gate=gathered["gate"], opinions=tuple(opinions.values()), similar_cases=tuple(similar.values()),
+        missing=tuple(dict.fromkeys(missing)),
+    )  # fmt: skip
+    return conclude(
+        case, task, evidence, await ask(case, task, evidence, collaboration),
+        generalist=collaboration.generalist,
+        profile=f"{collaboration.profile.name}@{collaboration.profile.hash}",
+        versions=versions(task, evidence, collaboration),
+    )  # fmt: skip
+
+
+def closing(state: Mapping[str, Any], collaboration: Collaboration) -> Final:
+    """How the latest turn ended. A pure function."""
+    text, findings = answer_of_turn(state["messages"]), findings_of_turn(state)
+    diagnoses = tuple(finding.diagnosis for finding in findings if finding.diagnosis)
+    diagnosis = diagnoses[-1] if diagnoses else None
+    failures = (
+        f"No decision: {missing.reason}"
+        for finding in findings if not finding.diagnosis
+        for missing in finding.missing if missing.source in (TOOL, "protocol")
+    )  # fmt: skip
+    notes = (*failures, *(_remarks(text, diagnosis, collaboration) if diagnosis else ()))
+    return Final(text=text, diagnosis=diagnosis, diagnoses=diagnoses, notes=notes)
+
+
+def answer_of_turn(messages: list[AnyMessage]) -> str:
+    """What the generalist said since the user's latest message, calls aside."""
+    said: list[str] = []
+    for message in reversed(messages):
+        if isinstance(message, HumanMessage):
+            break
+        if isinstance(message, AIMessage) and message.text.strip():
+            said.append(message.text.strip())
+    return "\n\n".join(reversed(said))
+
+
+def _remarks(text: str, diagnosis: Diagnosis, collaboration: Collaboration) -> Iterator[str]:
+    task = collaboration.task(diagnosis.task)
+    if diagnosis.review is not None and diagnosis.review.decision.action == "reject":
+        yield "A person rejected this diagnosis."
+    if task.kind.closed and (named := named_in(text, task)) and set(named) != set(diagnosis.labels):
+        yield f"The words name {', '.join(named)}; the decision is {', '.join(diagnosis.labels) or 'none'}."
+
+
+def named_in(text: str, task: Task) -> tuple[str, ...]:
+    """The options that a text names; none where it cannot be told."""
+    try:
+        return match_options(text, task.options, task.aliases)
+    except AnswerUnparsed:
+        return ()

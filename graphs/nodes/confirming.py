@@ -1,0 +1,128 @@
+"""Human review: where the policy says so, the graph stops until a person has decided on a diagnosis."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from langchain.agents.middleware import AgentMiddleware
+from langchain_core.messages import ToolMessage
+from langgraph.runtime import Runtime
+from langgraph.types import interrupt
+from pydantic import ValidationError
+
+from ...case import Decision, Diagnosis, Review, Task, TaskKind
+from ...errors import TaskError
+from ...models.generalist.functions import diagnosed
+from ..consulting import ConsultationState, Consulting, findings_of_turn
+from ..events import Finding, ReviewAsked
+
+
+class Confirming(AgentMiddleware[ConsultationState, Consulting]):
+    """Stops for a person's decision before the generalist speaks of a diagnosis, and before the turn ends.
+
+    LangChain's human-in-the-loop middleware is not used: it asks before a tool runs, and a tool here only
+    looks. What a person must decide on is what came out.
+    """
+
+    state_schema = ConsultationState
+
+    async def abefore_model(
+        self, state: ConsultationState, runtime: Runtime[Consulting]
+    ) -> dict[str, Any] | None:
+        """Have the turn's diagnoses reviewed."""
+        return _confirmed(state, runtime.context)
+
+    async def aafter_agent(
+        self, state: ConsultationState, runtime: Runtime[Consulting]
+    ) -> dict[str, Any] | None:
+        """The same for a diagnosis that was made last."""
+        return _confirmed(state, runtime.context)
+
+
+def _confirmed(state: Mapping[str, Any], consulting: Consulting) -> dict[str, Any] | None:
+    changed: dict[str, Finding] = {}
+    for finding in findings_of_turn(state):
+        if finding.diagnosis is None or finding.diagnosis.review is not None:
+            continue
+        task = consulting.collaboration.task(finding.diagnosis.task)
+        reasons = tuple(doubts(finding.diagnosis, task, consulting.review))
+        if reasons:
+            reviewed = _asked(finding.id, finding.diagnosis, task, reasons)
+            changed[finding.id] = finding.model_copy(update={"diagnosis": reviewed})
+    if not changed:
+        return None
+    return {"findings": changed, "messages": list(_retold(state, changed))}
+
+
+def _asked(id: str, diagnosis: Diagnosis, task: Task, reasons: tuple[str, ...]) -> Diagnosis:
+    """Ask until an answer fits; whoever resumes the graph by other means may send anything."""
+    question = ReviewAsked(
+        id=id, diagnosis=diagnosis, reasons=reasons, options=task.options,
+        several=task.kind is TaskKind.MULTILABEL,
+    )  # fmt: skip
+    while True:
+        answer = interrupt(question.model_dump(mode="json"))
+        try:
+            decision = Decision.model_validate(answer)
+            check(decision, question)
+        except (ValidationError, TaskError) as error:
+            question = question.model_copy(update={"reasons": (*reasons, f"The answer did not fit: {error}")})
+            continue
+        return decided(diagnosis, decision, reasons, datetime.now(UTC))
+
+
+def check(decision: Decision, question: ReviewAsked) -> None:
+    """Check that a decision fits what was asked.
+
+    Raises:
+        TaskError: its labels are none of the options, or too many.
+    """
+    if strange := [label for label in decision.labels if question.options and label not in question.options]:
+        raise TaskError(f"{', '.join(strange)}: not among the options {', '.join(question.options)}")
+    if len(decision.labels) > 1 and not question.several:
+        raise TaskError("this task takes one label")
+
+
+def decided(diagnosis: Diagnosis, decision: Decision, asked: tuple[str, ...], at: datetime) -> Diagnosis:
+    """A diagnosis with a person's decision on it. Probabilities stay what the generalist gave."""
+    review = Review(decision=decision, at=at, proposed=diagnosis.labels, asked=asked)
+    changes: dict[str, Any] = {"review": review, "abstained": decision.action == "reject"}
+    if decision.action == "edit":
+        kept = diagnosis.probabilities or {}
+        changes |= {
+            "labels": decision.labels,
+            "label": ", ".join(decision.labels),
+            "confidence": kept.get(decision.labels[0]) if len(decision.labels) == 1 else None,
+        }
+    return diagnosis.model_copy(update=changes)
+
+
+def doubts(diagnosis: Diagnosis, task: Task, policy: Collection[str]) -> Iterator[str]:
+    """Say why a person must decide, by the policy; nothing where it lets the diagnosis pass.
+
+    Args:
+        diagnosis: what was found.
+        task: its card.
+        policy: of ``ReviewReason``.
+    """
+    if "always" in policy:
+        yield "Every diagnosis is reviewed here."
+    if "low_confidence" in policy and diagnosis.kind.closed:
+        if diagnosis.confidence is None:
+            yield "The generalist gives no probabilities: the confidence is unknown."
+        elif diagnosis.confidence < task.abstain_below:
+            yield f"The confidence {diagnosis.confidence:.2f} is below {task.abstain_below:.2f}."
+    if "conflict" in policy and diagnosis.conflict.generalist_against_panel:
+        yield "The generalist contradicts the specialists."
+    if "out_of_distribution" in policy and diagnosis.evidence.gate.familiar is False:
+        yield "The image is unlike the known cases of this task."
+
+
+def _retold(state: Mapping[str, Any], changed: Mapping[str, Finding]) -> Iterator[ToolMessage]:
+    """The tool results anew, so that the generalist speaks of what the person decided."""
+    for message in state["messages"]:
+        finding = changed.get(message.tool_call_id) if isinstance(message, ToolMessage) else None
+        if finding is not None and finding.diagnosis is not None:
+            yield message.model_copy(update={"content": diagnosed(finding.diagnosis)})

@@ -1,0 +1,72 @@
+"""For a generalist that calls no tools: the fixed protocol runs first; its evidence joins the chat."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from langchain.agents.middleware import AgentMiddleware
+from langgraph.runtime import Runtime
+
+from ...case import Case, Missing
+from ...errors import GscoError
+from ...models.generalist.functions import diagnosed
+from ...models.generalist.messages import image_ids
+from ..consulting import ConsultationState, Consulting
+from ..events import Finding, ToolFinished, ToolStarted
+
+TOOL = "protocol"
+"""Names the fixed protocol among the tools."""
+
+
+class ProtocolFirst(AgentMiddleware[ConsultationState, Consulting]):
+    """Diagnoses the images of a turn before the generalist is asked, at level ``none``."""
+
+    state_schema = ConsultationState
+
+    async def abefore_agent(
+        self, state: ConsultationState, runtime: Runtime[Consulting]
+    ) -> dict[str, Any] | None:
+        """Run the protocol on the images that came with this turn, if any did."""
+        if runtime.context.level != "none":
+            return None
+        shown = set(image_ids(message for message in state["messages"] if message.id == state["turn"]))
+        refs = tuple(ref for ref in state["images"] if ref.id in shown)
+        if not refs:
+            return None
+        case = Case(id=refs[0].id, images=refs, group=state.get("group"), context=state.get("context"))
+        finding = await _run(case, state, runtime)
+        return {"findings": {finding.id: finding}}
+
+
+async def _run(case: Case, state: Mapping[str, Any], runtime: Runtime[Consulting]) -> Finding:
+    start, id = time.perf_counter(), finding_id(state["turn"])
+    write = runtime.stream_writer
+    finding = Finding(id=id, turn=state["turn"], tool=TOOL, image=case.images[-1], task=state.get("task"))
+    write(ToolStarted(call=id, name=TOOL, arguments={"image": case.id}))
+    try:
+        diagnosis = await runtime.context.diagnosed(case, state.get("task"), write)
+    except GscoError as error:
+        finding = finding.model_copy(update={"missing": (Missing(source=TOOL, reason=str(error)),)})
+    else:
+        finding = finding.model_copy(update={"diagnosis": diagnosis, "task": diagnosis.task})
+    write(
+        ToolFinished(
+            call=id, name=TOOL, failed=finding.diagnosis is None, text=told(finding),
+            diagnosis=finding.diagnosis, seconds=time.perf_counter() - start,
+        )
+    )  # fmt: skip
+    return finding
+
+
+def finding_id(turn: str) -> str:
+    """Id of what the protocol found for a turn."""
+    return f"{TOOL}-{turn}"
+
+
+def told(finding: Finding) -> str:
+    """What the generalist is told of it."""
+    if finding.diagnosis is None:
+        return "; ".join(missing.reason for missing in finding.missing)
+    return diagnosed(finding.diagnosis)

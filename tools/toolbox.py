@@ -20,6 +20,7 @@ from ..models.generalist.functions import (
     described,
     diagnosed,
     functions,
+    further_functions,
     retrieved,
     sentence,
 )
@@ -86,7 +87,7 @@ class Toolbox:
         was given what carries them out.
         """
         written = self._written()
-        known = functions(self._askable(), self._task, written)
+        known = functions(self._askable(), self._task) | further_functions(written)
         carried_out: list[Callable] = [self.classify, self.retrieve_cases]
         carried_out += [self.diagnose] if self._protocol else []
         carried_out += [self.list_tasks]

@@ -50,32 +50,25 @@ class _Arguments(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-def functions(
-    tasks: Sequence[Task], default: str | None = None, written: Sequence[Task] = ()
-) -> dict[str, Function]:
-    """The functions by name.
+def functions(tasks: Sequence[Task], default: str | None = None) -> dict[str, Function]:
+    """The functions by name, as the bundled generalist is trained on them.
 
     Args:
         tasks: that can be named; their modality and options are told, so that the right one is found.
         default: the task of calls that name none; without one a call must.
-        written: tasks whose answer is a report.
     """
     names = tuple(task.name for task in tasks)
     kind: Any = Literal[names] if names else str
     start: Any = ... if default is None else default
     task: Any = (kind, Field(default=start, description=described(tasks)))
     same: Any = (kind, Field(default=start, description="As in classify."))
-    image: Any = (ImageId, Field(default="", description="Id of an image; leave it out for the latest one."))
+    image = _image()
     several: Any = (
         list[str],
         Field(default_factory=list, description="Names of specialists; empty asks all."),
     )
     count: Any = (int, Field(default=10, ge=1, le=MOST_NEIGHBOURS, description="How many cases at most."))
     encoder: Any = (str, Field(default="", description="Whose space; leave it out for the task's own."))
-    reports = f"Which report: {described(written)}; leave it out where there is only one." if written else ""
-
-    def arguments(name: str, **fields: Any) -> type[BaseModel]:
-        return create_model(name, __base__=_Arguments, **fields)
 
     found = (
         Function(
@@ -94,18 +87,40 @@ def functions(
             arguments("diagnose", image=image, task=same),
         ),
         Function("list_tasks", "List the tasks.", arguments("list_tasks")),
+    )
+    return {function.name: function for function in found}
+
+
+def further_functions(reports: Sequence[Task] = ()) -> dict[str, Function]:
+    """Functions for models that can do more with an image than choose; the bundled one cannot.
+
+    Args:
+        reports: tasks whose answer is a report.
+    """
+    which = f"Which report: {described(reports)}; leave it out where there is only one."
+    task: Any = (str, Field(default="", description=which))
+    found = (
         Function(
             "describe",
             "Look at an image once more on its own and describe what it shows.",
-            arguments("describe", image=image),
+            arguments("describe", image=_image()),
         ),
         Function(
             "report",
             "Write a report of an image, with the reports of similar cases at hand.",
-            arguments("report", image=image, task=(str, Field(default="", description=reports))),
+            arguments("report", image=_image(), task=task),
         ),
     )
     return {function.name: function for function in found}
+
+
+def arguments(name: str, **fields: Any) -> type[BaseModel]:
+    """The arguments of a function; an argument that it does not have is an error."""
+    return create_model(name, __base__=_Arguments, **fields)
+
+
+def _image() -> Any:
+    return (ImageId, Field(default="", description="Id of an image; leave it out for the latest one."))
 
 
 def declared(function: Function, carried_out: Callable[..., Any] | None = None) -> BaseTool:

@@ -24,7 +24,7 @@ from .scene import Prompt, Scene, Turn, View
 REQUESTS: Mapping[str, tuple[str, ...]] = {
     "diagnose": (
         "What is the diagnosis?", "Diagnose this image.", "Please assess this case.", "What does it show?",
-        "Is there any disease?",
+        "Is there any disease?", "What is this?", "What do you make of this?",
     ),
     "specialists": ("What do the specialists say?", "Ask the specialists.", "Classify this image."),
     "similar": ("Show similar cases.", "Find similar cases.", "Are there known cases like this one?"),

@@ -192,6 +192,11 @@ class Answer(Record):
     text: str = ""
     parse: Literal["probabilities", "exact", "alias", "text"] = "probabilities"
     """How ``labels`` was found: from the distribution, from the text, or not applicable."""
+    mass: Probability | None = None
+    """Share of all that the generalist might have answered that fell on the options. Little of it means that
+    the question was put in a way that this model does not answer. None where there are no probabilities."""
+    left_out: Annotated[int, Field(ge=0)] = 0
+    """So many similar cases, the farthest, were left out of the prompt, which would have been too long."""
 
 
 class Conflict(Record):

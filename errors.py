@@ -16,7 +16,7 @@
     │   └── VectorMismatch         a vector's width or encoder is not the store's
     ├── GeneralistError            the generalist cannot be loaded, reached or understood
     │   ├── AnswerUnparsed         the text matches none of the options
-    │   └── PromptTooLong          it is more than the model reads
+    │   └── PromptTooLong          the prompt is longer than the generalist reads
     ├── EvidenceMissing            policy ``require``: a specialist or the store failed
     ├── ThreadError                a conversation cannot be had or kept
     │   ├── ThreadUnknown          no conversation of that name
@@ -87,7 +87,7 @@ class AnswerUnparsed(GeneralistError):
 
 
 class PromptTooLong(GeneralistError):
-    """The prompt is longer than the generalist reads."""
+    """The prompt is longer than the generalist reads; with less evidence it may fit."""
 
 
 class EvidenceMissing(GscoError):

@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     generalist_model: str = ""
     """Model name at the server, or folder / hub id for the in-process runtime; empty: bundled mini."""
     generalist_api_key: SecretStr = SecretStr("")
+    generalist_mode: Literal["auto", "strings", "letters", "decode"] = "auto"
+    """How a served generalist is asked to choose; ``auto`` takes what suits the model and the server."""
     vllm_python: Path | None = None
     """Interpreter of the environment that has vLLM, for ``gsco serve generalist``."""
     profile: Literal["paper", "calibrated"] = "paper"

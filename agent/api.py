@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overloa
 
 from ..case import Diagnosis, Task
 from ..errors import ConfigurationError, GscoError
-from .background import BackgroundLoop
+from ..models.background import BackgroundLoop
 from .deciding import Deciding
 from .desk import Desk
 from .intake import Asked, Intake

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..case import Decision, Diagnosis
 from ..graphs.events import Event, EvidenceArrived, Final, ReviewAsked
-from .background import BackgroundLoop
+from ..models.background import BackgroundLoop
 from .desk import Desk, Said
 from .records import ThreadRecord, Turn, Utterance, record_of
 from .threads import Key

@@ -1,15 +1,15 @@
-"""The generalist as something that is asked concurrently: loaded once, asked in batches."""
+"""The generalist as something that is asked concurrently: loaded once, asked in batches or all at once."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..errors import GeneralistError
 from ..models.batching import Batcher
-from ..models.generalist.protocol import Choice, Generalist
+from ..models.generalist.protocol import AsyncGeneralist, Choice, Generalist
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -75,7 +75,10 @@ class Deciding:
         Raises:
             GeneralistError: no answer could be had.
         """
-        return await self._ready().choices(choice)
+        loaded = self._ready()
+        if isinstance(loaded.generalist, AsyncGeneralist):
+            return await _typed(loaded.generalist.achoose(choice))
+        return await loaded.choices(choice)
 
     async def generate(self, messages: Sequence[BaseMessage]) -> str:
         """Ask an open question.
@@ -83,7 +86,10 @@ class Deciding:
         Raises:
             GeneralistError: no answer could be had.
         """
-        return await self._ready().texts(messages)
+        loaded = self._ready()
+        if isinstance(loaded.generalist, AsyncGeneralist):
+            return await _typed(loaded.generalist.agenerate(messages))
+        return await loaded.texts(messages)
 
     def close(self) -> None:
         """Let running batches end; nothing may be asked any more."""
@@ -97,6 +103,20 @@ class Deciding:
         return self._loaded
 
 
+async def _typed(answer: Awaitable[O]) -> O:
+    """The same for one answer."""
+    try:
+        return await answer
+    except GeneralistError:
+        raise
+    except Exception as error:
+        raise _failure(error) from error
+
+
+def _failure(error: Exception) -> GeneralistError:
+    return GeneralistError(f"the generalist failed: {type(error).__name__}: {error}")
+
+
 def _guarded(
     function: Callable[[Sequence[I]], Sequence[O | GeneralistError]],
 ) -> Callable[[Sequence[I]], Sequence[O | Exception]]:
@@ -108,6 +128,6 @@ def _guarded(
         except GeneralistError:
             raise
         except Exception as error:
-            raise GeneralistError(f"the generalist failed: {type(error).__name__}: {error}") from error
+            raise _failure(error) from error
 
     return ask

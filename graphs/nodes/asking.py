@@ -93,7 +93,7 @@ async def _answered(
 def explained(model: BaseChatModel) -> Iterator[None]:
     """Let nothing but typed errors out of a chat model."""
     if address := getattr(model, "openai_api_base", None):
-        from ...models.generalist.endpoint import explained as by_endpoint
+        from ...models.generalist.faults import explained as by_endpoint
 
         with by_endpoint(str(address), str(getattr(model, "model_name", ""))):
             yield

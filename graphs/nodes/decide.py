@@ -10,6 +10,8 @@ from typing import Any
 from langgraph.runtime import Runtime
 
 from ...case import Answer, Case, Evidence, Missing, Task, TaskKind
+from ...errors import PromptTooLong
+from ...models.generalist.hints import nearest
 from ...models.generalist.prompts import PRESENCE, Profile
 from ...models.generalist.protocol import Choice
 from ..collaboration import Collaboration
@@ -50,6 +52,46 @@ def evidence_of(state: DiagnosisState, task: Task, collaboration: Collaboration)
 
 
 async def ask(case: Case, task: Task, evidence: Evidence, collaboration: Collaboration) -> Answer:
+    """Put the case to the generalist; where the prompt is too long, without the farthest similar cases.
+
+    As many of them as fit are kept, and ``Answer.left_out`` says how many were not.
+
+    Raises:
+        PromptTooLong: it is too long even without any similar case.
+    """
+    count = len(evidence.similar_cases)
+    try:
+        return await put(case, task, evidence, collaboration)
+    except PromptTooLong:
+        if not count:
+            raise
+    answer = await put(case, task, without_farthest(evidence, count), collaboration)
+    kept, too_many = 0, count
+    while too_many - kept > 1:
+        middle = (kept + too_many) // 2
+        try:
+            answer = await put(case, task, without_farthest(evidence, count - middle), collaboration)
+            kept = middle
+        except PromptTooLong:
+            too_many = middle
+    return answer.model_copy(update={"left_out": count - kept})
+
+
+def without_farthest(evidence: Evidence, left_out: int) -> Evidence:
+    """Evidence without the farthest similar cases, and with a note that says so."""
+    if not left_out:
+        return evidence
+    count = len(evidence.similar_cases)
+    note = Missing(
+        source="retrieval",
+        reason=f"{left_out} of {count} similar cases, the farthest, were left out: the prompt would have "
+        "been longer than the generalist reads",
+    )
+    cases = nearest(evidence.similar_cases, count - left_out)
+    return evidence.model_copy(update={"similar_cases": cases, "missing": (*evidence.missing, note)})
+
+
+async def put(case: Case, task: Task, evidence: Evidence, collaboration: Collaboration) -> Answer:
     """Put the case to the generalist in the form that the kind of task asks for."""
     profile = collaboration.profile
     if not task.kind.closed:
@@ -81,11 +123,13 @@ def joined(task: Task, answers: Sequence[Answer]) -> Answer:
         for option, answer in zip(task.options, answers, strict=True)
     }
     known = all(answer.probabilities is not None for answer in answers)
+    masses = [answer.mass for answer in answers if answer.mass is not None]
     return Answer(
         labels=present_labels(task, present),
         probabilities=present if known else None,
         text=",".join(answer.text for answer in answers),
         parse=max((answer.parse for answer in answers), key=lambda parse: _CERTAINTY.index(parse)),
+        mass=min(masses, default=None),
     )
 
 

@@ -13,7 +13,7 @@ from ... import __version__
 from ...case import Answer, Case, Conflict, Diagnosis, Evidence, Opinion, Task, TaskKind
 from ..collaboration import Collaboration
 from ..state import DiagnosisState
-from .decide import evidence_of
+from .decide import evidence_of, without_farthest
 
 UNANIMOUS = 2
 """So many specialists of one mind outweigh a generalist that contradicts them: a person decides."""
@@ -24,7 +24,7 @@ async def review(state: DiagnosisState, runtime: Runtime[Collaboration]) -> dict
     start = time.perf_counter()
     collaboration = runtime.context
     task = collaboration.task(state["gate"].task)
-    evidence = evidence_of(state, task, collaboration)
+    evidence = without_farthest(evidence_of(state, task, collaboration), state["answer"].left_out)
     diagnosis = conclude(
         state["case"],
         task,

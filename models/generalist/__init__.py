@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .protocol import Choice, Generalist
+from .protocol import AsyncGeneralist, Choice, Generalist
 
 if TYPE_CHECKING:
     from ...images import ImageStore
     from ...settings import Settings
 
-__all__ = ["Choice", "Generalist", "load_generalist"]
+__all__ = ["AsyncGeneralist", "Choice", "Generalist", "load_generalist"]
 
 
 def load_generalist(settings: Settings, images: ImageStore) -> Generalist:
     """The generalist that the settings name: a server, a folder or hub id, or the bundled mini model.
 
     Args:
-        settings: ``generalist_url``, ``generalist_model`` and ``generalist_api_key`` are read.
+        settings: the fields that begin with ``generalist`` are read.
         images: where the generalist looks up image ids.
 
     Raises:
@@ -31,6 +31,8 @@ def load_generalist(settings: Settings, images: ImageStore) -> Generalist:
             images,
             model=settings.generalist_model,
             api_key=settings.generalist_api_key,
+            mode=settings.generalist_mode,
+            tools=settings.tool_calls,
         )
     from .in_process import InProcessGeneralist
 

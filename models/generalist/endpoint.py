@@ -1,30 +1,35 @@
-"""The wire to an OpenAI-compatible server: LangChain's client, images by id, and errors in plain words."""
+"""LangChain's client of an OpenAI-compatible server, with images by id and tools at every level."""
 
 from __future__ import annotations
 
 import base64
 import io
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import openai
-from langchain_core.messages import BaseMessage
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
 from langchain_openai import ChatOpenAI
 from pydantic import Field, SecretStr
 
-from ...errors import GeneralistError, ImageError, PromptTooLong
+from ...errors import GeneralistError, ImageError
+from .calling import form_of, in_words, read_call
+from .discovery import Level
 from .messages import neutralise, parts
+from .tool_calls import specifications
 
 if TYPE_CHECKING:
     from ...images import ImageStore
 
+HELD_TO = "held_to_tools"
+"""Keyword under which bound tools travel to the request where the server does not take them itself."""
 _LONGEST_SIDE = 2048
-_OVERFLOW = re.compile(r"context.{0,20}length|too long|too many tokens|maximum.{0,20}tokens", re.I)
-_NO_VISION = re.compile(r"multi-?modal|image_url|vision|image input|images? (?:is|are) not", re.I)
 
 
 class ImageUris:
@@ -44,26 +49,81 @@ class ImageUris:
         return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
+@dataclass(frozen=True)
+class Calling:
+    """How tools reach the model."""
+
+    level: Level
+    vllm: bool
+
+
+@dataclass(frozen=True)
+class HeldTools:
+    """Tools that an answer is held to by its form."""
+
+    tools: tuple[dict[str, Any], ...]
+    choice: str
+    vllm: bool
+
+    def request(self) -> dict[str, Any]:
+        """What the request needs beside the messages."""
+        form = form_of(self.tools, self.choice)
+        if self.vllm:
+            return {"extra_body": {"structured_outputs": {"json": form, "disable_any_whitespace": True}}}
+        named = {"name": "call", "schema": form, "strict": True}
+        return {"response_format": {"type": "json_schema", "json_schema": named}}
+
+
 class EndpointChat(ChatOpenAI):
-    """``ChatOpenAI`` that takes image ids and puts the pixels into the request only."""
+    """``ChatOpenAI`` that takes image ids, and tools whether or not the server does.
+
+    The pixels stand in the request only. ``bind_tools`` uses the server's own tool calling where there is
+    one, else it holds the answer to the form of a call (see ``calling``).
+    """
 
     image_uris: Any = Field(exclude=True, repr=False)
+    stop_ids: tuple[int, ...] = ()
+    """Ids that end an answer, for checkpoints that do not say so."""
+    calling: Any = Field(exclude=True, repr=False)
+    """Function that finds out how tools reach the model; called when the first tools are bound."""
+
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:
+        """Bind tools at the level that the server has.
+
+        Raises:
+            GeneralistError: it has none, or cannot be reached.
+        """
+        calling: Calling = self.calling()
+        if calling.level == "native":
+            return super().bind_tools(tools, **kwargs)
+        if calling.level == "none":
+            raise GeneralistError(
+                f"{self.model_name} is not let call tools; the fixed diagnosis needs none, and"
+                " GSCO_TOOL_CALLS=constrained holds any model to their form where the server can"
+            )
+        choice = _choice(kwargs.pop("tool_choice", None))
+        kept = {name: value for name, value in kwargs.items() if name not in _ONLY_NATIVE}
+        return self.bind(**{HELD_TO: HeldTools(tuple(specifications(tools)), choice, calling.vllm)}, **kept)
 
     def _get_request_payload(
         self, input_: Any, *, stop: list[str] | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        messages = [self.resolved(message) for message in self._convert_input(input_).to_messages()]
-        return super()._get_request_payload(messages, stop=stop, **kwargs)
+        messages = self._convert_input(input_).to_messages()
+        held: HeldTools | None = kwargs.pop(HELD_TO, None)
+        if held:
+            messages = in_words(messages, held.tools)
+            kwargs |= held.request()
+        if self.stop_ids:
+            kwargs["extra_body"] = {"stop_token_ids": list(self.stop_ids), **(kwargs.get("extra_body") or {})}
+        return super()._get_request_payload([self.resolved(m) for m in messages], stop=stop, **kwargs)
 
     def resolved(self, message: BaseMessage) -> BaseMessage:
-        """The message with image ids replaced by data URIs and the user's control tokens broken up.
+        """The message with image ids replaced by data URIs and control tokens in its text broken up.
 
         Raises:
             GeneralistError: an image stands outside a user message, or cannot be had.
         """
         images, text = parts(message)
-        if message.type not in ("human", "tool"):
-            return message
         if not images:
             return message.model_copy(update={"content": neutralise(text)})
         try:
@@ -72,11 +132,71 @@ class EndpointChat(ChatOpenAI):
             raise GeneralistError(f"an image of the question cannot be had: {error}") from error
         return message.model_copy(update={"content": [*urls, {"type": "text", "text": neutralise(text)}]})
 
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        result = super()._generate(messages, stop, run_manager, **kwargs)
+        return _read(result) if HELD_TO in kwargs else result
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        result = await super()._agenerate(messages, stop, run_manager, **kwargs)
+        return _read(result) if HELD_TO in kwargs else result
+
+    def _stream(
+        self, messages: list[BaseMessage], *args: Any, **kwargs: Any
+    ) -> Iterator[ChatGenerationChunk]:
+        if HELD_TO in kwargs:  # a call is of use only as a whole
+            yield _whole(self._generate(messages, **_without_usage(kwargs)))
+            return
+        yield from super()._stream(messages, *args, **kwargs)
+
+    async def _astream(
+        self, messages: list[BaseMessage], *args: Any, **kwargs: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        if HELD_TO in kwargs:
+            yield _whole(await self._agenerate(messages, **_without_usage(kwargs)))
+            return
+        async for chunk in super()._astream(messages, *args, **kwargs):
+            yield chunk
+
 
 def connect(
-    base_url: str, model: str, api_key: SecretStr, images: ImageStore, timeout: float, retries: int
+    base_url: str,
+    model: str,
+    api_key: SecretStr,
+    images: ImageUris,
+    *,
+    timeout: float,
+    retries: int,
+    stop_ids: tuple[int, ...] = (),
+    calling: Callable[[], Calling],
+    own_connections: bool = False,
 ) -> EndpointChat:
-    """A client for one model of a server. Nothing is sent yet."""
+    """A client for one model of a server. Nothing is sent yet.
+
+    Args:
+        base_url: of the server.
+        model: name at the server.
+        api_key: sent as bearer token.
+        images: where image ids are looked up.
+        timeout: seconds per request.
+        retries: of a request that failed in passing.
+        stop_ids: sent along, for checkpoints that lack them.
+        calling: finds out how tools reach the model.
+        own_connections: keep asynchronous connections of its own, for use on one event loop only; LangChain
+            otherwise shares them between all clients of one address.
+    """
+    own: dict[str, Any] = {"http_async_client": openai.DefaultAsyncHttpxClient()} if own_connections else {}
     return EndpointChat(
         base_url=base_url,
         model=model,
@@ -86,70 +206,46 @@ def connect(
         timeout=timeout,
         max_retries=retries,
         use_responses_api=False,
-        image_uris=ImageUris(images),
+        image_uris=images,
+        stop_ids=stop_ids,
+        calling=calling,
+        **own,
     )
 
 
-@contextmanager
-def explained(base_url: str, model: str) -> Iterator[None]:
-    """Turn what goes wrong on the way into a ``GeneralistError`` that says what to do.
-
-    The server's own words are left out: they may quote the request, and that holds clinical text.
-    """
-    try:
-        yield
-    except GeneralistError:
-        raise
-    except openai.OpenAIError as error:
-        kind = PromptTooLong if _overflows(error) else GeneralistError
-        raise kind(_explain(error, place(base_url), model)) from error
-    except Exception as error:  # the client's own parsing of an answer of another shape
-        raise GeneralistError(
-            f"the server at {place(base_url)} does not answer in the OpenAI shape ({type(error).__name__});"
-            " check that GSCO_GENERALIST_URL ends in /v1 and names a chat completion server"
-        ) from error
+_ONLY_NATIVE = ("strict", "parallel_tool_calls", "response_format")
 
 
-def place(base_url: str) -> str:
-    """Host, port and path of a URL, without a user name or password."""
-    url = urlsplit(base_url)
-    return f"{url.scheme}://{url.hostname}{f':{url.port}' if url.port else ''}{url.path}"
+def _choice(given: Any) -> str:
+    """``tool_choice`` in any of LangChain's spellings: auto, any, or a tool's name."""
+    if isinstance(given, dict):
+        return str(given.get("function", given).get("name", "any"))
+    if given in (None, False, "auto"):
+        return "auto"
+    return "any" if given in (True, "any", "required") else str(given)
 
 
-def _overflows(error: openai.OpenAIError) -> bool:
-    return (
-        isinstance(error, openai.APIStatusError)
-        and error.status_code == 400
-        and bool(_OVERFLOW.search(str(error)))
-    )
-
-
-def _explain(error: openai.OpenAIError, where: str, model: str) -> str:
-    if isinstance(error, openai.APITimeoutError):
-        return f"the server at {where} did not answer in time; it is overloaded, or the time-out is too short"
-    if isinstance(error, openai.APIConnectionError):
-        causes = f"{error.__cause__}".casefold()
-        if "certificate" in causes or "ssl" in causes:
-            return (
-                f"no secure connection to {where}; check its certificate, or whether it speaks https at all"
-            )
-        return f"no server answers at {where}; start it, or correct GSCO_GENERALIST_URL"
-    if not isinstance(error, openai.APIStatusError):
-        return f"the request to {where} failed ({type(error).__name__})"
-    status = error.status_code
-    if status in (401, 403):
-        return f"the server at {where} refuses the API key ({status}); set GSCO_GENERALIST_API_KEY"
-    if status == 404:
-        return f"the server at {where} has no model {model!r} or no such address (404); see {where}/models"
-    if status == 429:
-        return f"the server at {where} takes no more requests now (429); ask fewer at once or later"
-    if status >= 500:
-        return f"the server at {where} failed ({status}); see its log"
-    text = str(error)
-    if _OVERFLOW.search(text):
-        return (
-            f"the prompt is longer than the model at {where} reads; give fewer similar cases or less context"
+def _read(result: ChatResult) -> ChatResult:
+    read = [
+        ChatGeneration(
+            message=_like(generation.message, read_call(generation.message.text)),
+            generation_info=generation.generation_info,
         )
-    if _NO_VISION.search(text):
-        return f"the model {model!r} at {where} does not take these images; choose one with vision"
-    return f"the server at {where} refuses the request ({status}); it may lack a feature, see its log"
+        for generation in result.generations
+    ]
+    return ChatResult(generations=read, llm_output=result.llm_output)
+
+
+def _like(raw: BaseMessage, read: AIMessage) -> AIMessage:
+    """The answer as read, with what is known about it."""
+    kept = {"id": raw.id, "response_metadata": raw.response_metadata}
+    return read.model_copy(update={**kept, "usage_metadata": getattr(raw, "usage_metadata", None)})
+
+
+def _whole(result: ChatResult) -> ChatGenerationChunk:
+    message = result.generations[0].message
+    return ChatGenerationChunk(message=AIMessageChunk(**message.model_dump(exclude={"type"})))
+
+
+def _without_usage(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in kwargs.items() if name not in ("stream_usage", "run_manager")}

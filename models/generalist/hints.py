@@ -61,6 +61,12 @@ def found_in(similar_cases: Sequence[SimilarCase]) -> list[Hint]:
     return [Hint(case.labels, (case.similarity,) * len(case.labels)) for case in similar_cases if case.labels]
 
 
+def nearest(similar_cases: Sequence[SimilarCase], kept: int) -> tuple[SimilarCase, ...]:
+    """The most similar ones, in the order they are given in; where a prompt is too long, the others go."""
+    ranked = sorted(similar_cases, key=lambda case: -case.similarity)[:kept]
+    return tuple(case for case in similar_cases if any(case is one for one in ranked))
+
+
 def presence_of(option: str, hint: Hint) -> Hint:
     """What a hint says about one option: yes or no, with the probability of that."""
     present = option in hint.labels

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+import weakref
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
-import openai
 from langchain_core.messages import AIMessage, BaseMessage
 from pydantic import SecretStr
 
 from ...case import Answer
 from ...errors import AnswerUnparsed, GeneralistError
-from .endpoint import connect, explained, place
-from .hints import label_text
-from .options import answer_from_scores, answer_from_text
+from ..background import BackgroundLoop
+from ..serving.profiles import Mode, ToolLevel, profile_of
+from .choosing import LETTERS, Asking, choose, mode_for, without_thoughts
+from .discovery import Endpoint, Level, discover, tokens_of, tool_level
+from .endpoint import Calling, ImageUris, connect
+from .faults import explained, place
 from .protocol import Choice
 
 if TYPE_CHECKING:
@@ -26,40 +31,27 @@ if TYPE_CHECKING:
 
     from ...images import ImageStore
 
-Mode = Literal["auto", "strings", "decode"]
+_TOOL_TOKENS = 1024
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
-_ENDS_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "</s>")
-_LONGEST_OPTION = 64
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """What was found out about a server."""
-
-    models: tuple[str, ...]
-    vllm: bool
-    end_of_turn: str = ""
-    """The text of the token that ends an answer; empty where the server does not tell."""
-
 
 class OpenAICompatibleGeneralist:
-    """Implements ``Generalist`` over HTTP.
+    """Implements ``Generalist`` over HTTP, and ``AsyncGeneralist``.
 
-    ``choose`` has two modes. *strings* (vLLM only, chosen there by ``auto``) prefills every option as the
-    answer and reads the log-probabilities of its tokens: the same distribution as in process, at the
-    price of one prefill per option. *decode* lets the model write, held to the options where the server
-    is vLLM and matched to one of them elsewhere; it costs one request and has no probabilities.
+    Requests run on an event loop of this object's own, so that all callers share its connections and its
+    limit. A caller that is cancelled or interrupted closes its connections, and the server stops computing.
 
     Args:
         base_url: up to and including ``/v1``.
         images: where image ids are looked up.
         model: name at the server; empty for the only one it serves.
         api_key: sent as bearer token; never shown.
-        mode: how ``choose`` asks.
+        mode: how ``choose`` asks (see ``choosing``); ``auto`` takes the model's profile, or *strings* from
+            vLLM and *decode* from any other server.
+        tools: how tools are called; ``auto`` takes the model's profile, or finds out what the server can.
         timeout: seconds per request.
-        retries: on connection errors, 408, 409, 429 and 5xx, with growing waits.
+        retries: on connection errors, 408, 409, 429 and 5xx, with growing, jittered waits.
         concurrency: requests in flight at once.
 
     Raises:
@@ -74,44 +66,70 @@ class OpenAICompatibleGeneralist:
         model: str = "",
         api_key: SecretStr | None = None,
         mode: Mode = "auto",
+        tools: ToolLevel = "auto",
         timeout: float = 120.0,
         retries: int = 3,
         concurrency: int = 16,
     ) -> None:
         self._url = base_url
         self._mode: Mode = mode
+        self._tools: ToolLevel = tools
         self._lock = threading.Lock()
-        self._found: Endpoint | None = None
-        self._chat = connect(base_url, model, api_key or SecretStr(""), images, timeout, retries)
+        self._endpoint: Endpoint | None = None
+        self._level: Level | None = None
+        self._letters: Mapping[str, tuple[int, ...]] | None = None
+        self._loop = BackgroundLoop("this generalist")
+        self._slots = asyncio.Semaphore(concurrency)
+        profile = profile_of(model) if model else None
+        given: dict[str, Any] = {"timeout": timeout, "retries": retries, "calling": self._calling}
+        given |= {"stop_ids": profile.ends if profile else ()}
+        key, uris = api_key or SecretStr(""), ImageUris(images)
+        self._chat = connect(base_url, model, key, uris, **given)
+        # A second client for this object's own loop: connections must not be shared between loops.
+        self._own = connect(base_url, model, key, uris, **given, own_connections=True)
+        self._farewell = self._own.root_async_client.close
+        weakref.finalize(self, self._loop.abandon, self._farewell).atexit = False
         if not model:
-            self._chat.model_name = model = self._only_model()
+            model = self._only_model()
         self.name = f"{model} at {urlsplit(base_url).netloc.rpartition('@')[2]}"
         self.version = model
         self.batch_size = concurrency
+        self.counts: Counter[str] = Counter()
+        """How answers to closed questions were found (``Answer.parse``), and how many were not: those that
+        matched no option as ``unparsed``, all others as ``failed``."""
 
     def choose(self, requests: Sequence[Choice]) -> list[Answer | GeneralistError]:
-        """Answer closed questions; see ``Generalist.choose`` and the class for the modes."""
+        """Answer closed questions; see ``Generalist.choose`` and ``choosing`` for the modes."""
         try:
-            strings = self._mode == "strings" or (self._mode == "auto" and self.endpoint.vllm)
+            _ = self.endpoint
         except GeneralistError as error:
             return [error for _ in requests]
-        return (
-            self._choose_by_strings(requests) if strings else self._each(self._choose_by_decoding, requests)
-        )
+        return self._all(self._choose, requests)
+
+    async def achoose(self, request: Choice) -> Answer:
+        """Answer one closed question; cancelling it cancels its requests at the server.
+
+        Raises:
+            GeneralistError: no answer could be had.
+        """
+        return await self._here(self._choose(request))
 
     def generate(
         self, requests: Sequence[Sequence[BaseMessage]], *, max_new_tokens: int = 256
     ) -> list[str | GeneralistError]:
         """Answer greedily; see ``Generalist.generate``."""
+        return self._all(lambda messages: self._generate(messages, max_new_tokens), requests)
 
-        def ask(messages: Sequence[BaseMessage]) -> str:
-            with self._explained():
-                return _without_thoughts(self._chat.invoke(list(messages), max_tokens=max_new_tokens).text)
+    async def agenerate(self, messages: Sequence[BaseMessage], *, max_new_tokens: int = 256) -> str:
+        """Answer one open question; cancelling it cancels its request at the server.
 
-        return self._each(ask, requests)
+        Raises:
+            GeneralistError: no answer could be had.
+        """
+        return await self._here(self._generate(messages, max_new_tokens))
 
     def stream(self, messages: Sequence[BaseMessage], *, max_new_tokens: int = 256) -> Iterator[str]:
-        """Yield one answer piece by piece; see ``Generalist.stream``.
+        """Yield one answer piece by piece; closing the iterator stops the server.
 
         Raises:
             GeneralistError: the server cannot be reached or refuses.
@@ -122,17 +140,50 @@ class OpenAICompatibleGeneralist:
                     yield chunk.text
 
     def call_tools(self, messages: Sequence[BaseMessage], tools: Sequence[BaseTool]) -> AIMessage:
-        """Let the model answer or call tools, by the server's own tool calling.
+        """Let the model answer or call tools, natively or held to a form; see ``tool_level``.
 
         Raises:
-            GeneralistError: the server cannot be reached or has no tool calling.
+            GeneralistError: the server cannot be reached, or the model is not let call tools.
         """
         with self._explained():
-            return self._chat.bind_tools(tools).invoke(list(messages))
+            return self._chat.bind_tools(tools).invoke(list(messages), max_tokens=_TOOL_TOKENS)
 
     def chat_model(self) -> BaseChatModel:
-        """The LangChain chat model underneath."""
+        """The LangChain chat model underneath; its ``bind_tools`` works at every level but *none*."""
         return self._chat
+
+    def close(self) -> None:
+        """Cancel what still runs and close the connections."""
+        self._loop.close(self._farewell)
+
+    @property
+    def mode(self) -> Mode:
+        """How ``choose`` asks this server.
+
+        Raises:
+            GeneralistError: it cannot be reached.
+        """
+        return mode_for(self._mode, self.endpoint)
+
+    @property
+    def tool_level(self) -> Level:
+        """How tools are called: natively, by the form of the answer, or not; found out once.
+
+        Raises:
+            GeneralistError: the server cannot be reached.
+        """
+        own = self._tools
+        if own == "auto" and self.endpoint.profile:
+            own = self.endpoint.profile.tools
+        if own != "auto":
+            return own
+        with self._lock:
+            if self._level is None:
+                with self._explained():
+                    self._level = tool_level(
+                        self._chat.root_client, self._chat.model_name, self._endpoint_known
+                    )
+            return self._level
 
     @property
     def endpoint(self) -> Endpoint:
@@ -142,10 +193,14 @@ class OpenAICompatibleGeneralist:
             GeneralistError: it cannot be reached.
         """
         with self._lock:
-            if self._found is None:
-                with self._explained():
-                    self._found = self._ask_endpoint()
-            return self._found
+            return self._endpoint_known
+
+    @property
+    def _endpoint_known(self) -> Endpoint:
+        if self._endpoint is None:
+            with self._explained():
+                self._endpoint = discover(self._chat.root_client, self._chat.model_name)
+        return self._endpoint
 
     def _only_model(self) -> str:
         models = self.endpoint.models
@@ -154,115 +209,78 @@ class OpenAICompatibleGeneralist:
             raise GeneralistError(
                 f"set GSCO_GENERALIST_MODEL; the server at {place(self._url)} serves: {listed}"
             )
+        ends = self.endpoint.profile.ends if self.endpoint.profile else ()
+        for chat in (self._chat, self._own):
+            chat.model_name, chat.stop_ids = models[0], ends
         return models[0]
 
-    def _ask_endpoint(self) -> Endpoint:
-        client = self._chat.root_client
+    def _calling(self) -> Calling:
+        level = self.tool_level
+        return Calling(level, level == "constrained" and self.endpoint.vllm)
+
+    @cached_property
+    def _asking(self) -> Asking:
+        return Asking(self.endpoint, self._own._get_request_payload, self._post, self._letter_ids)
+
+    def _letter_ids(self) -> Mapping[str, tuple[int, ...]]:
+        """Ids of each letter, with and without a space in front, where that is one token."""
+        with self._lock:
+            if self._letters is None:
+                client, model = self._chat.root_client, self._chat.model_name
+                single: dict[str, tuple[int, ...]] = {}
+                for letter in LETTERS:
+                    spelt = [tokens_of(client, model, text) for text in (letter, f" {letter}")]
+                    single[letter] = tuple({ids[0] for ids in spelt if len(ids) == 1})
+                self._letters = single if all(single.values()) else {}
+            return self._letters
+
+    async def _choose(self, request: Choice) -> Answer:
+        if self._endpoint is None:
+            await asyncio.to_thread(getattr, self, "endpoint")
         try:
-            listed = list(client.models.list())
-        except openai.NotFoundError:
-            listed = []  # a server for one model need not list it
-        vllm = any(getattr(model, "owned_by", "") == "vllm" for model in listed)
-        models = tuple(model.id for model in listed)
-        return Endpoint(models, vllm, self._end_of_turn(models) if vllm else "")
+            with self._explained():
+                answer = await choose(self.mode, request, self._asking)
+        except AnswerUnparsed:
+            self.counts["unparsed"] += 1
+            raise
+        except GeneralistError:
+            self.counts["failed"] += 1
+            raise
+        self.counts[answer.parse] += 1
+        return answer
 
-    def _end_of_turn(self, models: Sequence[str]) -> str:
-        """The first known end-of-turn text that is a single token of the served model."""
-        url = urlsplit(self._url)
-        path = url.path.rstrip("/").removesuffix("/v1") + "/tokenize"
-        address = urlunsplit((url.scheme, url.netloc, path, "", ""))
-        for text in _ENDS_OF_TURN:
-            body = {"model": self._chat.model_name or models[0], "prompt": text, "add_special_tokens": False}
-            try:
-                answer: Any = self._chat.root_client.post(address, body=body, cast_to=object)
-            except openai.NotFoundError:
-                return ""
-            if answer["count"] == 1:
-                return text
-        return ""
-
-    def _choose_by_strings(self, requests: Sequence[Choice]) -> list[Answer | GeneralistError]:
-        jobs = [(request, option) for request in requests for option in request.options]
-        tokens = iter(self._each(self._tokens_with, jobs))
-        return [self._weighed(request, [next(tokens) for _ in request.options]) for request in requests]
-
-    def _weighed(
-        self, request: Choice, tokens: Sequence[list[tuple[int, float]] | GeneralistError]
-    ) -> Answer | GeneralistError:
-        scored: list[list[tuple[int, float]]] = []
-        for option in tokens:
-            if isinstance(option, GeneralistError):
-                return option
-            scored.append(option)
-        try:
-            return answer_from_scores(request.options, beyond_common_beginning(scored))
-        except GeneralistError as error:
-            return error
-
-    def _tokens_with(self, job: tuple[Choice, str]) -> list[tuple[int, float]]:
-        """Every token of the prompt with one option as the answer, and its log-probability."""
-        request, option = job
-        answer = AIMessage(label_text(option) + self.endpoint.end_of_turn)
-        asked = {"continue_final_message": True, "add_generation_prompt": False, "prompt_logprobs": 0}
+    async def _generate(self, messages: Sequence[BaseMessage], max_new_tokens: int) -> str:
         with self._explained():
-            payload = self._chat._get_request_payload(
-                [*request.messages, answer], max_tokens=1, extra_body=asked
+            async with self._slots:
+                said = await self._own.ainvoke(list(messages), max_tokens=max_new_tokens)
+            return without_thoughts(said.text)
+
+    async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+        async with self._slots:
+            answer: Any = await self._own.root_async_client.post(
+                "/chat/completions", body=body, cast_to=object
             )
-            response = self._chat.root_client.chat.completions.create(**payload)
-            listed = (response.model_extra or {}).get("prompt_logprobs")
-            if not listed:
-                raise GeneralistError(
-                    f"the server at {place(self._url)} gives no prompt_logprobs; use the mode 'decode'"
-                )
-            return [_token(entry) for entry in listed if entry]
+        if not isinstance(answer, dict) or "choices" not in answer:
+            raise TypeError("no chat completion")
+        return answer
 
-    def _choose_by_decoding(self, request: Choice) -> Answer:
-        options = [label_text(option) for option in request.options]
-        extra: dict[str, Any] = {"structured_outputs": {"choice": options}} if self.endpoint.vllm else {}
-        with self._explained():
-            said = self._chat.invoke(list(request.messages), max_tokens=_LONGEST_OPTION, extra_body=extra)
-        text = _without_thoughts(said.text)
-        if not text:
-            raise AnswerUnparsed(f"{self.name} gave an empty answer")
-        return answer_from_text(text, request.options, request.aliases)
-
-    def _each(self, ask: Callable[[_In], _Out], items: Sequence[_In]) -> list[_Out | GeneralistError]:
-        def guarded(item: _In) -> _Out | GeneralistError:
+    def _all(
+        self, ask: Callable[[_In], Awaitable[_Out]], items: Sequence[_In]
+    ) -> list[_Out | GeneralistError]:
+        async def guarded(item: _In) -> _Out | GeneralistError:
             try:
-                return ask(item)
+                return await ask(item)
             except GeneralistError as error:
                 return error
 
-        with ThreadPoolExecutor(self.batch_size, thread_name_prefix="generalist") as pool:
-            return list(pool.map(guarded, items))
+        async def all_of_them() -> list[_Out | GeneralistError]:
+            return list(await asyncio.gather(*map(guarded, items)))
 
-    def _explained(self) -> Any:
+        return self._loop.run(all_of_them())
+
+    async def _here(self, work: Any) -> Any:
+        """Do it on this object's loop, for a caller on another one."""
+        return await asyncio.wrap_future(self._loop.submit(work))
+
+    def _explained(self) -> AbstractContextManager[None]:
         return explained(self._url, self._chat.model_name)
-
-
-def beyond_common_beginning(options: Sequence[Sequence[tuple[int, float]]]) -> list[float]:
-    """Log-likelihood of each option, less what all of them share.
-
-    Args:
-        options: for each option the tokens of prompt and option as (id, log-probability).
-
-    Returns:
-        Sums over the tokens from the first one that differs. What stands before is the prompt, and
-        perhaps a beginning that all options share; it would add the same to each.
-    """
-    shared = 0
-    for together in zip(*options, strict=False):
-        if len({id for id, _ in together}) > 1:
-            break
-        shared += 1
-    return [sum(value for _, value in tokens[shared:]) for tokens in options]
-
-
-def _token(entry: dict[str, Any]) -> tuple[int, float]:
-    id, value = next(iter(entry.items()))
-    return int(id), float(value["logprob"])
-
-
-def _without_thoughts(text: str) -> str:
-    """The answer behind a reasoning model's thoughts, where the server leaves them in."""
-    return text.rpartition("</think>")[2].strip()

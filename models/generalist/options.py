@@ -42,7 +42,8 @@ def answer_from_scores(options: Sequence[str], log_probabilities: Sequence[float
     """
     probabilities = distribution(options, log_probabilities)
     best = max(options, key=probabilities.__getitem__)
-    return Answer(labels=(best,), probabilities=probabilities, text=best, parse="probabilities")
+    mass = min(1.0, math.fsum(map(math.exp, log_probabilities)))
+    return Answer(labels=(best,), probabilities=probabilities, text=best, parse="probabilities", mass=mass)
 
 
 def match_option(

@@ -76,3 +76,27 @@ class Generalist(Protocol):
     def chat_model(self) -> BaseChatModel:
         """The LangChain chat model underneath, for tracing and for that ecosystem's agents."""
         ...
+
+
+@runtime_checkable
+class AsyncGeneralist(Generalist, Protocol):
+    """A generalist that waits rather than computes, as one behind a server: no batches need to be gathered.
+
+    Cancelling a call reaches whatever stands behind.
+    """
+
+    async def achoose(self, request: Choice) -> Answer:
+        """Answer one closed question.
+
+        Raises:
+            GeneralistError: no answer could be had.
+        """
+        ...
+
+    async def agenerate(self, messages: Sequence[BaseMessage], *, max_new_tokens: int = 256) -> str:
+        """Answer one open question, greedily.
+
+        Raises:
+            GeneralistError: no answer could be had.
+        """
+        ...

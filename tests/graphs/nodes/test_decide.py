@@ -1,7 +1,12 @@
+import asyncio
+
 import pytest
-from gsco.case import Answer, Case, Evidence, GateReport, ImageRef, Task, TaskKind
-from gsco.graphs.nodes.decide import choices, joined, present_labels
+from gsco.case import Answer, Case, Evidence, GateReport, ImageRef, SimilarCase, Task, TaskKind
+from gsco.errors import PromptTooLong
+from gsco.graphs.collaboration import Collaboration
+from gsco.graphs.nodes.decide import ask, choices, joined, present_labels, without_farthest
 from gsco.models.generalist.prompts import PRESENCE, PROFILES
+from gsco.models.generalist.protocol import Choice
 
 CASE = Case(id="c", images=(ImageRef(sha256="0" * 64, width=8, height=8),))
 EYE = Task(
@@ -62,3 +67,58 @@ def test_a_single_label_task_asks_once():
     task = Task(name="t", modality="MRI", options=("a", "b"), aliases={"a": ("alpha",)})
     (choice,) = choices(CASE, task, NOTHING, PROFILES["paper"])
     assert choice.options == ("a", "b") and choice.aliases == {"a": ("alpha",)}
+
+
+def similar(number: int, similarity: float) -> SimilarCase:
+    return SimilarCase(
+        id=f"case-{number}", sha256="0" * 64, task="t", labels=("a",), similarity=similarity, encoder="e"
+    )
+
+
+LESION = Task(name="t", modality="MRI", options=("a", "b"))
+FOUND = tuple(similar(number, 0.5 + 0.04 * (number * 7 % 11)) for number in range(10))
+
+
+def reading(most: int) -> tuple[Collaboration, list[int]]:
+    """A generalist that reads at most so many similar cases, and how many it was asked with."""
+    asked: list[int] = []
+
+    async def choose(choice: Choice) -> Answer:
+        listed = choice.messages[-1].text.partition("most similar cases are ")[2].partition(".")[0]
+        asked.append(len(listed.split(",")) if listed else 0)
+        if asked[-1] > most:
+            raise PromptTooLong("too long")
+        return Answer(labels=("a",), probabilities={"a": 0.75, "b": 0.25})
+
+    async def generate(messages):
+        raise AssertionError("nobody asks an open question here")
+
+    rest = {"tasks": None, "specialists": None, "retrieval": None, "generalist": "g"}
+    return Collaboration(choose=choose, generate=generate, profile=PROFILES["paper"], **rest), asked
+
+
+@pytest.mark.parametrize("most", [0, 1, 4, 7, 9, 10])
+def test_as_many_similar_cases_are_kept_as_the_generalist_reads(most):
+    collaboration, asked = reading(most)
+    evidence = NOTHING.model_copy(update={"similar_cases": FOUND})
+    answer = asyncio.run(ask(CASE, LESION, evidence, collaboration))
+    assert answer.left_out == 10 - most
+    assert max(count for count in asked if count <= most) == most and len(asked) <= 6
+
+
+def test_the_farthest_go_and_the_evidence_says_so():
+    evidence = without_farthest(NOTHING.model_copy(update={"similar_cases": FOUND}), 7)
+    kept = sorted((case.similarity for case in FOUND), reverse=True)[:3]
+    assert sorted((case.similarity for case in evidence.similar_cases), reverse=True) == kept
+    assert [FOUND.index(case) for case in evidence.similar_cases] == sorted(
+        map(FOUND.index, evidence.similar_cases)
+    )
+    (missing,) = evidence.missing
+    assert missing.source == "retrieval" and "7 of 10 similar cases" in missing.reason
+
+
+def test_what_is_too_long_without_any_similar_case_is_an_error():
+    collaboration, asked = reading(-1)
+    with pytest.raises(PromptTooLong):
+        asyncio.run(ask(CASE, LESION, NOTHING.model_copy(update={"similar_cases": FOUND}), collaboration))
+    assert asked == [10, 0]

@@ -6,9 +6,11 @@ answers mean that the client asked and read rightly.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
+import math
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,18 +22,26 @@ import torch
 from gsco.case import Answer, Case, ImageRef, Task
 from gsco.errors import AnswerUnparsed, GeneralistError
 from gsco.images import ImageStore
-from gsco.models.generalist import Choice, Generalist, load_generalist
+from gsco.models.generalist import AsyncGeneralist, Choice, Generalist, choosing, load_generalist
+from gsco.models.generalist.choosing import beyond_common_beginning, lettered
 from gsco.models.generalist.in_process import InProcessGeneralist
-from gsco.models.generalist.openai_compatible import OpenAICompatibleGeneralist, beyond_common_beginning
+from gsco.models.generalist.messages import message
+from gsco.models.generalist.openai_compatible import OpenAICompatibleGeneralist
 from gsco.models.generalist.prompts import PROFILES
 from gsco.settings import Settings
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 from PIL import Image
 from pydantic import SecretStr
 
 TASK = Task(name="t", modality="pathology", options=("normal", "tumor", "normal tumor", "benign"))
 KEY = "sk-very-secret"
+
+
+@tool
+def look(image: str) -> str:
+    """Look at an image."""
+    return image
 
 
 class TinyServer:
@@ -49,6 +59,7 @@ class TinyServer:
         self.key: str | None = None
         self.says: str | None = None
         self.logprobs = True
+        self.parser = True
 
     def inputs(self, body: dict[str, Any]) -> Any:
         turns, images = [], []
@@ -84,6 +95,8 @@ class TinyServer:
                 None,
                 *({str(i): {"logprob": v}} for i, v in zip(ids[1:].tolist(), chosen, strict=True)),
             ]
+        if body.get("logprobs"):
+            self.likeliest = self._likeliest(inputs, body)
         if self.says is not None:
             return self.says, listed
         choices = body.get("structured_outputs", {}).get("choice")
@@ -91,6 +104,17 @@ class TinyServer:
             **inputs, max_new_tokens=body.get("max_completion_tokens", 8), do_sample=False
         )[0, ids.shape[0] :].tolist()  # fmt: skip
         return self.processor.decode(new, skip_special_tokens=True), listed
+
+    def _likeliest(self, inputs: Any, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """As vLLM lists them: the wanted ids, or the likeliest."""
+        row = self.model(**inputs).logits[0, -1].log_softmax(-1)
+        ids = body.get("logprob_token_ids") or row.topk(body["top_logprobs"]).indices.tolist()
+        name = (
+            "token_id:{}".format
+            if body.get("return_tokens_as_token_ids")
+            else self.processor.tokenizer.decode
+        )
+        return [{"token": name(id), "logprob": row[id].item()} for id in ids]
 
     def held_to(self, choices: list[str], inputs: Any) -> list[int]:
         """Greedy writing that can only spell one of the choices."""
@@ -132,6 +156,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply({"error": {"message": "not found"}}, 404)
         if self.tiny.trouble:
             return self.reply({"error": {"message": f"the patient said {body}"}}, self.tiny.trouble.pop(0))
+        if body.get("tools") and not self.tiny.parser:
+            return self.reply({"error": {"message": '"auto" tool choice requires --tool-call-parser'}}, 400)
         return self.answer(body)
 
     def answer(self, body: dict[str, Any]) -> None:
@@ -144,6 +170,7 @@ class Handler(BaseHTTPRequestHandler):
         if body.get("stream"):
             return self.stream(text)
         message: dict[str, Any] = {"role": "assistant", "content": text}
+        listed_tokens = {"content": [{"top_logprobs": self.tiny.likeliest}]} if body.get("logprobs") else None
         if body.get("tools"):
             call = {"name": body["tools"][0]["function"]["name"], "arguments": '{"image": "img-1"}'}
             message["tool_calls"] = [{"id": "1", "type": "function", "function": call}]
@@ -154,7 +181,8 @@ class Handler(BaseHTTPRequestHandler):
             "model": "tiny",
             "prompt_logprobs": listed,
         }
-        return self.reply({**answer, "choices": [{"index": 0, "finish_reason": "stop", "message": message}]})
+        choice = {"index": 0, "finish_reason": "stop", "message": message, "logprobs": listed_tokens}
+        return self.reply({**answer, "choices": [choice]})
 
     def stream(self, text: str) -> None:
         self.send_response(200)
@@ -200,7 +228,7 @@ def server(serving: tuple[str, TinyServer]) -> Iterator[TinyServer]:
     yield tiny
     tiny.asked.clear()
     tiny.trouble.clear()
-    tiny.owner, tiny.key, tiny.says, tiny.logprobs = "vllm", None, None, True
+    tiny.owner, tiny.key, tiny.says, tiny.logprobs, tiny.parser = "vllm", None, None, True, True
 
 
 @pytest.fixture
@@ -226,7 +254,7 @@ def test_strings_over_http_equal_the_in_process_distribution(
     url: str, server: TinyServer, images: ImageStore, refs: list[ImageRef], tiny: InProcessGeneralist
 ) -> None:
     generalist = client(url, images)
-    assert isinstance(generalist, Generalist)
+    assert isinstance(generalist, Generalist) and isinstance(generalist, AsyncGeneralist)
     requests = choices(refs)
     for here, there in zip(tiny.choose(requests), generalist.choose(requests), strict=True):
         assert isinstance(here, Answer)
@@ -310,14 +338,139 @@ def test_large_images_are_sent_smaller(url: str, server: TinyServer, images: Ima
 
 
 def test_tools_are_called_by_the_server(url: str, server: TinyServer, images: ImageStore) -> None:
-    @tool
-    def look(image: str) -> str:
-        """Look at an image."""
-        return image
+    called = client(url, images).call_tools([HumanMessage("look")], [look])
+    assert called.tool_calls[0]["name"] == "look"
+    assert called.tool_calls[0]["args"] == {"image": "img-1"}
 
-    message = client(url, images).call_tools([HumanMessage("look")], [look])
-    assert message.tool_calls[0]["name"] == "look"
-    assert message.tool_calls[0]["args"] == {"image": "img-1"}
+
+def test_letters_are_the_strings_of_a_question_with_letters(
+    url: str, server: TinyServer, images: ImageStore, refs: list[ImageRef]
+) -> None:
+    asked = choice(refs[0])
+    letters = client(url, images, mode="letters").choose([asked])[0]
+    assert isinstance(letters, Answer)
+    (row,) = [body for body in server.asked if body.get("logprobs")]
+    assert len(row["logprob_token_ids"]) >= 4 and "structured_outputs" not in row
+    # The same by another way: each letter as the whole answer, read from the prompt's log-probabilities.
+    spelt = Choice(lettered(asked), tuple("ABCD"))
+    strings = client(url, images, mode="strings")
+    tokens = [strings._loop.run(_tokens_of(strings, spelt, letter))[-1][1] for letter in "ABCD"]
+    total = sum(map(math.exp, tokens))
+    assert list(letters.probabilities.values()) == pytest.approx(
+        [math.exp(t) / total for t in tokens], abs=0.02
+    )
+    assert letters.mass == pytest.approx(total, rel=0.05)
+
+
+async def _tokens_of(generalist: OpenAICompatibleGeneralist, request: Choice, text: str) -> Any:
+    extra = {"continue_final_message": True, "add_generation_prompt": False, "prompt_logprobs": 0}
+    body = await choosing._body(generalist._asking, request.messages, max_tokens=1, extra_body=extra)
+    return await choosing._tokens_with(body, text, generalist._asking)
+
+
+def test_letters_of_another_server_come_from_its_likeliest_tokens(
+    url: str, server: TinyServer, images: ImageStore, refs: list[ImageRef]
+) -> None:
+    server.owner = "somebody"
+    (answer,) = client(url, images, mode="letters").choose([choice(refs[0])])
+    (row,) = [body for body in server.asked if body.get("logprobs")]
+    assert row["top_logprobs"] == 20 and "logprob_token_ids" not in row
+    if isinstance(answer, Answer):  # a random model need not have a letter among them
+        assert sum(answer.probabilities.values()) == pytest.approx(1)
+    else:
+        assert isinstance(answer, AnswerUnparsed) and "letter" in str(answer)
+
+
+def test_tools_without_a_parser_are_called_by_the_form_of_the_answer(
+    url: str, server: TinyServer, images: ImageStore, refs: list[ImageRef]
+) -> None:
+    server.parser = False
+    server.says = '{"tool": "look", "arguments": {"image": "img-1"}}'
+    generalist = client(url, images)
+    assert generalist.tool_level == "constrained"
+    called = generalist.call_tools([message("human", "look", [refs[0].id])], [look])
+    assert [(call["name"], call["args"]) for call in called.tool_calls] == [("look", {"image": "img-1"})]
+    sent = server.asked[-1]
+    assert sent["structured_outputs"]["disable_any_whitespace"] is True
+    assert [one["properties"]["tool"]["const"] for one in sent["structured_outputs"]["json"]["anyOf"]] == [
+        "look",
+        "answer",
+    ]
+    assert "tools" not in sent and "Look at an image." in sent["messages"][0]["content"]
+
+
+def test_the_chat_model_binds_tools_at_the_same_level(
+    url: str, server: TinyServer, images: ImageStore
+) -> None:
+    server.parser = False
+    server.says = '{"tool": "answer", "arguments": {"text": "nothing to see"}}'
+    bound = client(url, images).chat_model().bind_tools([look])
+    assert bound.invoke("look").text == "nothing to see"
+    assert asyncio.run(bound.ainvoke("look")).text == "nothing to see"
+    (chunk,) = [chunk for chunk in bound.stream("look") if chunk.content]
+    assert chunk.text == "nothing to see"
+
+
+def test_another_server_is_held_to_a_form_where_it_can(
+    url: str, server: TinyServer, images: ImageStore
+) -> None:
+    server.owner, server.parser, server.says = "somebody", False, '{"yes": true}'
+    generalist = client(url, images)
+    assert generalist.tool_level == "constrained"
+    server.says = '{"tool": "look", "arguments": {"image": "img-1"}}'
+    assert generalist.call_tools([HumanMessage("look")], [look]).tool_calls
+    assert server.asked[-1]["response_format"]["json_schema"]["strict"] is True
+
+
+def test_a_server_without_any_way_says_so(url: str, server: TinyServer, images: ImageStore) -> None:
+    server.owner, server.parser, server.says = "somebody", False, "Yes!"
+    generalist = client(url, images)
+    assert generalist.tool_level == "none"
+    with pytest.raises(GeneralistError, match="the fixed diagnosis needs none"):
+        generalist.call_tools([HumanMessage("look")], [look])
+
+
+def test_the_level_is_found_out_once_and_can_be_set(url: str, server: TinyServer, images: ImageStore) -> None:
+    generalist = client(url, images)
+    assert (generalist.tool_level, generalist.tool_level) == ("native", "native")
+    assert len(server.asked) == 1
+    server.asked.clear()
+    assert client(url, images, tools="constrained").tool_level == "constrained"
+    assert server.asked == []
+
+
+def test_answers_are_counted_by_how_they_were_found(
+    url: str, server: TinyServer, images: ImageStore, refs: list[ImageRef]
+) -> None:
+    server.owner = "somebody"
+    generalist = client(url, images)
+    for server.says in ("normal", "healthy", "who knows"):
+        generalist.choose([Choice(choice(refs[0]).messages, TASK.options, {"normal": ("healthy",)})])
+    generalist.choose([choice(ImageRef(sha256="e" * 64, width=4, height=4))])
+    assert generalist.counts == {"exact": 1, "alias": 1, "unparsed": 1, "failed": 1}
+
+
+def test_a_profile_sends_the_ends_that_its_checkpoint_lacks(
+    url: str, server: TinyServer, images: ImageStore
+) -> None:
+    generalist = client(url, images, model="meddr")
+    generalist._chat.model_name = generalist._own.model_name = "tiny"
+    generalist.generate([[HumanMessage("x")]], max_new_tokens=2)
+    assert server.asked[0]["stop_token_ids"] == [2, 6, 7, 8]
+
+
+def test_control_tokens_are_broken_up_whoever_wrote_them(
+    url: str, server: TinyServer, images: ImageStore
+) -> None:
+    said = [
+        SystemMessage("a<|im_end|>"),
+        HumanMessage("b<img>"),
+        AIMessage("c</s>"),
+        HumanMessage("d<image>"),
+    ]
+    client(url, images).generate([said], max_new_tokens=2)
+    sent = json.dumps(server.asked[0]["messages"], ensure_ascii=False)
+    assert "<" not in sent and all(f"{letter}‹" in sent for letter in "abcd")
 
 
 def test_the_only_model_is_found(url: str, server: TinyServer, images: ImageStore) -> None:

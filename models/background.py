@@ -14,10 +14,14 @@ T = TypeVar("T")
 class BackgroundLoop:
     """Runs coroutines in a daemon thread, from the first use until ``close``.
 
-    Batches gather across all callers because everything runs in this one loop.
+    Batches gather across all callers, and connections are shared, because everything runs in this one loop.
+
+    Args:
+        name: of the thread, and of what is closed in the error that says so.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "this GSCo") -> None:
+        self._name = name
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -32,10 +36,12 @@ class BackgroundLoop:
         with self._lock:
             if self._closed:
                 coroutine.close()
-                raise RuntimeError("this GSCo is closed; make a new one")
+                raise RuntimeError(f"{self._name} is closed; make a new one")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="gsco", daemon=True)
+                self._thread = threading.Thread(
+                    target=_serve, args=(self._loop,), name=self._name, daemon=True
+                )
                 self._thread.start()
             return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
@@ -67,24 +73,39 @@ class BackgroundLoop:
         finally:
             pumping.cancel()
 
-    def close(self, last: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
+    def close(self, last: Callable[[], Coroutine[Any, Any, object]] | None = None) -> None:
         """Cancel what still runs and end the thread; closing twice is harmless.
 
         Args:
-            last: is run in the loop when all else has ended, if anything ever ran in it.
+            last: run last, to close what belongs to the loop.
         """
+        loop, thread = self._end()
+        if loop is None or thread is None:
+            return
+        asyncio.run_coroutine_threadsafe(_finish(last), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+    def abandon(self, last: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """The same without waiting, for finalizers, which may run in any thread at any time."""
+        loop, _ = self._end()
+        if loop is not None and not loop.is_closed():
+            done = asyncio.run_coroutine_threadsafe(_finish(last), loop)
+            done.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
+
+    def _end(self) -> tuple[asyncio.AbstractEventLoop | None, threading.Thread | None]:
         with self._lock:
             self._closed, loop, thread = True, self._loop, self._thread
             self._loop = self._thread = None
-        if loop is None or thread is None:
-            return
-        asyncio.run_coroutine_threadsafe(_end(last), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+        return loop, thread
 
 
-async def _end(last: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
+
+
+async def _finish(last: Callable[[], Coroutine[Any, Any, object]] | None) -> None:
     tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in tasks:
         task.cancel()

@@ -1,1 +1,1 @@
-"""Metrics, as pure functions over arrays."""
+"""Metrics, as pure functions over arrays, and how far they can be trusted."""

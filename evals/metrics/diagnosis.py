@@ -9,102 +9,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ...models.specialist.metrics import expected_calibration_error
+from .answers import Answers, Bools, Floats, answers
+from .calibration import aurc, brier, calibration_error, error_at_coverage
 
-Floats = npt.NDArray[np.floating]
-Bools = npt.NDArray[np.bool_]
+__all__ = [
+    "METRICS",
+    "OF_PROBABILITIES",
+    "Answers",
+    "Bools",
+    "Floats",
+    "Metric",
+    "accuracy",
+    "answers",
+    "auroc",
+    "average_precision",
+    "balanced_accuracy",
+    "brier",
+    "calibration_error",
+    "macro_f1",
+    "mean_average_precision",
+    "micro_f1",
+]
 
 _LEFT_OUT: Any = np.nan
 """What scikit-learn gives a label that is nowhere, and leaves out of its mean; typed as ``str`` there."""
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What was true and what an arm said, one row per case and one column per option."""
-
-    truth: Bools
-    """(n, options)."""
-    said: Bools
-    """(n, options); an empty row where there was no answer."""
-    answered: Bools
-    """(n,); whether there was an answer, which for multi-label tasks may be none of the options."""
-    probabilities: Floats
-    """(n, options); NaN in the rows of cases without probabilities."""
-    exclusive: bool
-    """Whether exactly one option is true of a case."""
-
-    def __post_init__(self) -> None:
-        rows, columns = self.truth.shape
-        for name in ("said", "probabilities"):
-            if getattr(self, name).shape != (rows, columns):
-                raise ValueError(f"{name} must have the shape {(rows, columns)} of the truth")
-        if self.answered.shape != (rows,):
-            raise ValueError(f"answered must have the shape {(rows,)}")
-        if self.exclusive and not (self.truth.sum(1) == 1).all():
-            raise ValueError("exactly one option must be true of each case")
-
-    @property
-    def n(self) -> int:
-        """Number of cases."""
-        return len(self.truth)
-
-    @cached_property
-    def right(self) -> Bools:
-        """Which cases were answered with exactly the true labels (n,)."""
-        return self.answered & (self.said == self.truth).all(1)
-
-    @cached_property
-    def stated(self) -> npt.NDArray[np.intp]:
-        """Indices of the cases with an answer and probabilities."""
-        return np.flatnonzero(self.answered & ~np.isnan(self.probabilities).any(1))
-
-    def take(self, rows: npt.NDArray[np.intp] | Bools) -> Answers:
-        """Return some of the cases."""
-        return Answers(
-            truth=self.truth[rows],
-            said=self.said[rows],
-            answered=self.answered[rows],
-            probabilities=self.probabilities[rows],
-            exclusive=self.exclusive,
-        )
-
-
-def answers(
-    truth: Sequence[Sequence[str]],
-    said: Sequence[Sequence[str] | None],
-    probabilities: Sequence[Mapping[str, float] | None],
-    options: Sequence[str],
-    *,
-    exclusive: bool,
-) -> Answers:
-    """Turn labels into arrays.
-
-    Args:
-        truth: true labels of each case.
-        said: labels that were said; None where there was no answer.
-        probabilities: by option; None where there are none.
-        options: the columns; a label that is none of them is an error.
-        exclusive: whether exactly one option is true of a case.
-    """
-    column = {option: position for position, option in enumerate(options)}
-    table = np.full((len(truth), len(options)), math.nan)
-    for row, stated in enumerate(probabilities):
-        if stated is not None:
-            table[row] = [stated.get(option, 0.0) for option in options]
-    return Answers(
-        truth=_indicator(truth, column),
-        said=_indicator([labels or () for labels in said], column),
-        answered=np.array([labels is not None for labels in said], dtype=bool),
-        probabilities=table,
-        exclusive=exclusive,
-    )
 
 
 def accuracy(given: Answers) -> float:
@@ -134,6 +66,15 @@ def macro_f1(given: Answers) -> float:
     return float(f1_score(given.truth, given.said, average="macro", zero_division=_LEFT_OUT))
 
 
+def micro_f1(given: Answers) -> float:
+    """F1 over all decisions together; with one label per case and no errors it is the accuracy."""
+    from sklearn.metrics import f1_score
+
+    if not (given.truth.any() or given.said.any()):
+        return math.nan
+    return float(f1_score(given.truth, given.said, average="micro"))
+
+
 def auroc(given: Answers) -> float:
     """Macro mean of the areas of each label against the rest, over the labels that have a rest."""
     from sklearn.metrics import roc_auc_score
@@ -143,25 +84,18 @@ def auroc(given: Answers) -> float:
     return _mean([float(roc_auc_score(true, p)) for true, p in pairs if true.any() and not true.all()])
 
 
-def calibration_error(given: Answers) -> float:
-    """Expected calibration error over 15 equally wide bins, L1.
+def average_precision(given: Answers) -> float:
+    """Macro mean of each label's average precision (mAP), over the labels that occur."""
+    from sklearn.metrics import average_precision_score
 
-    Single-label: of the probability of the answer against whether it is right. Multi-label: mean over
-    labels of that of the label's probability against its presence.
-    """
     given = given.take(given.stated)
-    if not given.n:
-        return math.nan
-    return _mean([expected_calibration_error(p, hit) for p, hit in confidences(given)])
+    pairs = zip(given.truth.T, given.probabilities.T, strict=True)
+    return _mean([float(average_precision_score(true, p)) for true, p in pairs if true.any()])
 
 
-def brier(given: Answers) -> float:
-    """Mean squared distance of probabilities and truth.
-
-    Summed over options (0 to 2), and for multi-label tasks averaged over them (0 to 1).
-    """
-    given = given.take(given.stated)
-    return float(squared_distance(given).mean()) if given.n else math.nan
+def mean_average_precision(given: Answers) -> float:
+    """Return ``average_precision`` where a case may have several labels; NaN for single-label tasks."""
+    return math.nan if given.exclusive else average_precision(given)
 
 
 Metric = Callable[[Answers], float]
@@ -170,39 +104,18 @@ METRICS: Mapping[str, Metric] = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
     "macro_f1": macro_f1,
+    "micro_f1": micro_f1,
     "auroc": auroc,
+    "mean_average_precision": mean_average_precision,
     "ece": calibration_error,
     "brier": brier,
+    "aurc": aurc,
+    "error_at_80": error_at_coverage,
 }
 """In the order of a report."""
 
-OF_PROBABILITIES = frozenset({"auroc", "ece", "brier"})
+OF_PROBABILITIES = frozenset({"auroc", "mean_average_precision", "ece", "brier", "aurc", "error_at_80"})
 """Those that only look at cases with probabilities."""
-
-
-def confidences(given: Answers) -> list[tuple[Floats, Bools]]:
-    """Pair stated probabilities with what they are probabilities of: one pair, or one per label.
-
-    Args:
-        given: answers that all have probabilities.
-    """
-    if not given.exclusive:
-        return list(zip(given.probabilities.T, given.truth.T, strict=True))
-    return [((given.probabilities * given.said).sum(1), given.right)]
-
-
-def squared_distance(given: Answers) -> Floats:
-    """Brier score of each case, (n,)."""
-    squares = (given.probabilities - given.truth) ** 2
-    return squares.sum(1) if given.exclusive else squares.mean(1)
-
-
-def _indicator(labels: Sequence[Sequence[str]], column: Mapping[str, int]) -> Bools:
-    table = np.zeros((len(labels), len(column)), dtype=bool)
-    for row, several in enumerate(labels):
-        for label in several:
-            table[row, column[label]] = True
-    return table
 
 
 def _mean(values: Sequence[float]) -> float:

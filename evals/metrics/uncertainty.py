@@ -1,33 +1,40 @@
-"""How far a number can be trusted: bootstrap intervals, paired comparisons, multiplicity.
-
-The bootstrap draws whole groups (patients), with replacement, and all arms of a comparison see the same
-draws, so that the difference of two arms' draws is the paired bootstrap of their difference. A draw is a
-vector of multiplicities; each metric has a kernel that computes it for many draws at once, and which
-equals the metric of ``metrics.diagnosis`` on the drawn cases.
-"""
+"""How far a number can be trusted: bootstrap intervals, paired comparisons, multiplicity."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from ...case import Record
-from .diagnosis import METRICS, OF_PROBABILITIES, Answers, Bools, Floats, confidences, squared_distance
+from .answers import Answers, Bools, Floats
+from .diagnosis import METRICS, OF_PROBABILITIES
+from .draws import ROUNDS, Kernel, Weights, bootstrap, draws, interval, mean_of, mean_over
+from .kernels import kernels
 
-Weights = npt.NDArray[np.float32]
-"""Multiplicity of each case in each draw, (draws, n)."""
-Kernel = Callable[[Weights], Floats]
-"""Draws' multiplicities to one number per draw; NaN where a draw does not determine it."""
-
-K = TypeVar("K", bound=Hashable)
-
-ROUNDS = 2000
-BINS = 15
-_CHUNK = 2**22
+__all__ = [
+    "ROUNDS",
+    "Difference",
+    "Estimate",
+    "Kernel",
+    "Measure",
+    "Weights",
+    "benjamini_hochberg",
+    "bootstrap",
+    "difference",
+    "draws",
+    "estimate",
+    "estimates",
+    "holm",
+    "interval",
+    "kernels",
+    "mcnemar",
+    "mean",
+    "paired",
+    "wilson",
+]
 
 
 class Estimate(Record):
@@ -49,47 +56,65 @@ class Difference(Record):
     n: int
 
 
-def draws(groups: Sequence[str], *, rounds: int = ROUNDS, seed: int = 0) -> Iterator[Weights]:
-    """Draw groups with replacement and yield the cases' multiplicities, some draws at a time.
+@dataclass(frozen=True)
+class Measure:
+    """A number over cases, and how to compute it on draws of them."""
+
+    value: float
+    kernel: Kernel
+    n: int
+    """Cases that it is taken over."""
+
+
+def mean(per_case: Floats | Bools, cases: Bools | None = None) -> Measure:
+    """Measure a mean of per-case values, over all cases or some of them."""
+    chosen = np.ones(len(per_case), dtype=bool) if cases is None else cases
+    value = float(per_case[chosen].mean()) if chosen.any() else math.nan
+    kernel = mean_of(per_case) if cases is None else mean_over(per_case, chosen)
+    return Measure(value, kernel, int(chosen.sum()))
+
+
+def estimate(
+    measures: Mapping[str, Measure], groups: Sequence[str], *, rounds: int = ROUNDS, seed: int = 0
+) -> dict[str, Estimate]:
+    """Put an interval to each measure, all on the same draws; what the cases do not determine is left out.
 
     Args:
+        measures: all over the same cases.
         groups: one per case; cases of one group are drawn together.
-        rounds: number of draws, over all that is yielded.
-        seed: of the draws. What is drawn does not depend on how it is cut into pieces.
+        rounds: bootstrap draws.
+        seed: of the draws.
     """
-    names, member = np.unique(np.asarray(groups), return_inverse=True)
-    random = np.random.default_rng(seed)
-    step = max(1, _CHUNK // max(1, len(groups)))
-    for start in range(0, rounds, step):
-        size = min(step, rounds - start)
-        picked = random.integers(len(names), size=(size, len(names)))
-        flat = (picked + np.arange(size)[:, None] * len(names)).ravel()
-        times = np.bincount(flat, minlength=size * len(names)).reshape(size, len(names))
-        yield times[:, member].astype(np.float32)
+    known = {name: one for name, one in measures.items() if not math.isnan(one.value)}
+    drawn = bootstrap({name: one.kernel for name, one in known.items()}, groups, rounds=rounds, seed=seed)
+    found = {}
+    for name, one in known.items():
+        low, high = interval(drawn[name])
+        found[name] = Estimate(value=one.value, low=low, high=high, n=one.n)
+    return found
 
 
-def bootstrap(
-    kernels: Mapping[K, Kernel], groups: Sequence[str], *, rounds: int = ROUNDS, seed: int = 0
-) -> dict[K, Floats]:
-    """Compute every kernel on the same draws.
-
-    Returns:
-        By the kernel's key, one number per draw (rounds,).
-    """
-    pieces = [
-        {name: kernel(weights) for name, kernel in kernels.items()}
-        for weights in draws(groups, rounds=rounds, seed=seed)
-    ]
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in kernels}
-
-
-def interval(drawn: Floats) -> tuple[float, float]:
-    """Take the percentile 95 % interval of what was drawn; draws without a value are left out."""
-    defined = drawn[~np.isnan(drawn)]
-    if not len(defined):
-        return math.nan, math.nan
-    low, high = np.percentile(defined, [2.5, 97.5])
-    return float(low), float(high)
+def paired(
+    first: Mapping[str, Measure],
+    second: Mapping[str, Measure],
+    groups: Sequence[str],
+    *,
+    rounds: int = ROUNDS,
+    seed: int = 0,
+) -> dict[str, Difference]:
+    """Compare two arms on the same cases: first minus second, of every measure that both have."""
+    both = [name for name in first if name in second]
+    every = {(place, name): one[name].kernel for place, one in enumerate((first, second)) for name in both}
+    drawn = bootstrap(every, groups, rounds=rounds, seed=seed)
+    return {
+        name: difference(
+            first[name].value - second[name].value,
+            drawn[0, name] - drawn[1, name],
+            min(first[name].n, second[name].n),
+        )
+        for name in both
+        if not math.isnan(first[name].value - second[name].value)
+    }
 
 
 def estimates(given: Answers, drawn: Mapping[str, Floats]) -> dict[str, Estimate]:
@@ -150,6 +175,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values so that those below a level hold that share of false discoveries; the order is kept."""
+    order = sorted(range(len(p_values)), key=lambda index: -p_values[index])
+    adjusted = [0.0] * len(p_values)
+    smallest = 1.0
+    for rank, index in enumerate(order):
+        smallest = min(smallest, p_values[index] * len(p_values) / (len(p_values) - rank))
+        adjusted[index] = smallest
+    return adjusted
+
+
 def wilson(hits: int, n: int) -> Estimate | None:
     """Estimate a share with Wilson's 95 % interval (cases taken as independent); None for no cases."""
     from scipy.stats import binomtest
@@ -158,98 +194,3 @@ def wilson(hits: int, n: int) -> Estimate | None:
         return None
     bounds = binomtest(hits, n).proportion_ci(0.95, method="wilson")
     return Estimate(value=hits / n, low=float(bounds.low), high=float(bounds.high), n=n)
-
-
-def kernels(given: Answers) -> dict[str, Kernel]:
-    """Return the kernel of each metric for these answers."""
-    stated = given.stated
-    probable = given.take(stated)
-    return {
-        "accuracy": _ratio(given.right),
-        "balanced_accuracy": _balanced_accuracy(given),
-        "macro_f1": _macro_f1(given),
-        "auroc": _of(stated, _auroc(probable)),
-        "ece": _of(stated, _calibration_error(probable)),
-        "brier": _of(stated, _ratio(squared_distance(probable))),
-    }
-
-
-def _of(cases: npt.NDArray[np.intp], kernel: Kernel) -> Kernel:
-    return lambda weights: kernel(weights[:, cases])
-
-
-def _divide(numerator: Floats, denominator: Floats) -> Floats:
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, math.nan), where=denominator > 0)
-
-
-def _mean_defined(values: Floats) -> Floats:
-    """Mean over the last axis of what is not NaN."""
-    defined = ~np.isnan(values)
-    return _divide(np.where(defined, values, 0.0).sum(-1), defined.sum(-1).astype(float))
-
-
-def _ratio(per_case: Floats | Bools) -> Kernel:
-    return lambda weights: _divide(weights @ per_case.astype(np.float64), weights.sum(1))
-
-
-def _balanced_accuracy(given: Answers) -> Kernel:
-    true, false = given.truth.astype(np.float64), (~given.truth).astype(np.float64)
-    hits, rejections = true * given.said, false * ~given.said
-
-    def kernel(weights: Weights) -> Floats:
-        recalls = _divide(weights @ hits, weights @ true)
-        if given.exclusive:
-            return _mean_defined(recalls)
-        specificities = _divide(weights @ rejections, weights @ false)
-        return _mean_defined(_mean_defined(np.stack([recalls, specificities], axis=-1)))
-
-    return kernel
-
-
-def _macro_f1(given: Answers) -> Kernel:
-    hits = (given.truth & given.said).astype(np.float64)
-    both = given.truth.astype(np.float64) + given.said
-    return lambda weights: _mean_defined(_divide(2 * (weights @ hits), weights @ both))
-
-
-def _auroc(given: Answers) -> Kernel:
-    columns = [_area(true, p) for true, p in zip(given.truth.T, given.probabilities.T, strict=True)]
-    return lambda weights: _mean_defined(np.stack([column(weights) for column in columns], axis=-1))
-
-
-def _area(true: Bools, probability: Floats) -> Kernel:
-    """Area under one label's curve: chance that a case with the label ranks above one without, ties half."""
-    order = np.argsort(probability, kind="stable")
-    ranked = probability[order]
-    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]) if len(ranked) else np.zeros(0, dtype=int)
-    positive = true[order].astype(np.float32)
-
-    def kernel(weights: Weights) -> Floats:
-        if not len(order):
-            return np.full(len(weights), math.nan)
-        every = weights[:, order]
-        with_label = every * positive
-        if len(starts) < len(order):
-            every = np.add.reduceat(every, starts, axis=1)
-            with_label = np.add.reduceat(with_label, starts, axis=1)
-        without = every - with_label
-        pairs = with_label.sum(1, dtype=np.float64) * without.sum(1, dtype=np.float64)
-        # Sums of counts are exact in single precision up to 16 million cases.
-        below = np.cumsum(without, axis=1)
-        below -= without / 2
-        return _divide(np.einsum("ij,ij->i", with_label, below, dtype=np.float64), pairs)
-
-    return kernel
-
-
-def _calibration_error(given: Answers) -> Kernel:
-    gaps = []
-    for probability, hit in confidences(given):
-        place = np.clip((probability * BINS).astype(int), 0, BINS - 1)
-        gaps.append(np.eye(BINS)[place] * (probability - hit)[:, None])
-
-    def kernel(weights: Weights) -> Floats:
-        errors = [_divide(np.abs(weights @ gap).sum(1), weights.sum(1)) for gap in gaps]
-        return _mean_defined(np.stack(errors, axis=-1))
-
-    return kernel

@@ -65,7 +65,7 @@ def test_draws_take_whole_groups_and_keep_their_number() -> None:
 def test_draws_depend_on_the_seed_and_not_on_the_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = [str(case) for case in range(30)]
     whole = np.concatenate(list(draws(groups, rounds=50, seed=7)))
-    monkeypatch.setattr("gsco.evals.metrics.uncertainty._CHUNK", 100)
+    monkeypatch.setattr("gsco.evals.metrics.draws._CHUNK", 100)
     pieces = list(draws(groups, rounds=50, seed=7))
     assert len(pieces) > 10
     assert (np.concatenate(pieces) == whole).all()
@@ -135,7 +135,7 @@ def test_what_cannot_be_computed_is_left_out() -> None:
         answered.truth, answered.said, answered.answered, np.full((20, 3), math.nan), exclusive=True
     )
     drawn = bootstrap(kernels(silent), [str(case) for case in range(20)], rounds=50)
-    assert set(estimates(silent, drawn)) == {"accuracy", "balanced_accuracy", "macro_f1"}
+    assert set(estimates(silent, drawn)) == {"accuracy", "balanced_accuracy", "macro_f1", "micro_f1"}
 
 
 def test_the_paired_difference_is_narrower_than_two_independent_ones() -> None:

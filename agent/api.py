@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from ..graphs.consulting import Consulting
     from ..graphs.events import Event
     from ..graphs.state import DiagnosisInput
-    from ..graphs.wording import Level, WordingName
+    from ..graphs.wording import WordingName
     from ..images import ImageStore
+    from ..models.generalist.discovery import Level
     from ..models.generalist.protocol import Generalist
     from ..models.specialist.panel import Panel
     from ..settings import EvidencePolicy, Settings
@@ -392,8 +393,8 @@ class GSCo:
             collaboration=self._collaboration(None, {}),
             generalist=generalist,
             images=self.images,
-            wording=wording_for(generalist, self._wording),
-            level=level_of(generalist) if self._tool_calls == "auto" else self._tool_calls,
+            wording=await asyncio.to_thread(wording_for, generalist, self._wording),
+            level=await asyncio.to_thread(level_of, generalist, self._tool_calls),
             review=self._review,
         )
 

@@ -15,10 +15,11 @@ from ..tools.toolbox import Toolbox
 from .collaboration import Collaboration
 from .events import Event, EvidenceArrived, Finding
 from .progress import unfold
-from .wording import Level, Wording
+from .wording import Wording
 
 if TYPE_CHECKING:
     from ..images import ImageStore
+    from ..models.generalist.discovery import Level
     from ..models.generalist.protocol import Generalist
 
 ReviewReason = Literal["low_confidence", "conflict", "out_of_distribution", "always"]

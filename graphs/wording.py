@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ..errors import ConfigurationError
+
 if TYPE_CHECKING:
+    from ..models.generalist.discovery import Level
     from ..models.generalist.protocol import Generalist
 
 WordingName = Literal["auto", "brief", "full"]
-Level = Literal["native", "constrained", "none"]
-"""How a generalist calls tools: by itself, held to the form by its server, or not at all."""
 
 BRIEF_CONTEXT = 8192
 """A model that reads fewer tokens than this gets the brief wording."""
@@ -58,10 +59,22 @@ def wording_for(generalist: Generalist, name: WordingName = "auto") -> Wording:
     """Choose the wording that a generalist is served with; ``auto`` goes by how much it reads."""
     if name != "auto":
         return WORDINGS[name]
-    length = getattr(generalist, "context_length", None)
-    return BRIEF if length is not None and length < BRIEF_CONTEXT else FULL
+    length = getattr(generalist, "context_length", 0)
+    return BRIEF if 0 < length < BRIEF_CONTEXT else FULL
 
 
-def level_of(generalist: Generalist) -> Level:
-    """The best way of calling tools that a generalist has; one that does not tell calls them by itself."""
-    return getattr(generalist, "tool_level", "native")
+def level_of(generalist: Generalist, wanted: Level | Literal["auto"] = "auto") -> Level:
+    """Choose how a generalist calls tools; ``auto`` takes the best way that it has.
+
+    Raises:
+        ConfigurationError: it is to be held to a form, and only a server can do that.
+        GeneralistError: its server cannot be reached.
+    """
+    if wanted == "none":
+        return wanted
+    if wanted == "constrained" and getattr(generalist, "tool_level", "") != "constrained":
+        raise ConfigurationError(
+            "only a server can hold a model to the form of a call: GSCO_TOOL_CALLS=constrained needs "
+            "GSCO_GENERALIST_URL; in process leave it auto, or set it to none"
+        )
+    return getattr(generalist, "tool_level", "native") if wanted == "auto" else wanted

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse, hook_config
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AnyMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
 from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import Runtime
 
@@ -54,7 +60,7 @@ class Asking(AgentMiddleware[ConsultationState, Consulting]):
             )
             try:
                 with explained(request.model):
-                    return await _answered(asked, handler, consulting)
+                    return _numbered(await handler(asked), request.state["messages"])
             except PromptTooLong as error:
                 failure = error
         raise failure or GeneralistError("there is nothing to ask")
@@ -79,14 +85,22 @@ class Asking(AgentMiddleware[ConsultationState, Consulting]):
         return {"messages": told_of, "jump_to": "model"}
 
 
-async def _answered(
-    request: ModelRequest[Consulting], handler: Handler, consulting: Consulting
-) -> ModelResponse:
-    if consulting.level != "constrained":
-        return await handler(request)
-    messages = [*filter(None, [request.system_message]), *request.messages]
-    tools: Any = request.tools
-    return ModelResponse([await asyncio.to_thread(consulting.generalist.call_tools, messages, tools)])
+def _numbered(response: ModelResponse, before: Iterable[AnyMessage]) -> ModelResponse:
+    """Give calls an id where they have none, or one that was there before, since results are kept by it.
+
+    Some servers count their calls anew in each answer.
+    """
+    used = {message.tool_call_id for message in before if isinstance(message, ToolMessage)}
+    for place, said in enumerate(response.result):
+        if not isinstance(said, AIMessage) or not said.tool_calls:
+            continue
+        calls = []
+        for call in said.tool_calls:
+            id = call["id"] if call["id"] and call["id"] not in used else f"call-{uuid4().hex[:12]}"
+            used.add(id)
+            calls.append({**call, "id": id})
+        response.result[place] = said.model_copy(update={"tool_calls": calls})
+    return response
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 
 from ...errors import GeneralistError
 from .in_process import InProcessGeneralist
-from .tool_calls import specifications
+from .tool_calls import OPEN, read_calls, specifications
 
 
 class InProcessChat(BaseChatModel):
@@ -63,10 +63,10 @@ class InProcessChat(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        if kwargs.get("tools"):  # a call is of use only as a whole
-            (made,) = self._generate(messages, stop, run_manager, **kwargs).generations
-            chunk = AIMessageChunk(**made.message.model_dump(exclude={"type"}))
-            yield ChatGenerationChunk(message=chunk)
+        if tools := kwargs.get("tools"):
+            pieces = self.generalist.stream(messages, max_new_tokens=self._limit(kwargs), tools=tools)
+            for message in _spoken(pieces):
+                yield ChatGenerationChunk(message=message)
             return
         for piece in _until(self.generalist.stream(messages, max_new_tokens=self._limit(kwargs)), stop):
             chunk = ChatGenerationChunk(message=AIMessageChunk(content=piece))
@@ -76,6 +76,26 @@ class InProcessChat(BaseChatModel):
 
     def _limit(self, options: dict[str, Any]) -> int:
         return int(options.get("max_tokens") or options.get("max_new_tokens") or self.max_new_tokens)
+
+
+def _spoken(pieces: Iterator[str]) -> Iterator[AIMessageChunk]:
+    """Words as they come; calls, which are of use only as a whole, at the end."""
+    text, given = "", 0
+    for piece in pieces:
+        text += piece
+        begun = text.find(OPEN)
+        safe = begun if begun >= 0 else max(given, len(text) - _beginning_of(OPEN, text))
+        if text[given:safe]:
+            yield AIMessageChunk(content=text[given:safe])
+        given = safe
+    made = read_calls(text)
+    rest = "" if OPEN in text else text[given:]
+    yield AIMessageChunk(content=rest, tool_calls=made.tool_calls, invalid_tool_calls=made.invalid_tool_calls)
+
+
+def _beginning_of(word: str, text: str) -> int:
+    """How many characters at the end of a text may be the beginning of a word."""
+    return next((size for size in range(len(word) - 1, 0, -1) if text.endswith(word[:size])), 0)
 
 
 def _until(pieces: Iterator[str], stop: Sequence[str] | None) -> Iterator[str]:

@@ -69,6 +69,11 @@ class Encoder:
         self.end_of_turn = self._end_of_turn()
         self._answer_opening = self._opening()
 
+    @property
+    def shows_tools(self) -> bool:
+        """Whether the chat template has a place for tools."""
+        return "tools" in str(self._processor.chat_template)
+
     def prompts(
         self, requests: Sequence[Sequence[BaseMessage]], tools: Sequence[Mapping[str, Any]] = ()
     ) -> list[Prompt | GeneralistError]:
@@ -123,7 +128,7 @@ class Encoder:
         """
         conversation = [self._turn(message) for message in messages]
         listed: dict[str, Any] = {"tools": [dict(tool) for tool in tools]} if tools else {}
-        if tools and "tools" not in str(self._processor.chat_template):
+        if tools and not self.shows_tools:
             raise GeneralistError(NO_TOOLS)
         try:
             text = self._processor.apply_chat_template(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
     from ...images import ImageStore
+    from .discovery import Level
 
 
 class InProcessGeneralist:
@@ -104,22 +105,33 @@ class InProcessGeneralist:
                 results.update({i: text for (i, _), text in zip(batch, texts, strict=True)})
         return [results[i] for i in range(len(requests))]
 
-    def stream(self, messages: Sequence[BaseMessage], *, max_new_tokens: int = 256) -> Iterator[str]:
+    def stream(
+        self,
+        messages: Sequence[BaseMessage],
+        *,
+        max_new_tokens: int = 256,
+        tools: Sequence[BaseTool | Mapping[str, Any]] = (),
+    ) -> Iterator[str]:
         """Yield one answer piece by piece; closing the iterator stops the model.
+
+        With tools the pieces hold calls as the model writes them; see ``tool_calls.read_calls``.
 
         Raises:
             GeneralistError: an image cannot be had or the prompt does not fit.
         """
         from transformers import StoppingCriteriaList, TextIteratorStreamer
 
-        streamer = TextIteratorStreamer(self._encoder.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        tokenizer, listed = self._encoder.tokenizer, specifications(tools)
+        # Calls stand between control tokens; the other control tokens go.
+        streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=not listed)
+        endings = [tokenizer.decode([id]) for id in self._ends()] if listed else []
         closed = threading.Event()
         failures: list[BaseException] = []
 
         def work() -> None:
             try:
                 with self._computing():
-                    prompt = self._fitting(self._encoder.prompts([messages])[0], 1)
+                    prompt = self._fitting(self._encoder.prompts([messages], listed)[0], 1)
                     stop = StoppingCriteriaList([lambda ids, scores: _full(ids, closed.is_set())])
                     self._generated([prompt], max_new_tokens, streamer=streamer, stopping_criteria=stop)
             except BaseException as error:  # carried over to the reader's thread
@@ -130,7 +142,7 @@ class InProcessGeneralist:
         worker = threading.Thread(target=work, name="generalist-stream", daemon=True)
         worker.start()
         try:
-            yield from (piece for piece in streamer if piece)
+            yield from filter(None, (_without(piece, endings) for piece in streamer))
         finally:
             closed.set()
             worker.join()
@@ -154,6 +166,11 @@ class InProcessGeneralist:
             prompt = self._fitting(self._encoder.prompts([messages], specifications(tools))[0], 1)
             (ids,) = self._generated([prompt], max_new_tokens).tolist()
         return read_calls(self._encoder.decode_turn(ids))
+
+    @property
+    def tool_level(self) -> Level:
+        """``native`` where the model's chat template shows tools, else ``none``."""
+        return "native" if self._encoder.shows_tools else "none"
 
     def chat_model(self) -> BaseChatModel:
         """A LangChain chat model that answers through this object."""
@@ -229,6 +246,12 @@ class InProcessGeneralist:
                 yield
             except torch.OutOfMemoryError as error:
                 raise GeneralistError("not enough memory on the device; ask fewer at once") from error
+
+
+def _without(piece: str, endings: Sequence[str]) -> str:
+    for ending in endings:
+        piece = piece.replace(ending, "")
+    return piece
 
 
 def _full(ids: torch.Tensor, value: bool) -> torch.Tensor:

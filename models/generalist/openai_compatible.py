@@ -166,6 +166,15 @@ class OpenAICompatibleGeneralist:
         return mode_for(self._mode, self.endpoint)
 
     @property
+    def context_length(self) -> int:
+        """Tokens of prompt and answer together; 0 where the server does not tell.
+
+        Raises:
+            GeneralistError: it cannot be reached.
+        """
+        return self.endpoint.context_length
+
+    @property
     def tool_level(self) -> Level:
         """How tools are called: natively, by the form of the answer, or not; found out once.
 

@@ -344,7 +344,16 @@ def test_a_tool_call_is_read_from_what_the_model_writes(
     tiny = caller
     written = called("classify", {"image": "img-1", "task": "chest"})
     ids = tiny._encoder.tokenizer(written + "<|im_end|>", add_special_tokens=False)["input_ids"]
-    monkeypatch.setattr(tiny, "_generated", lambda *_: torch.tensor([ids]))
+
+    def generated(*_: object, streamer: Any = None, **__: object) -> torch.Tensor:
+        if streamer is not None:
+            streamer.put(torch.tensor([0]))  # the prompt, which is skipped
+            for id in ids:
+                streamer.put(torch.tensor([id]))
+            streamer.end()
+        return torch.tensor([ids])
+
+    monkeypatch.setattr(tiny, "_generated", generated)
     for chat in (tiny, tiny.chat_model().bind_tools([TOOL])):
         asked = [HumanMessage("What is it?")]
         said = chat.call_tools(asked, [TOOL]) if chat is tiny else chat.invoke(asked)  # type: ignore[union-attr]
@@ -352,6 +361,24 @@ def test_a_tool_call_is_read_from_what_the_model_writes(
         assert (call["name"], call["args"]) == ("classify", {"image": "img-1", "task": "chest"})
     (chunk,) = [c for c in tiny.chat_model().bind_tools([TOOL]).stream([HumanMessage("?")]) if c.tool_calls]
     assert chunk.tool_calls[0]["name"] == "classify"
+
+
+def test_words_are_streamed_though_tools_are_bound(
+    caller: InProcessGeneralist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = caller.chat_model().bind_tools([TOOL])
+    call = called("classify", {"image": "img-1"})
+    for pieces, words in (
+        (["normal ", "(98 %)", ", x < 5", ".<tool"], ["normal ", "(98 %)", ", x < 5", ".", "<tool"]),
+        (["See ", "<tool_", call.removeprefix("<tool_")], ["See "]),
+        ([call], []),
+    ):
+        monkeypatch.setattr(caller, "stream", lambda *_, made=pieces, **__: iter(made))
+        chunks = list(chat.stream([HumanMessage("?")]))
+        assert [chunk.text for chunk in chunks if chunk.text] == words
+        assert [c["name"] for chunk in chunks for c in chunk.tool_calls] == ["classify"] * (
+            call[-9:] in pieces[-1]
+        )
 
 
 def test_tools_stand_in_the_prompt_and_calls_in_the_conversation(caller: InProcessGeneralist) -> None:

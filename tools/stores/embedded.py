@@ -1,4 +1,4 @@
-"""The case store for one machine: one SQLite file, exact search in memory."""
+"""The case store for one machine: one SQLite file, searched in memory and, where it is large, by a graph."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -18,21 +17,18 @@ import numpy as np
 
 from ...case import SimilarCase
 from ...errors import StoreError
+from ...models.specialist.progress import Progress
 from . import rows
+from .builder import GraphBuilder
 from .database import connect, errors_of, in_rows
-from .exact import Ban, ExactIndex, Hit, View
+from .exact import Ban, Hit
+from .graph import INDEX_ABOVE, make_graph
+from .loaded import LoadedVectors
 from .protocol import EVERYTHING, Entry, Exclusion, Filter, KnownCase, Vectors
-from .vectors import checked_entry, checked_queries, known_encoder, same_width
+from .vectors import checked_entry, checked_queries
 
 _BATCH = 256
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    index: ExactIndex
-    last: int
-    """The last row of the table of vectors that the index has seen."""
-    deletions: int
+_ALL = 2**63 - 1
 
 
 class EmbeddedStore:
@@ -42,6 +38,11 @@ class EmbeddedStore:
     0.001) and in memory at single precision. A search is one matrix product, exact, and sees all
     that was committed before it, by whichever process. A batch of entries is written whole or not
     at all, whatever happens to the process.
+
+    Above 25 million numbers of an encoder (50,000 vectors of width 512) a graph in the folder
+    ``NAME-index`` beside the file proposes what is near, and the database scores it: what was deleted or
+    is excluded is never found, what was added since is compared too, and only a near case that the
+    graph does not propose is missed. The graph can be lost or thrown away at any time.
 
     Any number of threads may share a store, and any number of processes may open the file; writers
     wait for each other. A store must not be used across ``fork``, nor lie on a network drive.
@@ -60,7 +61,8 @@ class EmbeddedStore:
         self.readonly = readonly
         self._lock = threading.RLock()
         self._process = os.getpid()
-        self._loaded: dict[str, _Loaded] = {}
+        self._builder = GraphBuilder(self.path)
+        self._vectors = LoadedVectors(self.path, self._builder.want)
         connection = connect(self.path, readonly=readonly, timeout=timeout)
         self._connection: sqlite3.Connection | None = connection
         # A store that nobody closed still closes its file, which also tidies SQLite's log away.
@@ -88,16 +90,16 @@ class EmbeddedStore:
         if queries is None:
             return [[] for _ in vectors]
         with self._reading() as sql:
-            view, bans = self._view(sql, encoder, queries.shape[1]), [_ban(sql, one) for one in exclude]
+            sought, bans = self._sought(sql, encoder, queries, where, exclude)
         # Outside the transaction, so that the threads of a process search side by side.
-        hits = _hits(view, queries, k, where, bans)
+        hits = sought(queries, k, bans)
         with self._reading() as sql:
             known = rows.cases(sql, {hit.key for query in hits for hit in query})
         if any(hit.key not in known for query in hits for hit in query):
             # A case that somebody deleted in between must not leave a gap: search and read in one snapshot.
             with self._reading() as sql:
-                view, bans = self._view(sql, encoder, queries.shape[1]), [_ban(sql, one) for one in exclude]
-                hits = _hits(view, queries, k, where, bans)
+                sought, bans = self._sought(sql, encoder, queries, where, exclude)
+                hits = sought(queries, k, bans)
                 known = rows.cases(sql, {hit.key for query in hits for hit in query})
         return [[_similar(known[hit.key], hit, encoder) for hit in query] for query in hits]
 
@@ -159,10 +161,32 @@ class EmbeddedStore:
         with self._lock, errors_of(self.path):
             self._open().execute("PRAGMA journal_mode = DELETE")
 
+    def optimise(self, *, quiet: bool = True) -> list[str]:
+        """Bring the graphs of large encoders up to date, and return the encoders that have one.
+
+        Searches do without as well: those of a large encoder are exact and slow until its graph is there,
+        which a search otherwise begins in the background.
+
+        Args:
+            quiet: show no progress.
+
+        Raises:
+            StoreError: the store cannot be read, or the graphs cannot be written beside it.
+        """
+        with self._reading() as sql:
+            spaces = rows.encoders(sql)
+            numbers = {name: rows.number_until(sql, space, _ALL) for name, space in spaces.items()}
+        large = [name for name, number in numbers.items() if number * spaces[name].width > INDEX_ABOVE]
+        for name in large:
+            with errors_of(self.path), Progress(f"index of {name}", numbers[name], quiet=quiet) as progress:
+                make_graph(self.path, name, advance=progress.advance)
+        return large
+
     def close(self) -> None:
         """Release the file; closing twice is harmless."""
+        self._builder.close()
         with self._lock, errors_of(self.path):
-            self._loaded.clear()
+            self._vectors.clear()
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
@@ -175,25 +199,21 @@ class EmbeddedStore:
     ) -> None:
         self.close()
 
-    def _view(self, sql: sqlite3.Connection, encoder: str, width: int) -> View | None:
-        """What the snapshot of ``sql`` holds of an encoder; None for a store without vectors."""
-        known = rows.encoders(sql)
-        if not known:
-            return None
-        known_encoder(encoder, {name: space.width for name, space in known.items()})
-        same_width(encoder, known[encoder].width, width)
-        (deletions,) = sql.execute("SELECT count FROM deletions").fetchone()
-        (last,) = sql.execute("SELECT seq FROM sqlite_sequence WHERE name = 'vectors'").fetchone()
-        loaded = self._loaded.get(encoder)
-        if loaded is None or loaded.deletions != deletions:
-            loaded = _Loaded(ExactIndex(width), 0, deletions)
-        if loaded.last != last:
-            # Not kept if loading fails half-way: rows would be in the index twice.
-            self._loaded.pop(encoder, None)
-            rows.load(sql, known[encoder], loaded.index, after=loaded.last)
-            loaded = replace(loaded, last=last)
-        self._loaded[encoder] = loaded
-        return loaded.index.view()
+    def _sought(
+        self,
+        sql: sqlite3.Connection,
+        encoder: str,
+        queries: Vectors,
+        where: Filter,
+        exclude: Sequence[Exclusion],
+    ) -> tuple[Callable[[Vectors, int, Sequence[Ban]], list[list[Hit]]], list[Ban]]:
+        """How to search what the snapshot of ``sql`` holds, and what each query must not find."""
+        found = self._vectors.view(sql, self._reading, encoder, queries.shape[1], where)
+        if found is None:
+            return lambda queries, k, bans: [[] for _ in queries], []
+        view, kinds = found
+        bans = [_ban(sql, one) for one in exclude]
+        return lambda queries, k, bans: view.search(queries, k, kinds, bans), bans
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -213,6 +233,9 @@ class EmbeddedStore:
             raise StoreError(f"case store {self.path} was opened before fork; open it again in this process")
         with self._lock, errors_of(self.path):
             sql = self._open()
+            if sql.in_transaction:  # this thread's own: its snapshot is the one to read
+                yield sql
+                return
             sql.execute(begin)
             try:
                 yield sql
@@ -244,13 +267,6 @@ def _ban(sql: sqlite3.Connection, exclusion: Exclusion) -> Ban:
     keys += [row for (row,) in in_rows(sql, query, list(exclusion.groups))]
     keys += [row for (row,) in in_rows(sql, "SELECT row FROM cases WHERE id IN", list(exclusion.ids))]
     return Ban(np.array(keys, np.int64), exclusion.above_similarity)
-
-
-def _hits(view: View | None, queries: Vectors, k: int, where: Filter, bans: Sequence[Ban]) -> list[list[Hit]]:
-    if view is None:
-        return [[] for _ in queries]
-    kinds = None if where == EVERYTHING else [kind for kind in view.codes if where.admits(*kind)]
-    return view.search(queries, k, kinds, bans)
 
 
 def _similar(case: KnownCase, hit: Hit, encoder: str) -> SimilarCase:

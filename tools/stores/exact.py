@@ -26,6 +26,8 @@ class Hit:
 
     key: int
     similarity: float
+    id: str
+    """The case's."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,11 @@ class View:
     kinds: npt.NDArray[np.int32]
     codes: dict[Kind, int]
 
+    @property
+    def kinds_there(self) -> Iterable[Kind]:
+        """The kinds of its rows."""
+        return self.codes
+
     def search(
         self, queries: Vectors, k: int, kinds: Iterable[Kind] | None, bans: Sequence[Ban]
     ) -> list[list[Hit]]:
@@ -126,7 +133,10 @@ class View:
             kept = similarities <= ban.ceiling
             rows, similarities = rows[kept], similarities[kept]
         order = np.lexsort((self.ids[rows], -similarities))[:k]
-        return [Hit(int(self.keys[rows[o]]), float(similarities[o])) for o in order]
+        return [
+            Hit(int(self.keys[rows[o]]), float(similarities[o]), bytes(self.ids[rows[o]]).decode("ascii"))
+            for o in order
+        ]
 
     def _rescored(self, query: Vectors, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
         exact, wide = np.empty(len(rows)), query.astype(np.float64)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...errors import StoreError
 from .database import in_rows
-from .exact import ExactIndex
+from .exact import ExactIndex, Kind
 from .protocol import Entry, KnownCase, Vectors
 from .vectors import pack, same_width, unpack
 
@@ -64,21 +65,98 @@ def entries(sql: sqlite3.Connection, rows: Iterable[int]) -> list[Entry]:
     return sorted(whole, key=lambda entry: entry.case.id)
 
 
-def load(sql: sqlite3.Connection, encoder: Encoder, index: ExactIndex, *, after: int) -> None:
-    """Append to the index the encoder's vectors of rows above ``after``."""
+class Batch(NamedTuple):
+    """Vectors of one encoder as they lie in the file, column by column."""
+
+    rows: tuple[int, ...]
+    keys: tuple[int, ...]
+    """Rows of their cases."""
+    ids: tuple[str, ...]
+    kinds: list[Kind]
+    halves: tuple[bytes, ...]
+
+    def vectors(self, width: int) -> Vectors:
+        """At single precision, normalised."""
+        return _unpacked(self.halves, width)
+
+
+_COLUMNS = "vectors.row, cases.row, cases.id, cases.task, cases.modality, halves"
+
+
+def load(
+    sql: sqlite3.Connection,
+    encoder: Encoder,
+    index: ExactIndex,
+    *,
+    after: int,
+    kinds: Collection[Kind] | None = None,
+) -> None:
+    """Append to the index the encoder's vectors of rows above ``after``, of some kinds or of all."""
     # The plus sign keeps SQLite on the row order, which the index by case would lose.
     condition = "+vectors.encoder = ? AND vectors.row > ?"
-    bound = (encoder.code, after)
-    (pending,) = sql.execute(f"SELECT count(*) FROM vectors WHERE {condition}", bound).fetchone()
-    index.reserve(pending)
-    rows = sql.execute(
-        "SELECT cases.row, cases.id, cases.task, cases.modality, halves "
-        f"FROM vectors JOIN cases ON cases.row = case_row WHERE {condition} ORDER BY vectors.row",
-        bound,
+    bound: tuple[Any, ...] = (encoder.code, after)
+    tables = "vectors JOIN cases ON cases.row = case_row"
+    if kinds is None:
+        (pending,) = sql.execute(f"SELECT count(*) FROM vectors WHERE {condition}", bound).fetchone()
+        index.reserve(pending)
+    else:
+        # From the few cases to their vectors, and not through all vectors.
+        tables = "cases CROSS JOIN vectors ON case_row = cases.row"
+        condition = (
+            f"vectors.encoder = ? AND vectors.row > ? AND (task, modality) IN (VALUES {_marks(len(kinds))})"
+        )
+        bound += tuple(chain.from_iterable(kinds))
+    found = sql.execute(f"SELECT {_COLUMNS} FROM {tables} WHERE {condition} ORDER BY vectors.row", bound)
+    while part := _batch(found.fetchmany(_LOADED_AT_ONCE)):
+        index.append(part.keys, part.ids, part.kinds, part.vectors(encoder.width))
+
+
+def after(sql: sqlite3.Connection, encoder: Encoder, last: int, number: int) -> Batch | None:
+    """The next vectors of an encoder, of rows above ``last``; None where there are no more."""
+    query = (
+        f"SELECT {_COLUMNS} FROM vectors JOIN cases ON cases.row = case_row "
+        "WHERE +vectors.encoder = ? AND vectors.row > ? ORDER BY vectors.row LIMIT ?"
     )
-    while part := rows.fetchmany(_LOADED_AT_ONCE):
-        keys, ids, tasks, modalities, halves = zip(*part, strict=True)
-        index.append(keys, ids, list(zip(tasks, modalities, strict=True)), _unpacked(halves, encoder.width))
+    return _batch(sql.execute(query, (encoder.code, last, number)).fetchall())
+
+
+def vectors_of(
+    sql: sqlite3.Connection, encoder: Encoder, keys: Sequence[int]
+) -> dict[int, tuple[str, bytes]]:
+    """The case's id and the vector, as it lies in the file, by case row; gone ones are left out."""
+    query = (
+        "SELECT cases.row, id, halves FROM cases CROSS JOIN vectors ON case_row = cases.row "
+        f"WHERE vectors.encoder = {encoder.code:d} AND cases.row IN"
+    )
+    return {key: (id, halves) for key, id, halves in in_rows(sql, query, list(keys))}
+
+
+def scored_of(
+    sql: sqlite3.Connection, encoder: Encoder, keys: Sequence[int]
+) -> dict[int, tuple[str, Vectors]]:
+    """Like ``vectors_of``, at single precision."""
+    found = vectors_of(sql, encoder, keys)
+    if not found:
+        return {}
+    vectors = _unpacked([halves for _, halves in found.values()], encoder.width)
+    return {key: (id, vector) for (key, (id, _)), vector in zip(found.items(), vectors, strict=True)}
+
+
+def number_until(sql: sqlite3.Connection, encoder: Encoder, last: int) -> int:
+    """How many vectors of an encoder there are up to a row."""
+    query = "SELECT count(*) FROM vectors INDEXED BY vectors_by_case WHERE encoder = ? AND row <= ?"
+    return sql.execute(query, (encoder.code, last)).fetchone()[0]
+
+
+def _batch(found: Sequence[tuple[Any, ...]]) -> Batch | None:
+    if not found:
+        return None
+    seen, keys, ids, tasks, modalities, halves = zip(*found, strict=True)
+    return Batch(seen, keys, ids, list(zip(tasks, modalities, strict=True)), halves)
+
+
+def _marks(pairs: int) -> str:
+    return ", ".join(["(?, ?)"] * pairs)
 
 
 def _insert_case(sql: sqlite3.Connection, case: KnownCase, thumbnail: bytes | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ class Crowd:
             self._write()
         self.vectors: Vectors = np.load(self._path, mmap_mode="r")
         random = np.random.default_rng(1)
-        near = self.vectors[np.sort(random.choice(n, queries, replace=False))]
+        near = np.asarray(self.vectors[np.sort(random.choice(n, queries, replace=False))], np.float32)
         self.queries = _unit(near + 0.01 * random.standard_normal(near.shape, dtype=np.float32))
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
@@ -75,5 +76,5 @@ class Crowd:
         unfinished.rename(self._path)
 
 
-def _unit(vectors: Vectors) -> Vectors:
+def _unit(vectors: npt.NDArray[Any]) -> Vectors:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)

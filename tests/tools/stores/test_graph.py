@@ -95,6 +95,11 @@ def _found(store: EmbeddedStore, queries: Vectors, k: int = 10, **options: Any) 
     return [[similar.id for similar in cases] for cases in store.search(queries, "one", k, **options)]
 
 
+def _mostly(found: list[list[str]], expected: list[list[str]]) -> bool:
+    """Whether at least 98 % are right: a graph made by several threads misses one now and then."""
+    return sum(map(list.__eq__, found, expected)) >= 0.98 * len(expected)
+
+
 def test_it_finds_what_comparing_all_finds(store: EmbeddedStore, path: Path) -> None:
     vectors, queries = clusters(6000), clusters(100, seed=1)
     store.add(entries(vectors))
@@ -118,7 +123,7 @@ def test_what_is_added_later_is_found_before_and_after_it_is_indexed(
     store.add(entries(vectors))
     for size in (900, 1000):
         assert _card(path).size == size
-        assert _found(store, vectors, 1) == [[case(n).id] for n in range(1000)]
+        assert _mostly(_found(store, vectors, 1), [[case(n).id] for n in range(1000)])
         store.optimise()
 
 
@@ -158,7 +163,7 @@ def test_a_lost_graph_is_made_in_the_background(path: Path, small_limits: None) 
         assert _found(store, vectors, 1) == expected
         store._builder.wait()
         assert _card(path).size == 500
-        assert _found(store, vectors, 1) == expected
+        assert _mostly(_found(store, vectors, 1), expected)
         assert store._vectors._parts["one", None].graph is not None
 
 
@@ -177,7 +182,7 @@ def test_a_damaged_graph_is_not_believed(store: EmbeddedStore, path: Path, damag
         assert _found(again, vectors, 1) == [[case(n).id] for n in range(500)]
         assert again._vectors._parts["one", None].graph is None
         again.optimise()
-        assert _found(again, vectors, 1) == [[case(n).id] for n in range(500)]
+        assert _mostly(_found(again, vectors, 1), [[case(n).id] for n in range(500)])
         assert again._vectors._parts["one", None].graph is not None
 
 
@@ -250,7 +255,7 @@ def test_a_late_vector_of_an_old_case_is_found(store: EmbeddedStore) -> None:
     store.add([entry(n, vectors[n]) for n in range(299, -1, -1)])
     store.optimise()
     where = Filter(("chest",))
-    assert _found(store, vectors, 1, where=where) == [[case(n).id] for n in range(300)]
+    assert _mostly(_found(store, vectors, 1, where=where), [[case(n).id] for n in range(300)])
 
 
 def test_a_killed_maker_leaves_the_store_as_it_was(store: EmbeddedStore, path: Path) -> None:
@@ -266,7 +271,7 @@ def test_a_killed_maker_leaves_the_store_as_it_was(store: EmbeddedStore, path: P
         maker.stdout.close()
         assert stamp_of(path, "one") == 0
     assert store.optimise() == ["one"]
-    assert _found(store, vectors[:50], 1) == [[case(n).id] for n in range(50)]
+    assert _mostly(_found(store, vectors[:50], 1), [[case(n).id] for n in range(50)])
 
 
 def test_only_one_process_makes_it(store: EmbeddedStore, path: Path) -> None:

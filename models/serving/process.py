@@ -24,6 +24,8 @@ READY = 1800.0
 """Seconds to load the weights of a large model from a slow disk."""
 GRACE = 30.0
 """Seconds between asking the processes to end and ending them."""
+_LAST = 5.0
+"""Seconds that the system may take to end them."""
 _POLL = 0.5
 _SHOWN = 12
 _DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
@@ -84,7 +86,8 @@ class Server:
         """
         _check_port(self.launch.host, self.launch.port)
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        environment = os.environ | self.launch.environment
+        # What the user has set counts, but for the path, which must not lead to packages of this process.
+        environment = {**self.launch.environment, **os.environ, "PYTHONPATH": str(self.launch.plugin or "")}
         with self.log.open("wb") as output:
             try:
                 self._process = subprocess.Popen(
@@ -127,11 +130,11 @@ class Server:
         """End it and all processes that it started: first politely, then not."""
         if self._process is None:
             return
-        self._signal(signal.SIGTERM)
-        end = time.monotonic() + GRACE
-        while self._left() and time.monotonic() < end:
-            time.sleep(0.1)
-        self._signal(signal.SIGKILL)
+        for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, _LAST)):
+            self._signal(number)
+            end = time.monotonic() + patience
+            while self._left() and time.monotonic() < end:
+                time.sleep(0.1)
         self._process.wait()
 
     def tail(self, lines: int = _SHOWN) -> str:

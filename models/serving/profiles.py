@@ -40,10 +40,8 @@ class ServingProfile:
     dtype: str = "bfloat16"
     tensor_parallel: int = 1
     """GPUs of 80 GB that it is meant for."""
-    template: str = ""
-    """File of ``templates`` that takes the place of the checkpoint's chat template."""
     ends: tuple[int, ...] = ()
-    """Ids that end an answer, where the checkpoint does not say so."""
+    """Ids that end an answer, which a client sends along where the checkpoint does not say so."""
     tool_parser: str = ""
     """vLLM's parser of its tool calls; empty where it was not trained to call any."""
     overrides: Mapping[str, object] = field(default_factory=dict)
@@ -89,11 +87,11 @@ PROFILES: Mapping[str, ServingProfile] = {
             name="meddr",
             source="Sunanhe/MedDr_0401",
             about="MedDr, the published generalist of the method, 40 B",
-            checked="The 40 B weights were not loaded.",
+            checked="Run with the CPU build of vLLM 0.32 on a random checkpoint of exactly this layout: the "
+            "answers equal those of the reference's forward pass. The 40 B weights were not loaded.",
             parameters=40.06,
             context_length=4096,
             tensor_parallel=2,
-            template="hermes2.jinja",
             ends=(2, 6, 7, 8),
             mode="strings",
             tools="constrained",
@@ -195,8 +193,13 @@ def profile_of(served: str) -> ServingProfile | None:
 
 
 def _of_folder(folder: Path) -> ServingProfile:
-    """A folder in MedDr's layout is served as MedDr is."""
-    return _plain(str(folder))
+    """A folder in MedDr's layout is served as MedDr is, under its own name and with its own ends."""
+    from .preflight import is_meddr
+
+    if not is_meddr(folder):
+        return _plain(str(folder))
+    own = {"name": folder.name.casefold(), "parameters": 0.0, "tensor_parallel": 1, "ends": ()}
+    return replace(PROFILES["meddr"], **own)
 
 
 def _plain(source: str) -> ServingProfile:

@@ -39,6 +39,7 @@ COMMANDS = (
     "index import",
     "serve",
     "serve generalist",
+    "serve prepare",
 )
 
 

@@ -10,7 +10,7 @@ import pytest
 from gsco.errors import ConfigurationError
 from gsco.models.mini import bundled
 from gsco.models.serving import PROFILES, profile_named, profile_of
-from gsco.models.serving.command import TEMPLATES, Launch
+from gsco.models.serving.command import Launch
 from gsco.models.serving.launching import planned
 
 
@@ -36,13 +36,14 @@ def test_every_profile_makes_a_command_whose_json_is_json(name: str) -> None:
     assert json.loads(found["--limit-mm-per-prompt"]) == {"image": profile.images}
     assert json.loads(found["--structured-outputs-config"])["disable_any_whitespace"]
     assert profile.checked and profile.licence
-    assert not profile.template or (TEMPLATES / profile.template).is_file()
 
 
 def test_meddr_needs_no_remote_code() -> None:
-    found = flags(Launch(PROFILES["meddr"], "/models/meddr"))
-    assert "--trust-remote-code" not in found
-    assert json.loads(found["--override-generation-config"]) == {"eos_token_id": [2, 6, 7, 8]}
+    launch = planned("meddr")
+    found = flags(launch)
+    assert "--trust-remote-code" not in found and "--hf-overrides" not in found
+    assert found["--model"] == "meddr-prepared"
+    assert launch.line().startswith("PYTHONPATH=meddr-prepared/plugin python -m vllm")
     assert json.loads(found["--limit-mm-per-prompt"]) == {"image": 1}
     assert found["--tensor-parallel-size"] == "2"
 

@@ -70,7 +70,6 @@ def theirs(error: BaseException) -> bool:
     """Whether an error comes from the client or the server, and not from a mistake of ours."""
     import grpc
     import httpx
-
     from weaviate.exceptions import WeaviateBaseError
 
     return isinstance(error, (WeaviateBaseError, grpc.RpcError, httpx.HTTPError))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from typer.core import TyperGroup
 
 from ..agent.failures import exit_code, one_line
 from ..errors import ConfigurationError, GscoError
+from .datasets.example import Wanted
 
 SOME_FAILED = 3
 """Exit status of a run that came to its end with cases that have no answer."""
@@ -70,7 +71,8 @@ def run(
         int | None, typer.Option(metavar="N", help="Only a random sample of so many cases.")
     ] = None,
     leaks: Annotated[
-        str, typer.Option(metavar="HOW", help="refuse or exclude: what to do with cases that the bank knows.")
+        str,
+        typer.Option(metavar="HOW", help="refuse, exclude or drop: cases that the bank knows."),
     ] = "refuse",
     near_duplicates: Annotated[
         float | None, typer.Option(metavar="S", help="Do not retrieve known cases more similar than this.")
@@ -122,7 +124,8 @@ def arbitration(
         int | None, typer.Option(metavar="N", help="Only a random sample of so many cases per task.")
     ] = None,
     leaks: Annotated[
-        str, typer.Option(metavar="HOW", help="refuse or exclude: what to do with cases that the bank knows.")
+        str,
+        typer.Option(metavar="HOW", help="refuse, exclude or drop: cases that the bank knows."),
     ] = "refuse",
     chunk: Annotated[
         int, typer.Option(metavar="N", help="Cases that are asked for and written together.")
@@ -198,6 +201,39 @@ def abilities(
 
 
 @app.command()
+def leaks(
+    cases: Annotated[
+        list[str], typer.Argument(metavar="TASK=DATASET…", help="Tasks, each with the data set of its cases.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to write what was found.")
+    ] = None,
+    split: Annotated[str, typer.Option(metavar="NAME", help="train, val or test.")] = "test",
+    against: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Compare with this split of the same data set, not with the bank."),
+    ] = "",
+) -> None:
+    """Tell which cases the case bank knows: by image, by patient or group, and by how they look.
+
+    The bank is that of the settings (GSCO_CASE_STORE). Exit status 1: it knows some for certain.
+    """
+    from ..agent.commands.train import command_of
+    from ..agent.configuration import settings_from
+    from .overlap import overlap, table, write_overlaps
+
+    settings = settings_from()
+    chosen, other = _split(split), _split(against) if against else None
+    found = dict(overlap(source, task, chosen, settings, other) for task, source in map(_pair, cases))
+    typer.echo("\n".join(table(found)))
+    if out is not None:
+        given = command_of(sys.argv[1:]).removeprefix("gsco ")
+        write_overlaps(found, out, f"python -m gsco.evals {given}")
+    if any(one.any for one in found.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run, or with those of several.")],
 ) -> None:
@@ -210,6 +246,13 @@ def _report(folder: Path) -> None:
 
     report(folder)
     typer.echo((folder / MARKDOWN).read_text(encoding="utf-8"), nl=False)
+
+
+def _split(given: str) -> Wanted:
+    found: Wanted | None = next((one for one in get_args(Wanted) if one == given), None)
+    if found is None:
+        raise ConfigurationError(f"no split {given!r}; there are: {', '.join(get_args(Wanted))}")
+    return found
 
 
 def _pair(given: str) -> tuple[str, Path]:

@@ -72,6 +72,18 @@ class CaseEvidence(Record):
     """Per step of the graph."""
 
 
+class NearDuplicate(Record):
+    """A case whose picture looks like that of a known case."""
+
+    case: str
+    known: str
+    """Image hash of the known case."""
+    source: str = ""
+    """Where the known case came from."""
+    distance: int
+    """Bits of 144 in which their fingerprints differ; see ``evals.fingerprints``."""
+
+
 class Leakage(Record):
     """Which cases of the run the case bank knows already."""
 
@@ -83,11 +95,22 @@ class Leakage(Record):
     """Cases whose very image is in the bank."""
     same_group: tuple[str, ...] = ()
     """Cases of whose patient or group another image is in the bank."""
+    near_duplicates: tuple[NearDuplicate, ...] = ()
+    """Further cases that look like a known one, and which."""
+    unseen: int = 0
+    """Known cases without a picture, with which none could be compared by how it looks."""
+    dropped: tuple[str, ...] = ()
+    """Those of all these that were left out of the run."""
 
     @property
     def any(self) -> bool:
-        """Whether there is any overlap."""
+        """Whether there is any certain overlap."""
         return bool(self.same_image or self.same_group)
+
+    @property
+    def suspects(self) -> frozenset[str]:
+        """Every case that the bank knows or may know."""
+        return frozenset((*self.same_image, *self.same_group, *(one.case for one in self.near_duplicates)))
 
 
 class RunCard(Record):

@@ -191,6 +191,12 @@ def _leakage(run: RunCard) -> Iterator[str]:
             f"{found.bank} known cases, {len(found.same_group)} share a group with one. Retrieval did not "
             "return those known cases; whether a model was trained on them is not known."
         )
+    if found.near_duplicates:
+        yield f"{len(found.near_duplicates)} further cases look like a known one (a perceptual hash)."
+    if found.unseen:
+        yield f"{found.unseen} known cases have no picture to compare with."
+    if found.dropped:
+        yield f"{len(found.dropped)} of these cases were left out of the run."
     yield ""
 
 

@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,7 +28,7 @@ from .cases import Asked, chosen_items, read_cases
 from .desk import Desk, Worker
 from .evidence import Nobody
 from .fitting import RECIPE, Fitted, fit, write_fitted
-from .leakage import bank_digest, check_leaks, find_leaks, known_cases
+from .leakage import check_leaks, find_leaks, read_bank, without_leaks
 from .pooling import check_enough
 from .records import RUN_CARD, Leakage, RunCard, read_run_card
 from .replay import Finished, Plan, Replay
@@ -56,6 +56,10 @@ class CaseSet:
     sha256: str
     split: str
     asked: Sequence[Asked]
+    leakage: Leakage | None = None
+    """What the case bank knows of them; None until that is looked at."""
+    bank: str = ""
+    """Digest of the bank."""
 
 
 Reader = Callable[[str, int | None], CaseSet]
@@ -204,8 +208,7 @@ def replay_cases(
     Raises:
         GscoError: of what kind, says what is wrong.
     """
-    cases = read(plan.split, plan.limit)
-    _leakage(bench, cases, task, plan)
+    cases = _guarded(bench, read(plan.split, plan.limit), task, plan, quiet)
     arms, left_out = chosen_arms(bench.gsco, task, plan)
     fitted: Fitted | None = None
     if to_fit := [arm for arm in arms if isinstance(arm, FittedArm)]:
@@ -261,7 +264,7 @@ def _learn(
     asking = [arm for arm in GENERALISTS if any(arm.name in one.reads for one in to_fit)]
     arms: list[Arm] = [MEAN, *asking]
     own = plan.model_copy(update={"split": "val", "limit": plan.validation_limit, "arms": ()})
-    cases = read("val", plan.validation_limit)
+    cases = _guarded(bench, read("val", plan.validation_limit), task, plan, quiet)
     check_enough(len(cases.asked))
     _replay(bench, cases, arms, {}, None, task, out / VALIDATION, own, quiet)
     fitted = fit(out / VALIDATION)
@@ -300,7 +303,8 @@ def _card(
     plan: Plan,
 ) -> RunCard:
     gsco = bench.gsco
-    leakage, bank = _leakage(bench, cases, task, plan)
+    leakage, bank = cases.leakage, cases.bank
+    assert leakage is not None, "the cases were compared with the bank"
     configuration = {
         "data": provenance.data_part(cases.sha256, cases.split, task),
         "panel": provenance.panel_part(gsco.panels.get(task.name)),
@@ -330,16 +334,26 @@ def _card(
     )
 
 
-def _leakage(bench: Bench, cases: CaseSet, task: Task, plan: Plan) -> tuple[Leakage, str]:
-    """What the case bank knows of these cases, and the bank's digest.
+def _guarded(bench: Bench, cases: CaseSet, task: Task, plan: Plan, quiet: bool) -> CaseSet:
+    """Compare cases with the case bank, and leave out those that it knows where the plan says so.
 
     Raises:
-        ConfigurationError: it knows some, and the policy is to refuse that.
+        ConfigurationError: it knows some and the policy is to refuse that, or it knows all of them.
     """
-    known = known_cases(bench.gsco.retrieval.store(), task.name)
-    found = find_leaks([one.case for one in cases.asked if isinstance(one.case, Case)], known)
+    from ..models.specialist.progress import Progress
+
+    bank = read_bank(bench.gsco.retrieval.store(), task.name)
+    usable = [one.case for one in cases.asked if isinstance(one.case, Case)]
+    with Progress("comparing with the case bank", len(usable), quiet=quiet) as progress:
+        found = find_leaks(usable, bank, bench.gsco.images, progress)
     check_leaks(found, plan.leaks)
-    return found, bank_digest(known)
+    asked = cases.asked
+    if plan.leaks == "drop":
+        found = without_leaks(found)
+        asked = [one for one in asked if one.id not in found.suspects]
+        if not asked:
+            raise ConfigurationError(f"the case bank knows all of the {len(cases.asked)} cases")
+    return replace(cases, asked=asked, leakage=found, bank=bank.digest)
 
 
 def _validation_part(out: Path, fitted: Fitted | None) -> provenance.Part:

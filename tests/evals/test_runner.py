@@ -225,3 +225,9 @@ class TestLeakage:
 def outcome_case(bench: Bench, place: int) -> str:
     item = bench.dataset.split("test")[place]
     return item.path.relative_to(bench.dataset.folder).as_posix()
+
+
+def test_known_cases_can_be_left_out_of_a_run(tmp_path: Path) -> None:
+    leaky = Bench(tmp_path, splits=("train", "test"))
+    with leaky.gsco, pytest.raises(ConfigurationError, match="knows all of the 10 cases"):
+        leaky.replay(tmp_path / "none", PLAN.model_copy(update={"leaks": "drop", "arms": ("knn",)}))

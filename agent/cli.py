@@ -6,7 +6,6 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import GscoError
@@ -18,9 +17,10 @@ from .commands.serve import serve
 from .commands.tasks import tasks
 from .commands.train import train
 from .failures import exit_code, one_line
+from .plugins import PluggableGroup
 
 
-class _Commands(TyperGroup):
+class _Commands(PluggableGroup):
     """The boundary where an error becomes one line on stderr and an exit status."""
 
     def invoke(self, ctx: Any) -> Any:

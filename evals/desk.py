@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from ..case import Case, Evidence, Missing, Task
+from ..case import Case, Evidence, Missing, Task, TaskKind
 from ..errors import AnswerUnparsed, GeneralistError, GscoError
 from ..graphs.nodes.decide import ask
 from ..graphs.nodes.review import conclude
@@ -228,7 +228,8 @@ class Desk:
             arm=arm.name,
             configuration=self._card.arms[arm.name],
             group=asked.group,
-            truth=asked.truth,
+            truth=truth_of(self._task, asked),
+            stratum=asked.example.extras.get("answer_type", "") if asked.example else "",
             labels=decision.labels,
             probabilities=decision.probabilities,
             confidence=decision.confidence,
@@ -275,9 +276,17 @@ def restricted(evidence: Evidence, arm: GeneralistArm) -> Evidence:
     )
 
 
+def truth_of(task: Task, asked: Asked) -> tuple[str, ...]:
+    """What is true of a case: its labels, every accepted answer, or its report."""
+    example = asked.example
+    if example is None or task.kind.closed:
+        return asked.truth
+    return (example.report,) if example.report is not None else example.answers
+
+
 def calls_of(task: Task) -> int:
     """Questions that one decision of the generalist takes: one, or one per option of a multi-label task."""
-    return len(task.options) if task.kind == "multilabel_diagnosis" else 1
+    return len(task.options) if task.kind is TaskKind.MULTILABEL else 1
 
 
 def _weigher(arm: FittedArm, fitted: Fitted) -> Pool | Stack | None:

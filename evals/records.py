@@ -28,6 +28,9 @@ class Outcome(Record):
     """Hash of everything that the arm's decisions depend on."""
     group: str
     truth: tuple[str, ...]
+    """True labels, or every accepted answer to a question, or the report."""
+    stratum: str = ""
+    """Which sort of question it is, where the data set says so: ``OPEN`` or ``CLOSED``."""
     labels: tuple[str, ...] = ()
     probabilities: Mapping[str, float] | None = None
     confidence: float | None = None
@@ -134,6 +137,8 @@ class RunCard(Record):
     configuration: Mapping[str, Mapping[str, JsonValue]]
     """The parts that arms depend on: data, panel, retrieval, generalist, gate, profiles, validation."""
     leakage: Leakage
+    notes: tuple[str, ...] = ()
+    """What the data set's reader left out or had to decide."""
     versions: Mapping[str, str]
     machine: Mapping[str, str]
     seed: int

@@ -56,6 +56,8 @@ class CaseSet:
     sha256: str
     split: str
     asked: Sequence[Asked]
+    notes: tuple[str, ...] = ()
+    """What a reader of the numbers must know of the data set."""
     leakage: Leakage | None = None
     """What the case bank knows of them; None until that is looked at."""
     bank: str = ""
@@ -326,6 +328,7 @@ def _card(
         left_out=left_out,
         configuration=configuration,
         leakage=leakage,
+        notes=cases.notes,
         versions=provenance.versions(),
         machine=provenance.machine(),
         seed=plan.seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..case import Record, Task, TaskKind
-from .arms import ALONE, SPECIALIST
-from .metrics.diagnosis import METRICS, Answers, Bools, Floats, answers
+from .arms import ALONE, ASKING, SPECIALIST
+from .metrics.diagnosis import METRICS, Answers, Bools, Floats, answers, confidences
 from .metrics.uncertainty import (
     ROUNDS,
     Difference,
@@ -27,6 +28,35 @@ from .records import Outcome
 
 COMPARED = ("accuracy", "balanced_accuracy")
 """Metrics whose difference between arms is tested."""
+BASELINES = ("vote", "mean", "stacking")
+REFERENCES = (ALONE.name, *BASELINES)
+"""What arms are compared with, beside the best specialist."""
+AVERAGED = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
+"""Metrics that are averaged over the sets of a suite."""
+COVERAGE = 0.8
+_POINTS = 100
+_BINS = 10
+
+
+class Selective(Record):
+    """Errors where the least sure answers are left to a person."""
+
+    full: float
+    """Error over all cases with probabilities."""
+    at_80: float
+    """Error over the surest 80 % of them."""
+    aurc: float
+    """Area under the risk–coverage curve."""
+    curve: tuple[tuple[float, float], ...]
+    """Coverage and error, from the surest case to all."""
+
+
+class Bin(Record):
+    """Answers that were about equally sure."""
+
+    confidence: float
+    accuracy: float
+    n: int
 
 
 class ArmScore(Record):
@@ -47,6 +77,17 @@ class ArmScore(Record):
     """Accuracy where specialists and similar cases contradict each other."""
     undisputed_accuracy: Estimate | None
     """Accuracy where they agree."""
+    selective: Selective | None = None
+    """How errors fall where it may abstain; None without probabilities."""
+    reliability: tuple[Bin, ...] = ()
+    """How often it is right by how sure it is."""
+    confusion: tuple[tuple[int, ...], ...] = ()
+    """Of a single-label task: cases by true option (row) and by what was said; the last column counts
+    cases without an answer."""
+    calls: float = 0.0
+    """Questions to the generalist per case."""
+    seconds: float | None = None
+    """Median seconds that a decision of the generalist took, waiting among other cases included."""
 
 
 class Comparison(Record):
@@ -111,10 +152,29 @@ class _Column:
         return self.answers.right
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A metric of an arm: its value, and its value on every draw of the bootstrap."""
+
+    value: float
+    draws: Floats
+
+
+Draws = Mapping[str, Mapping[str, Drawn]]
+"""By arm and metric."""
+
+
 def score(
     task: Task, outcomes: Mapping[str, Sequence[Outcome]], *, rounds: int = ROUNDS, seed: int = 0
 ) -> Scores:
-    """Score arms on the same cases.
+    """Score arms on the same cases; see ``scored``."""
+    return scored(task, outcomes, rounds=rounds, seed=seed)[0]
+
+
+def scored(
+    task: Task, outcomes: Mapping[str, Sequence[Outcome]], *, rounds: int = ROUNDS, seed: int = 0
+) -> tuple[Scores, Draws]:
+    """Score arms on the same cases, and return the draws that their intervals come from.
 
     Args:
         task: a closed task.
@@ -126,12 +186,12 @@ def score(
     first = next(iter(outcomes.values()), ())
     disputed, agreed = _dispute(outcomes.values())
     best = _best_specialist(columns)
-    return Scores(
+    scores = Scores(
         n=len(first),
         groups=len({outcome.group for outcome in first}),
         arms=tuple(_arm_score(name, column, disputed, agreed) for name, column in columns.items()),
         best_specialist=best,
-        comparisons=_comparisons(columns, [name for name in (best, ALONE.name) if name in columns]),
+        comparisons=_comparisons(columns, [name for name in (best, *REFERENCES) if name in columns]),
         influences=_influences(columns),
         failures=tuple(
             Failure(arm=name, case=outcome.case, error=outcome.error)
@@ -142,6 +202,11 @@ def score(
         rounds=rounds,
         seed=seed,
     )
+    drawn = {
+        name: {metric: Drawn(METRICS[metric](column.answers), column.drawn[metric]) for metric in AVERAGED}
+        for name, column in columns.items()
+    }
+    return scores, drawn
 
 
 def answers_of(task: Task, outcomes: Sequence[Outcome]) -> Answers:
@@ -195,7 +260,72 @@ def _arm_score(name: str, column: _Column, disputed: Bools, agreed: Bools) -> Ar
         covered_accuracy=_share(right, covered),
         disputed_accuracy=_share(right, disputed),
         undisputed_accuracy=_share(right, agreed),
+        selective=selective(column.answers),
+        reliability=reliability(column.answers),
+        confusion=_confusion(column.answers),
+        calls=float(np.mean([outcome.calls for outcome in outcomes])),
+        seconds=_median_seconds(outcomes),
     )
+
+
+def selective(given: Answers) -> Selective | None:
+    """Order cases by how sure their answers are, and follow the error; ties stand in the order of the cases.
+
+    Of a multi-label task a case's error is the share of its options that were decided wrongly, and it is as
+    sure as its options are on the mean.
+    """
+    stated = given.take(given.stated)
+    if not stated.n:
+        return None
+    if stated.exclusive:
+        sure, wrong = (stated.probabilities * stated.said).sum(1), (~stated.right).astype(float)
+    else:
+        sure = np.maximum(stated.probabilities, 1 - stated.probabilities).mean(1)
+        wrong = (stated.said != stated.truth).mean(1)
+    order = np.argsort(-sure, kind="stable")
+    risk = np.cumsum(wrong[order]) / np.arange(1, stated.n + 1)
+    covered = np.arange(1, stated.n + 1) / stated.n
+    shown = np.unique(np.linspace(0, stated.n - 1, min(stated.n, _POINTS)).round().astype(int))
+    return Selective(
+        full=float(risk[-1]),
+        at_80=float(risk[max(0, math.ceil(COVERAGE * stated.n) - 1)]),
+        aurc=float(risk.mean()),
+        curve=tuple((round(float(covered[at]), 4), round(float(risk[at]), 4)) for at in shown),
+    )
+
+
+def reliability(given: Answers) -> tuple[Bin, ...]:
+    """Mean confidence and accuracy in equally wide bins of confidence; empty bins are left out."""
+    stated = given.take(given.stated)
+    if not stated.n:
+        return ()
+    pairs = confidences(stated)
+    sure, hit = (np.concatenate([pair[side] for pair in pairs]) for side in (0, 1))
+    place = np.clip((sure * _BINS).astype(int), 0, _BINS - 1)
+    return tuple(
+        Bin(
+            confidence=float(sure[place == bin].mean()),
+            accuracy=float(hit[place == bin].mean()),
+            n=int((place == bin).sum()),
+        )
+        for bin in range(_BINS)
+        if (place == bin).any()
+    )
+
+
+def _confusion(given: Answers) -> tuple[tuple[int, ...], ...]:
+    if not given.exclusive:
+        return ()
+    options = given.truth.shape[1]
+    said = np.where(given.answered, given.said.argmax(1), options)
+    table = np.zeros((options, options + 1), dtype=int)
+    np.add.at(table, (given.truth.argmax(1), said), 1)
+    return tuple(tuple(map(int, row)) for row in table)
+
+
+def _median_seconds(outcomes: Sequence[Outcome]) -> float | None:
+    spent = [sum(outcome.seconds.values()) for outcome in outcomes if outcome.calls and outcome.seconds]
+    return float(np.median(spent)) if spent else None
 
 
 def _share(right: Bools, slice_: Bools) -> Estimate | None:
@@ -212,7 +342,9 @@ def _comparisons(columns: Mapping[str, _Column], references: Sequence[str]) -> t
         (name, reference)
         for reference in references
         for name in columns
-        if name != reference and not name.startswith(SPECIALIST)
+        if name != reference
+        and not name.startswith(SPECIALIST)
+        and (reference not in BASELINES or name in ASKING)
     ]
     found = [_comparison(name, columns[name], other, columns[other]) for name, other in pairs]
     adjusted = {
@@ -249,5 +381,5 @@ def _influences(columns: Mapping[str, _Column]) -> tuple[Influence, ...]:
     return tuple(
         Influence(arm=name, rescued=_share(column.right, ~alone), misled=_share(~column.right, alone))
         for name, column in columns.items()
-        if name in ("moed", "rad", "gsco")
+        if name in ASKING and name != ALONE.name
     )

@@ -28,7 +28,15 @@ def test_import_is_light():
 
 
 @pytest.mark.parametrize(
-    "arguments", ["--help", "diagnose --help", "train specialist --help", "index build --help", "--version"]
+    "arguments",
+    [
+        "--help",
+        "diagnose --help",
+        "train specialist --help",
+        "index build --help",
+        "eval run --help",
+        "--version",
+    ],
 )
 def test_help_is_light(arguments):
     statement = (

@@ -25,7 +25,7 @@ def run_folder(finished_run: Path, tmp_path: Path) -> Path:
 
 
 def test_every_arm_stands_in_the_table_with_its_n(run_folder: Path) -> None:
-    (one,) = report(run_folder, rounds=200)
+    (one,) = report(run_folder, page=False, rounds=200).runs
     text = (run_folder / MARKDOWN).read_text(encoding="utf-8")
     for score in one.scores.arms:
         accuracy = score.metrics["accuracy"]
@@ -38,7 +38,7 @@ def test_every_arm_stands_in_the_table_with_its_n(run_folder: Path) -> None:
 
 
 def test_all_tables_have_as_many_cells_as_headings(run_folder: Path) -> None:
-    report(run_folder, rounds=50)
+    report(run_folder, page=False, rounds=50)
     width = None
     for line in (run_folder / MARKDOWN).read_text(encoding="utf-8").splitlines():
         if not line.startswith("|"):
@@ -49,8 +49,8 @@ def test_all_tables_have_as_many_cells_as_headings(run_folder: Path) -> None:
 
 
 def test_the_json_holds_the_same_numbers(run_folder: Path) -> None:
-    (one,) = report(run_folder, rounds=50)
-    (read,) = json.loads((run_folder / JSON).read_text(encoding="utf-8"))
+    (one,) = report(run_folder, page=False, rounds=50).runs
+    (read,) = json.loads((run_folder / JSON).read_text(encoding="utf-8"))["runs"]
     assert read == one.model_dump(mode="json")
     for score in read["scores"]["arms"]:
         assert all(set(estimate) == {"value", "low", "high", "n"} for estimate in score["metrics"].values())
@@ -77,7 +77,7 @@ def test_an_unfinished_run_says_so_and_scores_what_all_arms_have_seen(run_folder
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join(lines[:-1]) + lines[-1][:20])
     before = log.read_bytes()
-    (one,) = report(run_folder, rounds=50)
+    (one,) = report(run_folder, page=False, rounds=50).runs
     assert (one.finished, one.scores.n) == (9, 9)
     assert "Not finished: 9 of 10 cases" in (run_folder / MARKDOWN).read_text(encoding="utf-8")
     assert log.read_bytes() == before, "a report only reads"
@@ -86,7 +86,7 @@ def test_an_unfinished_run_says_so_and_scores_what_all_arms_have_seen(run_folder
 def test_errors_are_listed_and_count_as_wrong(bench: Bench, tmp_path: Path) -> None:
     bench.generalist.mumbles_for = frozenset({bench.image("images/015.png")})
     bench.replay(tmp_path, PLAN.model_copy(update={"arms": ("generalist", "vote")}))
-    (one,) = report(tmp_path, rounds=50)
+    (one,) = report(tmp_path, page=False, rounds=50).runs
     alone = next(score for score in one.scores.arms if score.arm == "generalist")
     assert (alone.n, alone.errors, alone.unread) == (10, 1, 1)
     assert alone.metrics["auroc"].n == 9
@@ -116,7 +116,7 @@ def test_what_was_excluded_is_told(tmp_path: Path) -> None:
     leaky = Bench(tmp_path, splits=("train", "test"))
     with leaky.gsco:
         leaky.replay(tmp_path / "out", PLAN.model_copy(update={"leaks": "exclude", "arms": ("knn",)}))
-    report(tmp_path / "out", rounds=50)
+    report(tmp_path / "out", page=False, rounds=50)
     text = (tmp_path / "out" / MARKDOWN).read_text(encoding="utf-8")
     assert "of 10 cases 10 are themselves in the bank of 22 known cases" in text
 
@@ -125,7 +125,8 @@ def test_several_runs_make_one_report(run_folder: Path) -> None:
     (run_folder.parent / "again").mkdir()
     for path in run_folder.iterdir():
         (run_folder.parent / "again" / path.name).write_bytes(path.read_bytes())
-    assert len(report(run_folder.parent, rounds=50)) == 2
+    both = report(run_folder.parent, page=False, rounds=50)
+    assert len(both.runs) == 2 and both.overall is not None and both.overall.sets == ("again", "shade")
     assert (run_folder.parent / MARKDOWN).read_text(encoding="utf-8").count("## shade") == 2
 
 

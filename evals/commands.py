@@ -1,0 +1,371 @@
+"""``gsco eval``: replay cases, report, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ..settings import Settings
+    from .datasets.example import Wanted
+    from .replay import Plan
+    from .suites import Suite
+
+SOME_FAILED = 3
+"""Exit status of a run that came to its end with cases that have no answer."""
+
+app = typer.Typer(
+    name="eval",
+    help="Replay benchmark cases and report what the collaboration is worth.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Out = Annotated[
+    Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run; go on if it is one.")
+]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run, or with those of several.")]
+Limit = Annotated[
+    int | None, typer.Option(metavar="N", help="Only a random sample of so many cases per set.")
+]
+Leaks = Annotated[
+    str, typer.Option(metavar="HOW", help="refuse, exclude or drop: cases that the bank knows.")
+]
+Pairs = Annotated[
+    list[str], typer.Argument(metavar="TASK=DATASET…", help="Tasks, each with the data set of its cases.")
+]
+
+
+@app.command()
+def run(
+    suite: Annotated[
+        str,
+        typer.Argument(
+            metavar="SUITE", help="quick, open, a suite's .toml file, or one data set by its name or path."
+        ),
+    ],
+    out: Out,
+    task: Annotated[
+        str,
+        typer.Option("--task", "-t", metavar="NAME", help="Task of a data set given by its path."),
+    ] = "",
+    arms: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B",
+            help="Some arms only: specialists, vote, mean, knn, stacking, generalist, moed, rad, gsco, "
+            "gsco-calibrated, gsco-fused, adaptive.",
+        ),
+    ] = "",
+    generalist: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="mini, a folder or hub id, or a server's URL (http://host:8000/v1); else the settings'.",
+        ),
+    ] = "",
+    split: Annotated[
+        str, typer.Option(metavar="NAME", help="Of a single data set: train, val or test.")
+    ] = "test",
+    limit: Limit = None,
+    validation_limit: Annotated[
+        int | None, typer.Option(metavar="N", help="The same of the cases that fitted arms are fitted on.")
+    ] = None,
+    leaks: Leaks = "refuse",
+    near_duplicates: Annotated[
+        float | None, typer.Option(metavar="S", help="Do not retrieve known cases more similar than this.")
+    ] = None,
+    gate: Annotated[str, typer.Option(metavar="HOW", help="refuse, warn or off.")] = "warn",
+    concurrency: Annotated[int, typer.Option(metavar="N", help="Cases in hand at once.")] = 64,
+    retries: Annotated[
+        int, typer.Option(metavar="N", help="How often a generalist that cannot be reached is asked again.")
+    ] = 2,
+    seed: Annotated[int, typer.Option(help="Of samples and drawn splits.")] = 0,
+    ray: Annotated[
+        str,
+        typer.Option(metavar="ADDRESS", help="Share the work of a Ray cluster: its address, auto, or local."),
+    ] = "",
+    workers: Annotated[int, typer.Option(metavar="N", help="Ray workers; 0: one per machine.")] = 0,
+) -> None:
+    """Replay a suite or a data set and report. The same command goes on with a run that was stopped.
+
+    Data sets of the registry are looked for in GSCO_DATASETS; specialists, store, profile and k are those of
+    the settings (GSCO_...). Exit status 3: the run came to its end, but some cases have no answer.
+    """
+    settings = _settings(generalist)
+    plan = _plan(
+        arms=tuple(name.strip() for name in arms.split(",") if name.strip()),
+        split=split, limit=limit, validation_limit=validation_limit, leaks=leaks,
+        near_duplicates=near_duplicates, gate=gate, concurrency=concurrency, retries=retries, seed=seed,
+        profile=settings.profile, neighbours=settings.neighbours,
+    )  # fmt: skip
+    failed = _run(suite, task, out, settings, plan, ray, workers)
+    _report(out)
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _run(name: str, task: str, out: Path, settings: Settings, plan: Plan, ray: str, workers: int) -> bool:
+    """Replay; whether anything has no answer."""
+    from .runner import ALONE_HERE, bench_of
+    from .suites.running import run_member, run_suite
+
+    team: Any = ALONE_HERE
+    if ray:
+        from .cluster import Cluster
+
+        team = Cluster(settings, ray, workers)
+    suite = _suite(name, task, plan)
+    with bench_of(settings, plan, team) as bench:
+        if isinstance(suite, tuple):
+            finished = run_member(suite[0], out, bench, plan, root=settings.datasets)
+            _told(finished.done, finished.errors, out)
+            return bool(finished.errors)
+        played = run_suite(suite, name, out, bench, plan, root=settings.datasets)
+    for one in played:
+        if one.finished is None:
+            typer.secho(f"{one.name} was left out: {one.error}", err=True, fg=typer.colors.RED)
+        else:
+            _told(one.finished.done, one.finished.errors, out / one.name)
+    if all(one.finished is None for one in played):
+        raise ConfigurationError("none of the suite's sets could be run")
+    return any(one.finished is None or one.finished.errors for one in played)
+
+
+def _suite(name: str, task: str, plan: Plan) -> Suite | tuple[Any]:
+    """A suite, or the single data set that is meant in a tuple."""
+    from .suites import Member, bundled_suites, read_suite
+
+    if not task and (name.endswith(".toml") or name in bundled_suites()):
+        return read_suite(name)
+    from .datasets import entries
+
+    if not task and name not in entries() and not Path(name).exists():
+        return read_suite(name)
+    return (Member(dataset=name, task=task, split=plan.split),)
+
+
+def _told(done: int, errors: int, out: Path) -> None:
+    typer.echo(f"{done} outcomes written to {out}, {errors} of them errors", err=True)
+
+
+@app.command()
+def report(
+    folder: Folder,
+    images: Annotated[
+        bool,
+        typer.Option(help="Show images of cases in report.html; then it is not to be passed on."),
+    ] = True,
+) -> None:
+    """Score the runs of a folder: report.html, report.md and report.json there, and the tables on stdout."""
+    _report(folder, images=images)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Folder of a run or of a suite's runs.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one, over the same cases.")],
+) -> None:
+    """Compare two runs over the same cases, arm by arm: B − A, paired."""
+    from .comparing import compare as table
+
+    typer.echo(table(first, second), nl=False)
+
+
+@app.command()
+def paper(
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Folder of our runs.")] = None,
+) -> None:
+    """Print published numbers beside those of our runs on the same sets, where both exist."""
+    from .published import beside
+
+    typer.echo(beside(folder), nl=False)
+
+
+@app.command()
+def export(
+    folder: Folder,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to; DIR/inspect if not given.")
+    ] = None,
+) -> None:
+    """Write runs as logs of inspect_ai, for its viewer: inspect view --log-dir DIR/inspect."""
+    from .inspection import export_logs
+
+    for path in export_logs(folder, out or folder / "inspect"):
+        typer.echo(str(path))
+
+
+@app.command()
+def noise(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished run or suite.")],
+    limit: Limit = None,
+    generalist: Annotated[str, typer.Option(metavar="MODEL", help="As for run.")] = "",
+    seed: Annotated[int, typer.Option(help="Of what is shuffled.")] = 0,
+) -> None:
+    """Replay a finished run with shuffled images, random specialists or random neighbours.
+
+    The gain of each part must disappear when that part says nothing.
+    """
+    from .noise import control
+
+    typer.echo(control(folder, settings=_settings(generalist), limit=limit, seed=seed), nl=False)
+
+
+@app.command()
+def arbitration(
+    cases: Pairs,
+    out: Out,
+    split: Annotated[str, typer.Option(metavar="NAME", help="train, val or test.")] = "test",
+    limit: Limit = None,
+    leaks: Leaks = "refuse",
+    chunk: Annotated[
+        int, typer.Option(metavar="N", help="Cases that are asked for and written together.")
+    ] = 128,
+    seed: Annotated[int, typer.Option(help="Of samples and alterations.")] = 0,
+) -> None:
+    """Measure whose side the generalist takes when evidence, image and itself contradict each other.
+
+    Specialists, store, generalist, profile and k are those of the settings (GSCO_...). The same command
+    goes on with a suite that was stopped. Exit status 3: some cases have no answer.
+    """
+    from .arbitration.report import MARKDOWN
+    from .arbitration.report import report as table
+    from .arbitration.suite import run as run_arbitration
+
+    settings = _settings()
+    plan = _plan(
+        split=split, limit=limit, leaks=leaks, chunk=chunk, seed=seed,
+        profile=settings.profile, neighbours=settings.neighbours,
+    )  # fmt: skip
+    for task, source in map(_pair, cases):
+        run_arbitration(source, task, out / task, settings=settings, plan=plan)
+    found = table(out)
+    typer.echo((out / MARKDOWN).read_text(encoding="utf-8"), nl=False)
+    if found.errors:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def curve(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR…", help="Folders of finished suites.")],
+) -> None:
+    """Put finished arbitration suites side by side: what one generalist gains and another loses."""
+    from .arbitration.report import curve as table
+
+    typer.echo(table(folders), nl=False)
+
+
+@app.command()
+def abilities(
+    cases: Pairs,
+    out: Out,
+    vqa: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Questions as VQA-RAD has them, images/ beside the file."),
+    ] = None,
+    split: Annotated[str, typer.Option(metavar="NAME", help="train, val or test.")] = "test",
+    limit: Annotated[int, typer.Option(metavar="N", help="A random sample of so many images per task.")] = 50,
+    seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
+) -> None:
+    """Measure tool choice, follow-ups answered from evidence, and closed questions.
+
+    Specialists, store and generalist are those of the settings (GSCO_...). The same command goes on with
+    a run that was stopped. Exit status 3: some cases have no answer.
+    """
+    from .abilities.report import MARKDOWN
+    from .abilities.report import report as table
+    from .abilities.suite import run as run_abilities
+
+    run_abilities(
+        dict(map(_pair, cases)), vqa, out, settings=_settings(), split=split, limit=limit, seed=seed
+    )
+    failed = table(out)
+    typer.echo((out / MARKDOWN).read_text(encoding="utf-8"), nl=False)
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def leaks(
+    cases: Pairs,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to write what was found.")
+    ] = None,
+    split: Annotated[str, typer.Option(metavar="NAME", help="train, val or test.")] = "test",
+    against: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Compare with this split of the same data set, not with the bank."),
+    ] = "",
+) -> None:
+    """Tell which cases the case bank knows: by image, by patient or group, and by how they look.
+
+    The bank is that of the settings (GSCO_CASE_STORE). Exit status 1: it knows some for certain.
+    """
+    import sys
+
+    from ..agent.commands.train import command_of
+    from .overlap import overlap, table, write_overlaps
+
+    settings = _settings()
+    chosen, other = _split(split), _split(against) if against else None
+    found = dict(overlap(source, task, chosen, settings, other) for task, source in map(_pair, cases))
+    typer.echo("\n".join(table(found)))
+    if out is not None:
+        write_overlaps(found, out, command_of(sys.argv[1:]))
+    if any(one.any for one in found.values()):
+        raise typer.Exit(1)
+
+
+def _report(folder: Path, *, images: bool = True) -> None:
+    from .report import MARKDOWN, report
+
+    report(folder, images=images)
+    typer.echo((folder / MARKDOWN).read_text(encoding="utf-8"), nl=False)
+
+
+def _settings(generalist: str = "") -> Settings:
+    from ..agent.configuration import settings_from
+
+    if not generalist:
+        return settings_from()
+    if generalist == "mini":
+        return settings_from(generalist_url="", generalist_model="")
+    if generalist.startswith(("http://", "https://")):
+        return settings_from(generalist_url=generalist)
+    return settings_from(generalist_url="", generalist_model=generalist)
+
+
+def _split(given: str) -> Wanted:
+    from .datasets.example import Wanted
+
+    found: Wanted | None = next((one for one in get_args(Wanted) if one == given), None)
+    if found is None:
+        raise ConfigurationError(f"no split {given!r}; there are: {', '.join(get_args(Wanted))}")
+    return found
+
+
+def _pair(given: str) -> tuple[str, Path]:
+    task, separator, source = given.partition("=")
+    if not (task and separator and source):
+        raise ConfigurationError(f"{given!r} does not name a task and its data set; write TASK=DATASET")
+    return task, Path(source)
+
+
+def _plan(**given: Any) -> Plan:
+    from pydantic import ValidationError
+
+    from ..agent.configuration import plain
+    from .replay import Plan
+
+    try:
+        return Plan(**given)
+    except ValidationError as error:
+        raise ConfigurationError(f"options: {plain(error)}") from None

@@ -1,0 +1,1 @@
+"""How a report looks: Markdown, and one self-contained page."""

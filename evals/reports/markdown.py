@@ -1,0 +1,42 @@
+"""A report as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from ...case import DISCLAIMER
+from .blocks import Block, Listing, Table, sections, together
+
+if TYPE_CHECKING:
+    from ..report import Report
+
+
+def markdown(given: Report) -> str:
+    """Write a report as one Markdown text."""
+    lines = ["# Replay", "", DISCLAIMER, ""]
+    if given.overall is not None:
+        lines += ["## All sets", "", *written(together(given.overall))]
+    for one in given.runs:
+        lines += [f"## {one.run.task.name}", "", *written(sections(one))]
+    return "\n".join(lines)
+
+
+def written(blocks: Iterable[Block]) -> Iterator[str]:
+    """Yield the lines of blocks, with an empty one after each."""
+    for block in blocks:
+        if isinstance(block, Table):
+            yield from _table(block)
+        elif isinstance(block, Listing):
+            yield from (f"- {entry}" for entry in block.entries)
+        else:
+            yield block
+        yield ""
+
+
+def _table(table: Table) -> Iterator[str]:
+    yield f"| {' | '.join(table.headings)} |"
+    yield "|" + "---|" * len(table.headings)
+    for row in table.rows:
+        cells = (cell.replace("|", "\\|") for cell in row)
+        yield f"| {' | '.join(cells)} |"

@@ -1,0 +1,89 @@
+"""A report as one page that needs nothing else: tables, figures and single cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# Imported here and not where they are used: whoever makes the page is to learn at once that one is missing.
+import jinja2
+import matplotlib  # noqa: F401
+
+from ...case import DISCLAIMER
+from ..arms import ALONE, FUSED, GSCO
+from ..overall import BEST_SPECIALIST
+from . import figures
+from .blocks import sections, together
+from .gallery import Gallery, galleries
+
+if TYPE_CHECKING:
+    from ...images import ImageStore
+    from ..report import Current, Report, RunReport
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def page(found: Report, runs: Sequence[Current], homes: Sequence[Path], *, images: bool) -> str:
+    """Lay a report out as HTML.
+
+    Args:
+        found: the report.
+        runs: the outcomes that it is about, run by run.
+        homes: folders of the runs.
+        images: whether to show images of single cases.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    store = _store() if images else None
+    parts = [
+        {
+            "name": home.name,
+            "run": one.run,
+            "sections": list(sections(one)),
+            "figures": _figures(one),
+            "galleries": _galleries(home, run, store),
+        }
+        for one, run, home in zip(found.runs, runs, homes, strict=True)
+    ]
+    contrasts = found.overall.contrasts if found.overall else ()
+    return environment.get_template("report.html.jinja").render(
+        parts=parts,
+        overall=list(together(found.overall)) if found.overall else [],
+        forests=[
+            figures.forest(contrasts, name)
+            for name in (BEST_SPECIALIST, ALONE.name, "vote", "mean", "stacking")
+        ],
+        disclaimer=DISCLAIMER,
+    )
+
+
+def _figures(one: RunReport) -> list[str]:
+    scores = one.scores
+    drawn = figures.shown(scores.arms, scores.best_specialist)
+    if not drawn:
+        return []
+    matrices = [
+        figures.confusion(arm, one.run.task.options)
+        for arm in scores.arms
+        if arm.arm in (scores.best_specialist, ALONE.name, GSCO.name, FUSED.name)
+    ]
+    forests = [
+        figures.forest(scores.comparisons, name) for name in (scores.best_specialist, ALONE.name) if name
+    ]
+    return [
+        svg for svg in (figures.reliability(drawn), figures.risk_coverage(drawn), *forests, *matrices) if svg
+    ]
+
+
+def _galleries(home: Path, run: Current, images: ImageStore | None) -> list[Gallery]:
+    return galleries(home, run.outcomes, images) if run.run.task.kind.closed else []
+
+
+def _store() -> ImageStore | None:
+    from ...agent.configuration import settings_from
+    from ...images import ImageStore
+
+    folder = settings_from().home / "images"
+    return ImageStore(folder) if folder.is_dir() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,25 +12,44 @@ MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "wrong": ("✗", "bol
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON array.")] = False,
+    generalist: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Check the answers of this served generalist, and nothing else."),
+    ] = None,
+    published: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="Folder `examples` of MedDr's published code, for its five answers."
+        ),
+    ] = None,
 ) -> None:
-    """Say what is here, what is missing and what to do; status 1 if the default cannot run."""
+    """Say what is here, what is missing and what to do; status 1 if the default cannot run.
+
+    With --generalist: whether a server answers as the weights that it serves should.
+    """
     from ..configuration import settings_from
     from ..doctor import Check, examine, healthy
     from ..failures import visible
 
     settings, checks = settings_from(), list[Check]()
+    if generalist:
+        from ..golden import golden
+
+        looked = golden(settings, generalist, published)
+    else:
+        looked = examine(settings)
     if as_json:
         import json
         from dataclasses import asdict
 
-        checks += examine(settings)
+        checks += looked
         typer.echo(json.dumps([asdict(check) for check in checks], indent=2, ensure_ascii=False))
     else:
         from rich.console import Console
         from rich.text import Text
 
         console = Console()
-        for check in examine(settings):
+        for check in looked:
             checks.append(check)
             mark, style = MARKS[check.state]
             advice = f"\n    to do: {check.advice}" if check.advice else ""

@@ -85,15 +85,19 @@ def tool_level(client: openai.OpenAI, model: str, endpoint: Endpoint) -> Level:
 
 def tokens_of(client: openai.OpenAI, model: str, text: str) -> Sequence[int]:
     """Token ids of a text, by vLLM's own address for that; empty where the server has none."""
-    url = urlsplit(str(client.base_url))
-    path = url.path.rstrip("/").removesuffix("/v1") + "/tokenize"
-    address = urlunsplit((url.scheme, url.netloc, path, "", ""))
-    body = {"model": model, "prompt": text, "add_special_tokens": False}
     try:
-        answer: Any = client.post(address, body=body, cast_to=object)
+        answer = ask_vllm(client, model, "/tokenize", {"prompt": text, "add_special_tokens": False})
     except openai.NotFoundError:
         return ()
     return [int(token) for token in answer["tokens"]]
+
+
+def ask_vllm(client: openai.OpenAI, model: str, address: str, body: dict[str, Any]) -> Any:
+    """Ask one of vLLM's own addresses, which lie beside ``/v1``."""
+    url = urlsplit(str(client.base_url))
+    path = url.path.rstrip("/").removesuffix("/v1") + address
+    whole = urlunsplit((url.scheme, url.netloc, path, "", ""))
+    return client.post(whole, body={"model": model, **body}, cast_to=object)
 
 
 def _end_of_turn(client: openai.OpenAI, model: str) -> str:

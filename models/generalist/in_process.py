@@ -172,6 +172,15 @@ class InProcessGeneralist:
         """``native`` where the model's chat template shows tools, else ``none``."""
         return "native" if self._encoder.shows_tools else "none"
 
+    def prompt_ids(self, messages: Sequence[BaseMessage]) -> tuple[int, ...]:
+        """The prompt as the model reads it, image tokens included.
+
+        Raises:
+            GeneralistError: an image cannot be had.
+        """
+        with self._computing():
+            return self._fitting(self._encoder.prompts([messages])[0], 0).ids
+
     def chat_model(self) -> BaseChatModel:
         """A LangChain chat model that answers through this object."""
         from .chat import InProcessChat

@@ -20,7 +20,7 @@ from ...errors import AnswerUnparsed, GeneralistError
 from ..background import BackgroundLoop
 from ..serving.profiles import Mode, ToolLevel, profile_of
 from .choosing import LETTERS, Asking, choose, mode_for, without_thoughts
-from .discovery import Endpoint, Level, discover, tokens_of, tool_level
+from .discovery import Endpoint, Level, ask_vllm, discover, tokens_of, tool_level
 from .endpoint import Calling, ImageUris, connect
 from .faults import explained, place
 from .protocol import Choice
@@ -147,6 +147,27 @@ class OpenAICompatibleGeneralist:
         """
         with self._explained():
             return self._chat.bind_tools(tools).invoke(list(messages), max_tokens=_TOOL_TOKENS)
+
+    def prompt_ids(self, messages: Sequence[BaseMessage]) -> list[int]:
+        """The prompt as the model reads it, image tokens included; vLLM only.
+
+        Raises:
+            GeneralistError: the server cannot be reached, or does not tell.
+        """
+        payload = self._chat._get_request_payload(list(messages))
+        body = {"messages": payload["messages"], "add_generation_prompt": True}
+        with self._explained():
+            return list(ask_vllm(self._chat.root_client, self._chat.model_name, "/tokenize", body)["tokens"])
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """The text that token ids stand for, control tokens included; vLLM only.
+
+        Raises:
+            GeneralistError: the server cannot be reached, or does not tell.
+        """
+        with self._explained():
+            body = {"tokens": list(ids)}
+            return ask_vllm(self._chat.root_client, self._chat.model_name, "/detokenize", body)["prompt"]
 
     def chat_model(self) -> BaseChatModel:
         """The LangChain chat model underneath; its ``bind_tools`` works at every level but *none*."""

@@ -63,7 +63,7 @@ def make_tokenizer(folder: Path) -> int:
         user_defined_symbols=[*UNUSED, "<|im_start|>", "<|im_end|>", "<|im_sep|>"],
     )  # fmt: skip
     (folder / "tokenizer.model").write_bytes(trained.getvalue())
-    size = sentencepiece.SentencePieceProcessor(model_proto=trained.getvalue()).get_piece_size()
+    size = pieces_of(trained.getvalue()).get_piece_size()
     added = {token: size + place for place, token in enumerate(ADDED)}
     (folder / "added_tokens.json").write_text(json.dumps(added))
     special = {
@@ -90,6 +90,15 @@ def make_tokenizer(folder: Path) -> int:
     }  # fmt: skip
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return size + len(ADDED)
+
+
+def pieces_of(model: bytes) -> Any:
+    """A SentencePiece tokenizer from its file's bytes."""
+    import sentencepiece
+
+    pieces: Any = sentencepiece.SentencePieceProcessor()
+    pieces.LoadFromSerializedProto(model)
+    return pieces
 
 
 def configuration(vocabulary: int) -> dict[str, Any]:
@@ -180,7 +189,6 @@ class Reference:
     """The checkpoint answered with as the reference does it: one prompt at a time, greedily."""
 
     def __init__(self, folder: Path) -> None:
-        import sentencepiece
         from safetensors.torch import load_file
         from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -198,7 +206,7 @@ class Reference:
             if k.startswith("language_model.")
         }
         self.language.load_state_dict(own)
-        self.pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+        self.pieces = pieces_of((folder / "tokenizer.model").read_bytes())
         self.added = json.loads((folder / "added_tokens.json").read_text())
         self.ends = {self.pieces.piece_to_id(end) for end in ENDS}
 

@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     """What the generalist is told in a consultation: ``brief`` is what the bundled one is trained on."""
     threads: int = Field(default=0, ge=0)
     """Torch threads; 0 leaves torch's own choice."""
+    api_keys: SecretStr = SecretStr("")
+    """Keys of the API server, ``NAME:KEY`` with commas: each name is a user with conversations of its own."""
     max_image_bytes: int = Field(default=64 * 2**20, gt=0)
     max_image_pixels: int = Field(default=64_000_000, gt=0)
     seed: int = 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
 
-from ..case import Diagnosis, Task
+from ..case import Diagnosis, ImageRef, Task
 from ..errors import ConfigurationError, GscoError
 from ..models.background import BackgroundLoop
 from .deciding import Deciding
@@ -18,6 +18,8 @@ from .intake import Asked, Intake
 from .threads import LOCAL, MEMORY, Threads, key_of
 
 if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
+
     from ..graphs.collaboration import Collaboration, GatePolicy
     from ..graphs.consulting import Consulting
     from ..graphs.events import Event
@@ -282,6 +284,21 @@ class GSCo:
         """Delete a conversation; see ``Consultation.delete``."""
         self.consult(thread_id, user=user).delete()
 
+    def tools(self, images: Sequence[ImageRef] | None = None) -> list[BaseTool]:
+        """The tools for a LangChain agent of one's own; they are asynchronous.
+
+        Args:
+            images: that may be asked about, the latest last; None allows all of the store.
+
+        Raises:
+            GeneralistError: the generalist cannot be loaded or reached.
+        """
+        return self._loop.run(self._tools(images))
+
+    async def atools(self, images: Sequence[ImageRef] | None = None) -> list[BaseTool]:
+        """See ``tools``."""
+        return await asyncio.wrap_future(self._loop.submit(self._tools(images)))
+
     def generalist(self) -> Generalist:
         """Return the generalist, loaded.
 
@@ -382,6 +399,19 @@ class GSCo:
 
         key_of(user, "any")
         return [summary_of(found) async for found in self._desk.threads.of(user)]
+
+    async def _tools(self, images: Sequence[ImageRef] | None) -> list[BaseTool]:
+        consulting = await self._consulting()
+        toolbox = consulting.toolbox({"images": tuple(images or ())}, confined=images is not None)
+        return [self._anywhere(tool) for tool in toolbox.tools()]
+
+    def _anywhere(self, tool: Any) -> BaseTool:
+        """A tool that may be called in any event loop."""
+
+        async def call(**arguments: Any) -> Any:
+            return await asyncio.wrap_future(self._loop.submit(tool.coroutine(**arguments)))
+
+        return tool.model_copy(update={"coroutine": call})
 
     async def _consulting(self) -> Consulting:
         from ..graphs.consulting import Consulting

@@ -13,6 +13,7 @@ from .commands.demo import demo
 from .commands.diagnose import diagnose
 from .commands.doctor import doctor
 from .commands.index import index
+from .commands.mcp import mcp
 from .commands.serve import serve
 from .commands.tasks import tasks
 from .commands.train import train
@@ -44,6 +45,7 @@ app.command()(demo)
 app.command()(diagnose)
 app.command()(tasks)
 app.command()(doctor)
+app.command()(mcp)
 app.add_typer(train)
 app.add_typer(index)
 app.add_typer(serve)

@@ -41,12 +41,15 @@ class Consulting:
     review: frozenset[str] = frozenset()
     """Where a person must decide before it goes on; see ``ReviewReason``."""
 
-    def toolbox(self, state: Mapping[str, Any], write: Write = lambda event: None) -> Toolbox:
+    def toolbox(
+        self, state: Mapping[str, Any], write: Write = lambda event: None, *, confined: bool = True
+    ) -> Toolbox:
         """The tools, bound to a conversation: its images, task and patient, and no others.
 
         Args:
             state: of the consultation graph.
             write: is told of evidence as it arrives.
+            confined: to the conversation's images; else any of the store may be asked about.
         """
         images: tuple[ImageRef, ...] = tuple(state.get("images") or ())
         group, context = state.get("group"), state.get("context")
@@ -64,7 +67,7 @@ class Consulting:
             task=state.get("task"),
             image=images[-1] if images else None,
             group=group,
-            own=images,
+            own=images if confined else None,
             protocol=protocol,
             describe=self.described if extended else None,
         )

@@ -1,0 +1,43 @@
+"""``gsco mcp``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def mcp(
+    http: Annotated[bool, typer.Option("--http", help="Serve over HTTP instead of standard input.")] = False,
+    host: Annotated[
+        str, typer.Option(metavar="HOST", help="Address to listen at, with --http.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", help="Port, with --http.")] = 8723,
+) -> None:
+    """Offer the tools to other agents by the Model Context Protocol.
+
+    An agent that starts servers itself is given the command `gsco mcp`; others connect to
+    http://HOST:PORT/mcp of `gsco mcp --http`. Any address but this machine's own needs GSCO_API_KEYS.
+    """
+    import asyncio
+
+    from ..api import GSCo
+    from ..configuration import settings_from
+
+    settings = settings_from()
+    with GSCo.from_settings(settings) as gsco:
+        if not http:
+            from ..mcp import serve_stdio
+
+            asyncio.run(serve_stdio(gsco))
+            return
+        from ..access import Users, check_reachable
+        from ..mcp import PATH, http_app
+
+        users = Users.parse(settings.api_keys.get_secret_value())
+        check_reachable(host, users)
+        app = http_app(gsco, host, users, settings.max_image_bytes)
+        import uvicorn
+
+        typer.echo(f"listening at http://{host}:{port}{PATH}", err=True)
+        uvicorn.run(app, host=host, port=port, log_level="warning")

@@ -316,6 +316,14 @@ class GSCo:
         self.generalist()
         return self._collaboration(None, policies)
 
+    def consulting(self, **policies: Unpack[Policies]) -> Consulting:
+        """Return who takes part in a consultation, as the runtime context of a graph of one's own.
+
+        Raises:
+            GeneralistError: the generalist cannot be loaded or reached.
+        """
+        return self._seated(self.collaboration(**policies))
+
     def close(self) -> None:
         """Cancel what still runs, and release threads and store; closing twice is harmless."""
         self._loop.close(self._desk.threads.close)
@@ -414,17 +422,21 @@ class GSCo:
         return tool.model_copy(update={"coroutine": call})
 
     async def _consulting(self) -> Consulting:
+        await self._load(None)
+        # In a thread: how tools are called is asked of the server.
+        return await asyncio.to_thread(self._seated, self._collaboration(None, {}))
+
+    def _seated(self, collaboration: Collaboration) -> Consulting:
         from ..graphs.consulting import Consulting
         from ..graphs.wording import level_of, wording_for
 
-        await self._load(None)
         generalist = self._deciding.generalist()
         return Consulting(
-            collaboration=self._collaboration(None, {}),
+            collaboration=collaboration,
             generalist=generalist,
             images=self.images,
-            wording=await asyncio.to_thread(wording_for, generalist, self._wording),
-            level=await asyncio.to_thread(level_of, generalist, self._tool_calls),
+            wording=wording_for(generalist, self._wording),
+            level=level_of(generalist, self._tool_calls),
             review=self._review,
         )
 

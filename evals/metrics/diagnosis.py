@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .answers import Answers, Bools, Floats, answers
+from .answers import Answers, Bools, Floats, answers, confidences
 from .calibration import aurc, brier, calibration_error, error_at_coverage
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "balanced_accuracy",
     "brier",
     "calibration_error",
+    "confidences",
     "macro_f1",
     "mean_average_precision",
     "micro_f1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -294,6 +295,29 @@ def abilities(
 
 
 @app.command()
+def priors(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="What the specialists were trained on.")],
+    specialist: Annotated[
+        list[Path],
+        typer.Option("--specialist", "-s", metavar="FOLDER", help="One of two labels; repeatable."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the numbers go.")],
+    seed: Annotated[int, typer.Option(help="Of the bootstrap, and of splits that are drawn.")] = 0,
+) -> None:
+    """Tell what a moved threshold and a re-estimated prior give back of a specialist's accuracy."""
+    from ..agent.commands.train import command_of
+    from ..models.dataset import read_dataset
+    from ..models.specialist.specialist import Specialist
+    from .priors import priors as try_rules
+    from .priors import table, write_priors
+
+    images = read_dataset(dataset, seed=seed)
+    found = [try_rules(Specialist.load(folder), images, seed=seed) for folder in specialist]
+    write_priors(found, out, command_of(sys.argv[1:]))
+    typer.echo("\n".join(table(found)))
+
+
+@app.command()
 def leaks(
     cases: Pairs,
     out: Annotated[
@@ -309,8 +333,6 @@ def leaks(
 
     The bank is that of the settings (GSCO_CASE_STORE). Exit status 1: it knows some for certain.
     """
-    import sys
-
     from ..agent.commands.train import command_of
     from .overlap import overlap, table, write_overlaps
 

@@ -286,6 +286,9 @@ def command_of(arguments: Sequence[str]) -> str:
 
 
 def _portable(argument: str, datasets: str) -> str:
+    name, _, place = argument.partition("=")
+    if place.startswith("/") and "/" not in name:
+        return f"{shlex.quote(name)}={_portable(place, datasets)}"
     path = Path(argument)
     if not path.is_absolute():
         return shlex.quote(argument)

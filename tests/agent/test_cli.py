@@ -359,6 +359,8 @@ def test_the_command_on_the_card_names_no_place_of_this_machine(
         "/home/me/own",
     ]
     assert command_of(given) == "gsco train specialist r.toml -d $GSCO_DATASETS/'my busi' --out own"
+    pairs = ["eval", "leaks", "busi=/mnt/sets/busi", "own=/home/me/own", "a=b"]
+    assert command_of(pairs) == "gsco eval leaks busi=$GSCO_DATASETS/busi own=own a=b"
 
 
 def test_train_generalist_without_a_file(gsco: Gsco):

@@ -78,6 +78,7 @@ def test_the_best_specialist_is_a_reference_and_is_not_compared_with_the_others(
     assert pairs == [
         ("vote", "specialist:x"), ("generalist", "specialist:x"), ("gsco", "specialist:x"),
         ("vote", "generalist"), ("gsco", "generalist"),
+        ("generalist", "vote"), ("gsco", "vote"),
     ]  # fmt: skip
 
 

@@ -38,6 +38,8 @@ STALE_SHARE = 0.2
 
 _CONNECTIVITY, _EXPANSION_ADD, _EXPANSION_SEARCH = 16, 128, 512
 _CARD, _LOCK = "card.json", "lock"
+_THREADS = 0
+"""As many as there are cores."""
 _AT_ONCE = 2048
 _SAMPLED = 64
 
@@ -185,7 +187,7 @@ def _grown(
     numbers: dict[Kind, int] = {kind: n for n, kind in enumerate(old.kinds if old else ())}
     for batch in batches:
         halves = np.frombuffer(b"".join(batch.halves), "<f2").reshape(-1, space.width)
-        index.add(np.array(batch.keys, np.uint64), halves)
+        index.add(np.array(batch.keys, np.uint64), halves, threads=_THREADS)
         keys.append(np.array(batch.keys, np.int64))
         codes.append(np.array([numbers.setdefault(kind, len(numbers)) for kind in batch.kinds], np.int32))
         last = batch.rows[-1]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gsco.case import SimilarCase
-from gsco.tools.stores import embedded, loaded, proposed
+from gsco.tools.stores import embedded, graph, loaded, proposed
 from gsco.tools.stores.embedded import EmbeddedStore
 from gsco.tools.stores.graph import GraphCard, folder_of, make_graph, stamp_of
 from gsco.tools.stores.protocol import Entry, Exclusion, Filter, Vectors
@@ -48,7 +48,8 @@ class WithoutBackground(EmbeddedStore):
 
 @pytest.fixture
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use a graph for whatever is there."""
+    """Use a graph for whatever is there, made by one thread, so that it is the same one each time."""
+    monkeypatch.setattr(graph, "_THREADS", 1)
     monkeypatch.setattr(loaded, "INDEX_ABOVE", 0)
     monkeypatch.setattr(embedded, "INDEX_ABOVE", 0)
 

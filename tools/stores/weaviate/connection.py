@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ....errors import ConfigurationError, GscoError, StoreError
 from .address import Host, WeaviateAddress
-from .failures import DOWN, SILENT, STARTING, Unreachable, in_words, passing, theirs, unreachable
+from .failures import DOWN, SILENT, STARTING, Unreachable, in_words, passing, theirs, timed_out, unreachable
 
 if TYPE_CHECKING:
     from weaviate import WeaviateAsyncClient
@@ -100,7 +100,7 @@ class Connection:
             except Exception as error:
                 if not unreachable(error):
                     raise (in_words(str(self.address), error) if theirs(error) else error) from error
-                failures.append(str(await self._why(host, error)))
+                failures.append(str(await self._why(host, error, seconds)))
                 await self._leave(host)
             else:
                 self._first, self._failure = hosts.index(host), None
@@ -188,10 +188,12 @@ class Connection:
                 task.cancel()
                 await asyncio.wait({task}, timeout=_CANCELLING)
 
-    async def _why(self, host: Host, error: BaseException) -> StoreError:
+    async def _why(self, host: Host, error: BaseException, seconds: float) -> StoreError:
         state = await self._state(host)
         if state in (DOWN, STARTING):
             return StoreError(f"Weaviate at {host} {state}")
+        if state == SILENT or timed_out(error):
+            return StoreError(f"Weaviate at {host} {SILENT.format(seconds=seconds)}")
         return in_words(f"Weaviate at {host}", error)
 
     async def _state(self, host: Host) -> str:

@@ -17,12 +17,9 @@ DOWN = "cannot be reached; start it, or correct GSCO_CASE_STORE"
 STARTING = "is not ready yet; it is starting or joining its cluster, try again in a moment"
 
 _ADVICE = (
-    (
-        ("read-only", "readonly", "read only"),
-        "is read-only, mostly for a full disk; make room there",
-    ),
-    (("out of memory", "not enough memory", "memory pressure"), "has too little memory; give it more"),
-    (("no space left", "disk is full"), "has a full disk; make room there"),
+    (("out of memory", "not enough memory", "memory usage"), "has too little memory; give it more"),
+    (("no space left", "disk is full", "disk usage"), "has a full disk; make room there"),
+    (("read-only", "readonly", "read only"), "is read-only; its log says why"),
     (("unauthenticated", "unauthorized", "401", "anonymous access"), f"asks for a key; set {API_KEY}"),
     (("forbidden", "permission_denied", "403"), f"forbids it to this key; see {API_KEY}"),
     (
@@ -35,6 +32,8 @@ _ADVICE = (
     ),
     (("tenant not active",), "has this tenant deactivated; activate it there"),
 )
+INDEXING = "updatevectorindexconfigs"
+"""Stands in what a shard says that writes nothing while its vectors are being compressed."""
 _PASSING = (
     "non-existing index",
     "leader not found",
@@ -64,6 +63,13 @@ def unreachable(error: BaseException) -> bool:
         exceptions.WeaviateBatchFailedToReestablishStreamError,
     )
     return isinstance(error, lost) or _code(error) in _GONE
+
+
+def timed_out(error: BaseException) -> bool:
+    """Whether an error means that there was no answer in time."""
+    from weaviate.exceptions import WeaviateTimeoutError
+
+    return isinstance(error, (TimeoutError, WeaviateTimeoutError)) or _code(error) == "DEADLINE_EXCEEDED"
 
 
 def theirs(error: BaseException) -> bool:

@@ -213,7 +213,7 @@ class WeaviateStore:
         ]
         found = self._run(
             lambda client: Searcher(self._used(client), space, exact=exact).all(asked),
-            seconds=self.address.timeout * (1 + len(asked) / 64),
+            seconds=round(self.address.timeout * (1 + len(asked) // 64), 1),
         )
         if not any(found):
             # Its last case may have been deleted by somebody else: then the encoder is forgotten.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ....errors import StoreError, VectorMismatch
 from .connection import Connection
-from .failures import Unreachable, in_words
+from .failures import INDEXING, Unreachable, in_words
 
 if TYPE_CHECKING:
     from weaviate import WeaviateAsyncClient
@@ -20,6 +20,7 @@ STREAM_FROM = 1000
 """So many objects at once are worth a stream, in which the server sets the pace; it takes a second to end."""
 TRIES = 6
 _WAIT = 0.25
+_COMPRESSING = 1800.0
 _OBJECTS_AT_ONCE = 256
 _BYTES_AT_ONCE = 16_000_000
 _UPDATES_AT_ONCE = 8
@@ -74,21 +75,25 @@ class Writer:
     def _until_written(
         self, left: dict[str, Writable], write: Callable[[list[Writable]], Mapping[str, str]]
     ) -> None:
-        number, reason = len(left), ""
-        for turn in range(TRIES):
-            if not left:
-                return
+        number, reason, turn = len(left), "", 0
+        end = time.monotonic() + _COMPRESSING
+        while left and turn < TRIES:
             try:
                 failures = write(list(left.values()))
             except Unreachable:
-                if turn == TRIES - 1:
+                if turn >= TRIES - 1:
                     raise
                 failures = dict.fromkeys(left, "no server answers")
             for why in failures.values():
                 _refuse_width(why)
             left = {id: left[id] for id in failures}
             reason = next(iter(failures.values()), "")
-            if left and turn < TRIES - 1:
+            if left and INDEXING in reason.lower() and time.monotonic() < end:
+                # Nothing can be written while the vectors are compressed, which may take minutes.
+                time.sleep(10 * _WAIT)
+                continue
+            turn += 1
+            if left and turn < TRIES:
                 time.sleep(_WAIT * 2**turn)
         if left:
             where = f"{self._connection.address}: {len(left)} of {number} cases could not be written; it"
@@ -125,10 +130,13 @@ class Writer:
 async def _insert(collection: CollectionAsync[Any, None], objects: Sequence[Writable]) -> dict[str, str]:
     """Write objects in one request and return why some of them failed."""
     from weaviate.classes.data import DataObject
+    from weaviate.exceptions import WeaviateInsertManyAllFailedError
 
-    answer = await collection.data.insert_many(
-        [DataObject(properties=one.properties, uuid=one.id, vector=dict(one.vectors)) for one in objects]
-    )
+    new = [DataObject(properties=one.properties, uuid=one.id, vector=dict(one.vectors)) for one in objects]
+    try:
+        answer = await collection.data.insert_many(new)
+    except WeaviateInsertManyAllFailedError as error:
+        return dict.fromkeys((one.id for one in objects), error.message)
     return {objects[at].id: error.message for at, error in answer.errors.items()}
 
 

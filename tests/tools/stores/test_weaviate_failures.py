@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from gsco.errors import StoreError
+from gsco.tools.stores.weaviate import WeaviateStore
+
+from .conformance import case, entries, unit
+from .servers import Server, missing, running
+
+pytestmark = [pytest.mark.weaviate, pytest.mark.skipif(bool(missing()), reason=missing())]
+
+T = TypeVar("T")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("failing")) as server:
+        yield server
+
+
+@pytest.fixture
+def address(server: Server, request: pytest.FixtureRequest) -> str:
+    return server.address(f"Case{abs(hash(request.node.name))}", "&timeout=3")
+
+
+@pytest.fixture
+def filled(address: str) -> Iterator[WeaviateStore]:
+    with WeaviateStore(address) as store:
+        store.add(entries(unit(20)))
+        assert _finds(store)
+        yield store
+
+
+def _finds(store: WeaviateStore) -> bool:
+    return store.search(unit(1), "one", 1)[0][0].id == case(0).id
+
+
+def _soon(action: Callable[[], T], seconds: float = 60) -> T:
+    """What an action returns once it does not fail any more."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return action()
+        except StoreError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
+
+
+def test_nobody_is_there(tmp_path: Path) -> None:
+    nobody = Server(tmp_path)
+    with WeaviateStore(nobody.address("Cases", "&timeout=3")) as store:
+        for _ in range(2):
+            with pytest.raises(StoreError, match=r"127\.0\.0\.1:\d+ cannot be reached; start it"):
+                store.count()
+
+
+def test_a_server_that_comes_later_is_used_then(tmp_path: Path) -> None:
+    with running(tmp_path / "first") as server:
+        server.stop()
+        with WeaviateStore(server.address("Late", "&timeout=3")) as store:
+            with pytest.raises(StoreError, match="cannot be reached"):
+                store.count()
+            server.start()
+            assert _soon(lambda: store.add(entries(unit(5)))) == 5
+            assert _finds(store)
+
+
+def test_a_server_that_was_away_is_used_again(server: Server, filled: WeaviateStore) -> None:
+    server.kill()
+    with pytest.raises(StoreError, match="cannot be reached"):
+        filled.search(unit(1), "one", 1)
+    with pytest.raises(StoreError, match="cannot be reached"):
+        filled.add(entries(unit(1, seed=9)))
+    server.start()
+    assert _soon(lambda: _finds(filled))
+    assert filled.count() == 20, "what was acknowledged is there after the power cut"
+
+
+def test_a_server_that_hangs_is_not_waited_for(server: Server, filled: WeaviateStore) -> None:
+    server.halt()
+    try:
+        with pytest.raises(StoreError, match="does not answer within 3 s; it is overloaded or hangs"):
+            filled.search(unit(1), "one", 1)
+        started = time.monotonic()
+        with pytest.raises(StoreError, match="does not answer"):
+            filled.search(unit(1), "one", 1)
+        assert time.monotonic() - started < 2.5, "it is not asked again at once"
+    finally:
+        server.go_on()
+    assert _soon(lambda: _finds(filled))
+
+
+def test_another_host_is_asked(server: Server, address: str, filled: WeaviateStore, tmp_path: Path) -> None:
+    nobody = Server(tmp_path)
+    both = address.replace(server.place, f"{nobody.place},{server.place}").replace(
+        f"grpc={server.grpc}", f"grpc={nobody.grpc},{server.grpc}"
+    )
+    with WeaviateStore(both, readonly=True) as store:
+        assert _finds(store)
+        assert store.count() == 20
+
+
+def test_a_read_only_store_is_searched_and_says_so_where_it_is_written(
+    server: Server, filled: WeaviateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gsco.tools.stores.weaviate import writing
+
+    monkeypatch.setattr(writing, "_WAIT", 0.01)
+    _set_shards(server, filled, "READONLY")
+    assert _finds(filled)
+    with pytest.raises(StoreError, match=r"3 of 3 cases could not be written; it is read-only"):
+        filled.add(entries(unit(3), task="lung"))
+    _set_shards(server, filled, "READY")
+    assert filled.add(entries(unit(3), task="lung")) == 3
+
+
+def test_the_wrong_collection(server: Server, address: str) -> None:
+    from weaviate.classes.config import DataType, Property
+
+    with _client(server) as client:
+        client.collections.create("Articles", description="of a newspaper")
+        client.collections.create("Newer", description="gsco case bank, schema 99")
+        wrong = [Property(name="sha256", data_type=DataType.INT)]
+        client.collections.create("Other", description="gsco case bank, schema 1", properties=wrong)
+    for name, message in (
+        ("Articles", "not a case bank; name another one"),
+        ("Newer", r"newer gsco \(schema 99, this one knows 1\); update gsco"),
+        ("Other", "wrong schema: property sha256 holds int, not text"),
+        ("Nothing", "there is no case bank at .*; build one with `gsco index build`"),
+    ):
+        with (
+            WeaviateStore(server.address(name), readonly=True) as store,
+            pytest.raises(StoreError, match=message),
+        ):
+            store.count()
+
+
+def test_an_older_collection_is_brought_up_to_date(server: Server, address: str) -> None:
+    from weaviate.classes.config import Property
+
+    with WeaviateStore(address) as store:
+        store.add(entries(unit(5)))
+    name = store.address.collection
+    with _client(server) as client:
+        collection = client.collections.use(name)
+        collection.config.update(description="gsco case bank, schema 0")
+        assert isinstance(Property, type)
+    with (
+        WeaviateStore(address, readonly=True) as reader,
+        pytest.raises(StoreError, match=r"older gsco \(schema 0\)"),
+    ):
+        reader.count()
+    with WeaviateStore(address) as writer:
+        assert writer.count() == 5
+    with WeaviateStore(address, readonly=True) as reader:
+        assert _finds(reader)
+
+
+def test_a_collection_that_is_removed_while_it_is_open(server: Server, filled: WeaviateStore) -> None:
+    with _client(server) as client:
+        client.collections.delete(filled.address.collection)
+    with pytest.raises(StoreError):
+        filled.search(unit(1), "one", 1)
+
+
+def test_a_node_that_waits_for_its_cluster_is_not_ready(tmp_path: Path) -> None:
+    alone = Server(tmp_path, RAFT_JOIN="node1,node2,node3", RAFT_BOOTSTRAP_EXPECT="3")
+    alone.start(wait=False)
+    try:
+        time.sleep(3)
+        with (
+            WeaviateStore(alone.address("Cases", "&timeout=3")) as store,
+            pytest.raises(StoreError, match=r"not ready yet|cannot be reached"),
+        ):
+            store.count()
+    finally:
+        alone.kill()
+
+
+def test_a_server_short_of_memory_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gsco.tools.stores.weaviate import writing
+
+    monkeypatch.setattr(writing, "_WAIT", 0.01)
+    with running(tmp_path) as server, WeaviateStore(server.address("Short", "&timeout=20")) as store:
+        store.add(entries(unit(5)))
+        server.stop()
+        server._environment |= {"GOMEMLIMIT": "24MiB"}
+        server.start()
+        assert _soon(lambda: _finds(store))
+        with pytest.raises(StoreError, match="has too little memory; give it more"):
+            for part in range(20):
+                store.add(entries(unit(5), task=f"task{part}"))
+                time.sleep(0.5)
+        assert _finds(store)
+
+
+def test_a_store_of_before_a_fork_says_so(filled: WeaviateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    with pytest.raises(StoreError, match="opened before fork"):
+        filled.count()
+
+
+def _set_shards(server: Server, store: WeaviateStore, status: str) -> None:
+    with _client(server) as client:
+        client.collections.use(store.address.collection).config.update_shards(status)
+
+
+def _client(server: Server):
+    import weaviate
+
+    return weaviate.connect_to_local("127.0.0.1", server.port, server.grpc, skip_init_checks=True)

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .banks import backup, move, open_address, optimise, optimise_store, restore
+
 if TYPE_CHECKING:
     from ...models.specialist.panel import Panel
     from ...models.specialist.specialist import Specialist
     from ...settings import Settings
     from ...tools.indexing import IndexReport
-    from ...tools.stores.protocol import CaseStore
 
 index = typer.Typer(name="index", help="Build and look at stores of known cases.", no_args_is_help=True)
+for command in (move, optimise, backup, restore):
+    index.command()(command)
 
 Data = Annotated[
     Path, typer.Argument(metavar="DATASET", help="A folder per class, or a folder with labels.csv.")
@@ -25,7 +28,7 @@ TaskName = Annotated[
     str, typer.Option("--task", "-t", metavar="NAME", help="Task that the data set's labels answer.")
 ]
 Store = Annotated[
-    str | None, typer.Option(metavar="PATH", help="The case store; GSCO_CASE_STORE if not given.")
+    str | None, typer.Option(metavar="ADDRESS", help="The case store; GSCO_CASE_STORE if not given.")
 ]
 Names = Annotated[
     list[str] | None,
@@ -70,10 +73,11 @@ def build(
     chosen = _members(panel, specialists or _searching(panel))
     images = read_dataset(dataset, seed=seed)
     address = store or settings.case_store or str(settings.home / "cases")
-    with closing(_open(address, settings, writable=True)) as cases:
+    with closing(open_address(address, settings, writable=True)) as cases:
         report = build_index(
             images, card, chosen, cases, split=split, per_label=per_label, seed=seed, thumbnail=thumbnail
         )
+        optimise_store(cases)
     _report(report, address)
     if not store and not settings.case_store:
         typer.echo(f"To use it: export GSCO_CASE_STORE={address}")
@@ -88,7 +92,7 @@ def show(store: Store = None) -> None:
 
     settings = settings_from()
     address = store or settings.case_store
-    with closing(_open(address, settings)) as cases:
+    with closing(open_address(address, settings)) as cases:
         typer.echo(f"{address or 'the bundled bank'}: {cases.count()} cases")
         for task, count in cases.tasks().items():
             typer.echo(f"  task {task}: {count} cases")
@@ -120,7 +124,7 @@ def retriever(
     panel = _panel(settings, task)
     candidates = _members(panel, specialists or ["all"])
     images = read_dataset(dataset, seed=seed)
-    with closing(_open(store or settings.case_store, settings)) as cases:
+    with closing(open_address(store or settings.case_store, settings)) as cases:
         choice = choose_retriever(images, candidates, cases, task=task)
     typer.echo(f"{choice.queries} queries, {choice.k} cases each:")
     for score in choice.scores:
@@ -149,7 +153,7 @@ def export(
     from .train import command_of
 
     settings = settings_from()
-    with closing(_open(store or settings.case_store, settings)) as cases:
+    with closing(open_address(store or settings.case_store, settings)) as cases:
         about = {"command": command_of(sys.argv[1:]), "gsco": __version__}
         card = write_bank(cases, bank, encoders=encoder, thumbnails=thumbnails, about=about)
     typer.echo(
@@ -176,16 +180,10 @@ def import_(
     address = store or settings.case_store
     if not address:
         raise ConfigurationError("say which store: --store, or GSCO_CASE_STORE")
-    with closing(_open(address, settings, writable=True)) as cases:
+    with closing(open_address(address, settings, writable=True)) as cases:
         new = cases.add(read_bank(bank or bundled("bank") / "bank.npz"))
+        optimise_store(cases)
         typer.echo(f"{address}: {new} cases added, {cases.count()} in all")
-
-
-def _open(address: str, settings: Settings, *, writable: bool = False) -> CaseStore:
-    from ...tools.stores import open_store
-
-    key = settings.case_store_api_key.get_secret_value()
-    return open_store(address, home=settings.home, writable=writable, api_key=key)
 
 
 def _panel(settings: Settings, task: str) -> Panel:

@@ -46,6 +46,7 @@ class Server:
             "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED": "true",
             "PERSISTENCE_DATA_PATH": str(self.folder / "data"),
             "CLUSTER_HOSTNAME": self.name,
+            "CLUSTER_IN_LOCALHOST": "true",
             "CLUSTER_ADVERTISE_ADDR": "127.0.0.1",
             "CLUSTER_GOSSIP_BIND_PORT": str(self.gossip),
             "CLUSTER_DATA_BIND_PORT": str(self.gossip + 1),

@@ -60,6 +60,7 @@ class Connection:
         seconds: float | None = None,
         insist: bool = False,
         own: bool = False,
+        hosts: int | None = None,
     ) -> T:
         """Run work on a client and wait for its result. It may run again on another host.
 
@@ -68,6 +69,7 @@ class Connection:
             seconds: to wait for an answer; None for the address's timeout.
             insist: ask the servers also where they have just failed.
             own: give it a client of its own, for work that may leave it broken.
+            hosts: ask at most so many of the hosts; None for all.
 
         Raises:
             StoreError: no server answers, or one refuses.
@@ -78,7 +80,7 @@ class Connection:
             raise StoreError(f"{self.address} is closed")
         if self._failure and not insist and time.monotonic() < self._failure[1]:
             raise StoreError(self._failure[0])
-        running = self._run(work, seconds or self.address.timeout, own)
+        running = self._run(work, seconds or self.address.timeout, own, hosts)
         return asyncio.run_coroutine_threadsafe(running, background_loop()).result()
 
     def close(self) -> None:
@@ -86,9 +88,15 @@ class Connection:
         self._closed = True
         self._finalizer()
 
-    async def _run(self, work: Callable[[WeaviateAsyncClient], Awaitable[T]], seconds: float, own: bool) -> T:
+    async def _run(
+        self,
+        work: Callable[[WeaviateAsyncClient], Awaitable[T]],
+        seconds: float,
+        own: bool,
+        most: int | None,
+    ) -> T:
         hosts, began, failures = self.address.hosts, time.monotonic(), []
-        for turn in range(len(hosts)):
+        for turn in range(most or len(hosts)):
             host = hosts[(self._first + turn) % len(hosts)]
             try:
                 result = await (self._alone if own else self._shared)(work, host, seconds)

@@ -20,6 +20,10 @@ def demo(
     task: Annotated[
         str | None, typer.Option("--task", "-t", metavar="NAME", help="Only the samples of this task.")
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Known cases from here, not from the bundled bank."),
+    ] = None,
 ) -> None:
     """Diagnose the bundled sample images with the bundled models."""
     from rich.console import Console
@@ -33,7 +37,7 @@ def demo(
         known = sorted({sample.task for sample in samples()})
         raise TaskUnknown(f"there are no sample images of task {task!r}; there are of {', '.join(known)}")
     start, console = time.perf_counter(), Console()
-    shown = _diagnose(chosen)
+    shown = _diagnose(chosen, store or "")
     console.print(_table(shown))
     right = sum(diagnosis.label == sample.label for sample, diagnosis in shown)
     seconds = time.perf_counter() - start
@@ -51,13 +55,18 @@ def demo(
     )
 
 
-def _diagnose(chosen: list[Sample]) -> Shown:
+def _diagnose(chosen: list[Sample], store: str) -> Shown:
     """Diagnose the samples with what is bundled, whatever the environment says."""
     from ..api import GSCo
 
     shown: Shown = []
     with GSCo.from_settings(
-        generalist_url="", generalist_model="", case_store="", specialists=None, moed="prefer", rad="prefer"
+        generalist_url="",
+        generalist_model="",
+        case_store=store,
+        specialists=None,
+        moed="prefer",
+        rad="prefer",
     ) as gsco:
         for task in dict.fromkeys(sample.task for sample in chosen):
             of_task = [sample for sample in chosen if sample.task == task]

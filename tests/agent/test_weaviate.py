@@ -1,0 +1,131 @@
+"""The whole diagnosis over a real Weaviate server, against the embedded store and without a store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gsco import GSCo
+from gsco.case import Diagnosis
+from gsco.errors import EvidenceMissing
+from gsco.models.mini.samples import samples
+from gsco.tools.moving import move_cases
+from gsco.tools.stores import open_store
+
+from ..tools.stores.conftest import remove
+from ..tools.stores.servers import Server, missing, running
+
+TASKS = ("chest_xray", "brain_mri", "busi", "lung_histology")
+
+pytestmark = [pytest.mark.weaviate, pytest.mark.skipif(bool(missing()), reason=missing())]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("diagnosing")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def address(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The bundled bank, in Weaviate."""
+    address = server.address("Bundled", "&timeout=3")
+    home = tmp_path_factory.mktemp("bank")
+    bank, store = open_store("", home=home), open_store(address, home=home, writable=True)
+    assert move_cases(bank, store, quiet=True).agreement == 1.0
+    bank.close()
+    store.close()
+    yield address
+    remove(address)
+
+
+def _open(home: Path, **settings: object) -> GSCo:
+    return GSCo.from_settings(home=home, **settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_the_diagnoses_are_those_of_the_embedded_store(address: str, task: str, tmp_path: Path) -> None:
+    images = [sample.path for sample in samples(task)]
+    with _open(tmp_path / "a") as embedded, _open(tmp_path / "b", case_store=address) as cluster:
+        ours, theirs = embedded.diagnose_many(images, task=task), cluster.diagnose_many(images, task=task)
+    assert len(ours) == len(images)
+    for one, other in zip(ours, theirs, strict=True):
+        _assert_same(one, other)
+
+
+def _assert_same(one: Diagnosis, other: Diagnosis) -> None:
+    assert other.label == one.label
+    assert other.probabilities == pytest.approx(one.probabilities, abs=1e-6)
+    assert not one.evidence.missing
+    assert not other.evidence.missing
+    assert other.evidence.opinions == one.evidence.opinions
+    ours, theirs = one.evidence.similar_cases, other.evidence.similar_cases
+    assert [case.id for case in theirs] == [case.id for case in ours]
+    assert [case.similarity for case in theirs] == pytest.approx([c.similarity for c in ours], abs=1e-5)
+    gates = [diagnosis.evidence.gate for diagnosis in (one, other)]
+    assert gates[1].task_probability == gates[0].task_probability
+    assert gates[1].familiar == gates[0].familiar
+
+
+def test_without_the_store_the_diagnosis_goes_on_and_says_so(
+    server: Server, address: str, tmp_path: Path
+) -> None:
+    image = samples("busi")[0].path
+    settings = {"case_store": address}
+    with (
+        _open(tmp_path / "prefer", **settings) as prefer,
+        _open(tmp_path / "off", **settings, rad="off") as off,
+        _open(tmp_path / "require", **settings, rad="require") as require,
+    ):
+        whole = prefer.diagnose(image, task="busi")
+        assert len(whole.evidence.similar_cases) == 10
+        server.kill()
+        without = prefer.diagnose(image, task="busi")
+        assert without.label is not None
+        assert without.evidence.similar_cases == ()
+        reasons = [m.reason for m in without.evidence.missing if m.source == "retrieval"]
+        assert reasons and all("cannot be reached" in reason for reason in reasons)
+        assert without.evidence.opinions == whole.evidence.opinions
+        assert off.diagnose(image, task="busi").evidence.similar_cases == ()
+        with pytest.raises(EvidenceMissing, match="cannot be reached"):
+            require.diagnose(image, task="busi")
+
+        # It comes back, and no program is started anew.
+        server.start()
+        for gsco in (prefer, require):
+            _assert_same(whole, _whole(gsco, image))
+
+
+def test_a_store_that_hangs_does_not_hold_the_diagnosis_up(
+    server: Server, address: str, tmp_path: Path
+) -> None:
+    images = [sample.path for sample in samples("busi")]
+    with _open(tmp_path, case_store=address) as gsco:
+        whole = gsco.diagnose(images[0], task="busi")
+        server.halt()
+        try:
+            without = gsco.diagnose_many(images, task="busi")
+        finally:
+            server.go_on()
+        for diagnosis in without:
+            assert diagnosis.label is not None
+            (reason,) = {m.reason for m in diagnosis.evidence.missing if m.source == "retrieval"}
+            assert "does not answer within 3 s" in reason
+        _assert_same(whole, _whole(gsco, images[0]))
+
+
+def _whole(gsco: GSCo, image: Path, seconds: float = 60) -> Diagnosis:
+    """The diagnosis, once the store answers again."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            diagnosis = gsco.diagnose(image, task="busi")
+            if diagnosis.evidence.similar_cases and not diagnosis.evidence.missing:
+                return diagnosis
+        except EvidenceMissing:
+            pass
+        assert time.monotonic() < end, "the store does not come back"
+        time.sleep(0.2)

@@ -230,6 +230,7 @@ class Desk:
             group=asked.group,
             truth=truth_of(self._task, asked),
             stratum=asked.example.extras.get("answer_type", "") if asked.example else "",
+            choices=asked.example.choices if asked.example else (),
             labels=decision.labels,
             probabilities=decision.probabilities,
             confidence=decision.confidence,

@@ -88,8 +88,11 @@ def _blocks(runs: dict[str, RunReport]) -> Iterator[Block]:
 
 
 def _own(one: RunReport) -> Iterator[tuple[str, str, str, str]]:
-    for arm in one.scores.arms:
+    for arm in one.scores.arms if one.scores is not None else ():
         yield arm.arm, _told(arm.metrics.get("accuracy")), _told(arm.metrics.get("auroc")), "–"
+    for text in one.texts:
+        closed = _told(text.metrics.get("closed_accuracy"))
+        yield text.arm, "–", "–", f"closed {closed}, open F1 {_told(text.metrics.get('open_f1'))}"
 
 
 def _plain(value: float | None) -> str:

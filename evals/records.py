@@ -31,6 +31,8 @@ class Outcome(Record):
     """True labels, or every accepted answer to a question, or the report."""
     stratum: str = ""
     """Which sort of question it is, where the data set says so: ``OPEN`` or ``CLOSED``."""
+    choices: tuple[str, ...] = ()
+    """Of a multiple-choice question."""
     labels: tuple[str, ...] = ()
     probabilities: Mapping[str, float] | None = None
     confidence: float | None = None

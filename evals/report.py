@@ -14,6 +14,7 @@ from .overall import Overall, Scored, overall
 from .records import OUTCOMES, RUN_CARD, Outcome, RunCard, read_run_card
 from .reports.markdown import markdown
 from .scoring import Draws, Scores, scored
+from .texts import TextScore, text_scores
 
 MARKDOWN, JSON, PAGE = "report.md", "report.json", "report.html"
 
@@ -26,7 +27,10 @@ class RunReport(Record):
     """Cases that every arm has finished; the numbers are over these."""
     stale: int
     """Outcomes of an earlier configuration in the same folder, which are left out."""
-    scores: Scores
+    scores: Scores | None = None
+    """Of a closed task."""
+    texts: tuple[TextScore, ...] = ()
+    """Of an open task."""
 
 
 class Report(Record):
@@ -69,7 +73,7 @@ def report(
     sets = [
         Scored(home.name, one.scores, draws)
         for home, (one, draws) in zip(homes, several, strict=True)
-        if one.run.task.kind.closed
+        if one.scores is not None
     ]
     together = overall(sets) if len(sets) > 1 else None
     found = Report(runs=tuple(one for one, _ in several), overall=together)
@@ -121,8 +125,12 @@ def current(folder: Path) -> Current:
 def _scored(found: Current, rounds: int, seed: int) -> tuple[RunReport, Draws]:
     # The draws of different sets must not go together, or their mean would seem too uncertain or too sure.
     own = seed + zlib.crc32(found.run.dataset.encode())
+    one = RunReport(run=found.run, finished=found.finished, stale=found.stale)
+    if not found.run.task.kind.closed:
+        texts = text_scores(found.run.task, found.outcomes, rounds=rounds, seed=own)
+        return one.model_copy(update={"texts": texts}), {}
     scores, draws = scored(found.run.task, found.outcomes, rounds=rounds, seed=own)
-    return RunReport(run=found.run, finished=found.finished, stale=found.stale, scores=scores), draws
+    return one.model_copy(update={"scores": scores}), draws
 
 
 def _write_page(folder: Path, homes: list[Path], runs: list[Current], found: Report, images: bool) -> None:

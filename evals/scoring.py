@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,9 @@ import numpy as np
 
 from ..case import Record, Task, TaskKind
 from .arms import ALONE, ASKING, SPECIALIST
-from .metrics.diagnosis import METRICS, Answers, Bools, Floats, answers, confidences
+from .metrics.calibration import aurc, error_at_coverage, risk_coverage
+from .metrics.calibration import reliability as binned
+from .metrics.diagnosis import METRICS, Answers, Bools, Floats, answers
 from .metrics.uncertainty import (
     ROUNDS,
     Difference,
@@ -33,7 +34,6 @@ REFERENCES = (ALONE.name, *BASELINES)
 """What arms are compared with, beside the best specialist."""
 AVERAGED = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
 """Metrics that are averaged over the sets of a suite."""
-COVERAGE = 0.8
 _POINTS = 100
 _BINS = 10
 
@@ -269,47 +269,29 @@ def _arm_score(name: str, column: _Column, disputed: Bools, agreed: Bools) -> Ar
 
 
 def selective(given: Answers) -> Selective | None:
-    """Order cases by how sure their answers are, and follow the error; ties stand in the order of the cases.
-
-    Of a multi-label task a case's error is the share of its options that were decided wrongly, and it is as
-    sure as its options are on the mean.
-    """
-    stated = given.take(given.stated)
-    if not stated.n:
+    """Follow the error from the surest answers to all of them; None without probabilities."""
+    curve = risk_coverage(given)
+    if not len(curve.risk):
         return None
-    if stated.exclusive:
-        sure, wrong = (stated.probabilities * stated.said).sum(1), (~stated.right).astype(float)
-    else:
-        sure = np.maximum(stated.probabilities, 1 - stated.probabilities).mean(1)
-        wrong = (stated.said != stated.truth).mean(1)
-    order = np.argsort(-sure, kind="stable")
-    risk = np.cumsum(wrong[order]) / np.arange(1, stated.n + 1)
-    covered = np.arange(1, stated.n + 1) / stated.n
-    shown = np.unique(np.linspace(0, stated.n - 1, min(stated.n, _POINTS)).round().astype(int))
+    last = len(curve.risk) - 1
+    shown = np.unique(np.linspace(0, last, min(last + 1, _POINTS)).round().astype(int))
     return Selective(
-        full=float(risk[-1]),
-        at_80=float(risk[max(0, math.ceil(COVERAGE * stated.n) - 1)]),
-        aurc=float(risk.mean()),
-        curve=tuple((round(float(covered[at]), 4), round(float(risk[at]), 4)) for at in shown),
+        full=float(curve.risk[-1]),
+        at_80=error_at_coverage(given),
+        aurc=aurc(given),
+        curve=tuple((round(float(curve.coverage[at]), 4), round(float(curve.risk[at]), 4)) for at in shown),
     )
 
 
 def reliability(given: Answers) -> tuple[Bin, ...]:
     """Mean confidence and accuracy in equally wide bins of confidence; empty bins are left out."""
-    stated = given.take(given.stated)
-    if not stated.n:
+    if not len(given.stated):
         return ()
-    pairs = confidences(stated)
-    sure, hit = (np.concatenate([pair[side] for pair in pairs]) for side in (0, 1))
-    place = np.clip((sure * _BINS).astype(int), 0, _BINS - 1)
+    found = binned(given, _BINS)
     return tuple(
-        Bin(
-            confidence=float(sure[place == bin].mean()),
-            accuracy=float(hit[place == bin].mean()),
-            n=int((place == bin).sum()),
-        )
-        for bin in range(_BINS)
-        if (place == bin).any()
+        Bin(confidence=float(stated), accuracy=float(observed), n=int(count))
+        for count, stated, observed in zip(*found, strict=True)
+        if count
     )
 
 

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ...case import TaskKind
 from ..metrics.uncertainty import Difference, Estimate
 from ..overall import Contrast, Overall
 from ..records import RunCard
 from ..scoring import Comparison, Scores
+from ..texts import TextScore
 
 if TYPE_CHECKING:
     from ..report import RunReport
@@ -18,10 +20,14 @@ HEADINGS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro-F1",
+    "micro_f1": "micro-F1",
     "auroc": "AUROC",
+    "mean_average_precision": "mAP",
     "ece": "ECE",
     "brier": "Brier",
 }
+OF_SEVERAL_LABELS = frozenset({"micro_f1", "mean_average_precision"})
+"""Metrics that say nothing new of a task with one label per case."""
 SHOWN_FAILURES = 20
 
 
@@ -46,11 +52,14 @@ Block = str | Table | Listing
 def sections(one: RunReport) -> Iterator[Block]:
     """Say what there is to say of one run."""
     yield from _head(one)
-    yield from _arms(one.scores)
-    yield from _slices(one.scores)
-    yield from _comparisons(one.scores)
-    yield from _influences(one.scores)
-    yield from _failures(one.scores)
+    if one.scores is not None:
+        yield from _arms(one.scores, several=one.run.task.kind is TaskKind.MULTILABEL)
+        yield from _slices(one.scores)
+        yield from _comparisons(one.scores)
+        yield from _influences(one.scores)
+        yield from _failures(one.scores)
+    if one.texts:
+        yield from _texts(one.texts)
     yield from _leakage(one.run)
     yield from _origin(one)
 
@@ -95,30 +104,42 @@ def _contrasted(one: Contrast, sets: Sequence[str]) -> list[str]:
     ]
 
 
+def _texts(several: Sequence[TextScore]) -> Iterator[Block]:
+    yield "95 % intervals: percentile bootstrap of whole groups. An answer that never came shares no word."
+    names = list(dict.fromkeys(name for one in several for name in one.metrics))
+    rows = [
+        [one.arm, str(one.n), *(_number(one.metrics.get(name), one.n) for name in names), str(one.errors)]
+        for one in several
+    ]
+    yield _table(["arm", "n", *(name.replace("_", " ") for name in names), "errors"], rows)
+
+
 def _head(one: RunReport) -> Iterator[Block]:
-    run, scores = one.run, one.scores
-    yield (
-        f"Data set {run.dataset}, {run.split} split: {scores.n} cases of {scores.groups} patients or groups "
-        f"({', '.join(f'{label} {count}' for label, count in run.labels.items())})."
+    run = one.run
+    groups = f" of {one.scores.groups} patients or groups" if one.scores is not None else ""
+    labels = (
+        f" ({', '.join(f'{label} {count}' for label, count in run.labels.items())})" if run.labels else ""
     )
+    yield f"Data set {run.dataset}, {run.split} split: {one.finished} cases{groups}{labels}."
     if one.finished < run.cases:
         yield f"**Not finished: {one.finished} of {run.cases} cases.** The numbers are over those."
 
 
-def _arms(scores: Scores) -> Iterator[Block]:
+def _arms(scores: Scores, *, several: bool) -> Iterator[Block]:
     yield f"95 % intervals: percentile bootstrap, {scores.rounds} draws of whole groups, seed {scores.seed}."
     yield "An arm without an answer is wrong. ECE and Brier: smaller is better. Calls: questions per case."
+    names = [name for name in HEADINGS if several or name not in OF_SEVERAL_LABELS]
     rows = [
         [
             arm.arm,
             str(arm.n),
-            *(_number(arm.metrics.get(name), arm.n) for name in HEADINGS),
+            *(_number(arm.metrics.get(name), arm.n) for name in names),
             f"{arm.calls:.2f}",
             str(arm.errors),
         ]
         for arm in scores.arms
     ]
-    yield _table(["arm", "n", *HEADINGS.values(), "calls", "errors"], rows)
+    yield _table(["arm", "n", *(HEADINGS[name] for name in names), "calls", "errors"], rows)
 
 
 def _slices(scores: Scores) -> Iterator[Block]:

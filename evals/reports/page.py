@@ -61,6 +61,8 @@ def page(found: Report, runs: Sequence[Current], homes: Sequence[Path], *, image
 
 def _figures(one: RunReport) -> list[str]:
     scores = one.scores
+    if scores is None:
+        return []
     drawn = figures.shown(scores.arms, scores.best_specialist)
     if not drawn:
         return []

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ..case import Record
 from ..errors import ConfigurationError
-from ..models.specialist.calibration import fit_thresholds
+from ..models.specialist.calibration import balancing_weights, fit_thresholds
 
 Floats = npt.NDArray[np.float64]
 Distribution = Mapping[str, float]
@@ -144,8 +144,9 @@ class Pool(Record):
 def fit_pool(given: Sample) -> Pool:
     """Fit weights and offsets by penalised likelihood; the weights are never negative.
 
-    The penalty pulls towards equal weights that add up to one and to no offsets, as strongly as
-    ``PRIOR_STRENGTH`` cases would.
+    Of a task with one label per case every label counts alike, however rare: the specialists were
+    calibrated so, and how frequent a label is among other cases is not known. The penalty pulls towards
+    equal weights that add up to one and to no offsets, as strongly as ``PRIOR_STRENGTH`` cases would.
     """
     from scipy.optimize import minimize
 
@@ -153,16 +154,18 @@ def fit_pool(given: Sample) -> Pool:
     parts = np.stack([_evidence(given.sources[name], given.exclusive) for name in names])
     start = np.concatenate([np.full(len(names), 1 / len(names)), np.zeros(len(given.options))])
     strength = PRIOR_STRENGTH / len(given)
+    balance = _balance(given)
 
     def loss(values: Floats) -> tuple[float, Floats]:
         weights, offsets = values[: len(names)], values[len(names) :]
         scores = np.tensordot(weights, parts, 1) + offsets
         pooled = _normalised(scores, given.exclusive)
-        error = (pooled - given.truth) / len(given) / (1 if given.exclusive else len(given.options))
+        error = (pooled - given.truth) * balance[:, None] / len(given)
+        error /= 1 if given.exclusive else len(given.options)
         gradient = np.concatenate([(parts * error).sum((1, 2)), error.sum(0)])
         away = values - start
         penalty = strength * float(away @ away) / 2
-        return float(surprise(pooled, given).mean()) + penalty, gradient + strength * away
+        return float((surprise(pooled, given) * balance).mean()) + penalty, gradient + strength * away
 
     bounds = [(0.0, None)] * len(names) + [(None, None)] * len(given.options)
     found = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
@@ -176,6 +179,13 @@ def fit_pool(given: Sample) -> Pool:
         thresholds=_thresholds(pooled, given),
         cases=len(given),
     )
+
+
+def _balance(given: Sample) -> Floats:
+    """Weight of each case, (n,); their mean is one."""
+    if not given.exclusive:
+        return np.ones(len(given))
+    return np.asarray(balancing_weights(given.truth.argmax(1), len(given.options)))
 
 
 class Stack(Record):

@@ -46,11 +46,18 @@ class Reader:
         """Ids of images for which it cannot be reached."""
         self.mumbles_for: frozenset[str] = frozenset()
         """Ids of images for which its answer cannot be read."""
+        self.fails: float = 0.0
+        """Share of its answers that do not come, the same ones each time."""
 
     def choose(self, requests: Sequence[Choice]) -> list[Answer | GeneralistError]:
-        self.asked += len(requests)
         time.sleep(self.seconds * len(requests))
-        return [self._answer(request) for request in requests]
+        return [self._reached(request) for request in requests]
+
+    def _reached(self, request: Choice) -> Answer | GeneralistError:
+        self.asked += 1
+        if int(hashlib.sha256(f"call {self.asked}".encode()).hexdigest(), 16) % 1000 < 1000 * self.fails:
+            return GeneralistError("the connection broke")
+        return self._answer(request)
 
     def _answer(self, request: Choice) -> Answer | GeneralistError:
         contents = [message.content for message in request.messages if isinstance(message.content, list)]
@@ -139,9 +146,17 @@ def make_store(path: Path, dataset: Dataset, panel, *, splits: Sequence[str] = (
 class Bench:
     """Everything that a run takes, in one folder."""
 
-    def __init__(self, folder: Path, *, seconds: float = 0.0, splits: Sequence[str] = ("train",)) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        seconds: float = 0.0,
+        splits: Sequence[str] = ("train",),
+        val: int = 1,
+        test: int = 5,
+    ) -> None:
         source = folder / "squares"
-        self.dataset = read_dataset(source if source.exists() else write_dataset(source))
+        self.dataset = read_dataset(source if source.exists() else write_dataset(source, val=val, test=test))
         self.generalist = Reader(seconds=seconds)
         panel = make_panel()
         store = make_store(folder / f"{'-'.join(splits)}.sqlite", self.dataset, panel, splits=splits)
@@ -174,6 +189,24 @@ class Bench:
     def image(self, name: str) -> str:
         """Id of an image of the data set."""
         return self.gsco.images.put(self.dataset.folder / name).id
+
+
+def build(folder: Path) -> GSCo:
+    """Put the parts of a bench together in a process of its own."""
+    import torch
+
+    torch.set_num_threads(1)
+    source = folder / "squares"
+    panel = make_panel()
+    here = folder / f"actor-{os.getpid()}"
+    here.mkdir()
+    return GSCo(
+        tasks=TaskBook(None),
+        panels={"shade": panel},
+        store=make_store(here / "train.sqlite", read_dataset(source), panel),
+        generalist=Reader(),
+        images=ImageStore(here / "store"),
+    )
 
 
 def attempt(folder: Path, out: Path, seconds: float, times: int) -> None:

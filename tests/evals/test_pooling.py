@@ -1,0 +1,192 @@
+"""Pools and stacks: what they recover, what they do with what is missing, and that a fit is a fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from gsco.errors import ConfigurationError
+from gsco.evals import pooling
+from gsco.evals.pooling import (
+    Sample,
+    check_enough,
+    complete,
+    fit_pool,
+    fit_stack,
+    out_of_fold,
+    right,
+    sample,
+    sureness,
+    surprise,
+    take,
+    without,
+)
+
+OPTIONS = ("a", "b", "c")
+
+
+def voices(n: int = 400, seed: int = 0) -> Sample:
+    """Three sources: one that mostly knows, one that knows half as much, one that says anything."""
+    random = np.random.default_rng(seed)
+    truth = random.integers(3, size=n)
+    said = {}
+    for name, strength in (("knows", 2.0), ("guesses", 1.0), ("babbles", 0.0)):
+        logits = random.normal(0, 1, (n, 3)) + strength * np.eye(3)[truth]
+        odds = np.exp(logits)
+        said[name] = odds / odds.sum(1, keepdims=True)
+    return Sample(OPTIONS, said, np.eye(3, dtype=bool)[truth], tuple(str(i // 2) for i in range(n)), True)
+
+
+def several(n: int = 300, seed: int = 1) -> Sample:
+    random = np.random.default_rng(seed)
+    truth = random.random((n, 3)) < (0.5, 0.3, 0.1)
+    said = {}
+    for name, strength in (("knows", 2.0), ("babbles", 0.0)):
+        logits = random.normal(0, 1, (n, 3)) + strength * (truth - 0.5)
+        said[name] = 1 / (1 + np.exp(-logits))
+    return Sample(OPTIONS, said, truth, tuple(map(str, range(n))), False)
+
+
+def case(given: Sample, row: int) -> dict[str, dict[str, float]]:
+    return {
+        name: dict(zip(OPTIONS, map(float, values[row]), strict=True))
+        for name, values in given.sources.items()
+    }
+
+
+class TestPool:
+    def test_who_knows_more_weighs_more(self) -> None:
+        weights = fit_pool(voices()).weights
+        assert weights["knows"] > weights["guesses"] > weights["babbles"] >= 0
+        assert weights["babbles"] < 0.2 < 0.5 < weights["knows"]
+
+    def test_it_is_better_than_its_best_source_on_fresh_cases(self) -> None:
+        fresh, pool = voices(seed=7), fit_pool(voices())
+        pooled = np.array([list(pool(case(fresh, row)).values()) for row in range(len(fresh))])
+        assert right(pooled, fresh).mean() > right(fresh.sources["knows"], fresh).mean()
+        assert surprise(pooled, fresh).mean() < surprise(fresh.sources["knows"], fresh).mean()
+
+    def test_it_is_a_minimum(self) -> None:
+        """No neighbour of the fitted weights has a smaller penalised loss."""
+        given = voices(n=120)
+        pool = fit_pool(given)
+        names = sorted(given.sources)
+        weights = np.array([pool.weights[name] for name in names])
+        offsets = np.array(pool.offsets)
+        from gsco.models.specialist.calibration import balancing_weights
+
+        balance = balancing_weights(given.truth.argmax(1), 3)
+
+        def loss(weights: np.ndarray, offsets: np.ndarray) -> float:
+            scores = sum(
+                weight * (np.log(p) - np.log(p).mean(1, keepdims=True))
+                for weight, p in zip(
+                    weights, (np.clip(given.sources[name], 1e-3, 1 - 1e-3) for name in names), strict=True
+                )
+            )
+            odds = np.exp(scores + offsets)
+            pooled = odds / odds.sum(1, keepdims=True)
+            away = np.concatenate([weights - 1 / 3, offsets])
+            penalty = pooling.PRIOR_STRENGTH / len(given) * away @ away / 2
+            return float((-np.log(pooled[given.truth]) * balance).mean() + penalty)
+
+        best = loss(weights, offsets)
+        for place in range(3):
+            for step in (-0.02, 0.02):
+                moved = weights.copy()
+                moved[place] = max(0.0, moved[place] + step)
+                shifted = offsets.copy()
+                shifted[place] += step
+                assert loss(moved, offsets) >= best - 1e-7
+                assert loss(weights, shifted) >= best - 1e-7
+
+    def test_a_missing_source_hands_its_weight_on(self) -> None:
+        given = voices()
+        pool, said = fit_pool(given), case(voices(seed=3), 0)
+        whole = pool(said)
+        del said["babbles"]
+        partly = pool(said)
+        assert sum(partly.values()) == pytest.approx(1)
+        assert partly == pytest.approx(whole, abs=0.1)
+        with pytest.raises(LookupError):
+            pool({"stranger": said["knows"]})
+
+    def test_a_certain_source_does_not_silence_the_others(self) -> None:
+        pool = fit_pool(voices())
+        sure = {"a": 1.0, "b": 0.0, "c": 0.0}
+        other = {"a": 0.0, "b": 1.0, "c": 0.0}
+        pooled = pool({"knows": other, "guesses": sure, "babbles": sure})
+        assert all(0 < p < 1 for p in pooled.values())
+
+    def test_rare_labels_count_as_much_as_frequent_ones(self) -> None:
+        given = voices(n=600, seed=5)
+        rare = np.flatnonzero(given.truth[:, 2])[15:]
+        unequal = take(given, np.setdiff1d(np.arange(600), rare))
+        fresh = voices(n=600, seed=9)
+        pool = fit_pool(unequal)
+        pooled = np.array([list(pool(case(fresh, row)).values()) for row in range(600)])
+        found = [right(pooled, fresh)[fresh.truth[:, label]].mean() for label in range(3)]
+        assert found[2] > 0.6, "of three labels that are equally frequent now, none is forgotten"
+
+    def test_several_labels_have_thresholds(self) -> None:
+        given = several()
+        pool = fit_pool(given)
+        assert pool.thresholds is not None and len(pool.thresholds) == 3
+        pooled = pool(case(given, 0))
+        wanted = tuple(o for o, t in zip(OPTIONS, pool.thresholds, strict=True) if pooled[o] >= t)
+        assert pool.labels(pooled) == wanted
+        assert pool.weights["knows"] > pool.weights["babbles"]
+        assert right(out_of_fold(given), given).mean() > 0.75
+
+
+class TestStack:
+    @pytest.mark.parametrize("given", [voices(), several()], ids=["one label", "several"])
+    def test_it_learns(self, given: Sample) -> None:
+        stack = fit_stack(given)
+        pooled = np.array([list(stack(case(given, row)).values()) for row in range(len(given))])
+        assert surprise(pooled, given).mean() < surprise(given.sources["knows"], given).mean()
+        assert stack.labels(stack(case(given, 0))) is not None
+        with pytest.raises(LookupError, match="babbles"):
+            stack({"knows": case(given, 0)["knows"]})
+
+    def test_two_options_and_a_label_that_never_occurs(self) -> None:
+        given = voices()
+        two = Sample(
+            ("a", "b", "c"),
+            given.sources,
+            np.eye(3, dtype=bool)[np.minimum(given.truth.argmax(1), 1)],
+            given.groups,
+            True,
+        )
+        said = fit_stack(two)(case(two, 0))
+        assert said["c"] < 1e-6 and sum(said.values()) == pytest.approx(1)
+
+
+def test_no_fold_sees_its_own_cases() -> None:
+    """Of labels that are drawn at random nothing can be learnt, and out of fold nothing seems to be."""
+    given = voices()
+    random = np.random.default_rng(0)
+    noise = Sample(OPTIONS, given.sources, given.truth[random.permutation(len(given))], given.groups, True)
+    assert right(out_of_fold(noise), noise).mean() < 0.42
+    assert right(out_of_fold(given), given).mean() > 0.8
+
+
+def test_what_is_sure() -> None:
+    assert sureness(np.array([[0.2, 0.7, 0.1]]), True) == pytest.approx(0.7)
+    assert sureness(np.array([[0.2, 0.9]]), False) == pytest.approx(0.85)
+
+
+def test_without_a_source() -> None:
+    assert set(without(voices(), "babbles").sources) == {"knows", "guesses"}
+
+
+def test_only_complete_cases_are_taken() -> None:
+    said = [case(voices(), row) for row in range(40)]
+    del said[3]["knows"]
+    assert complete(said) == [row for row in range(40) if row != 3]
+
+
+def test_too_few_cases() -> None:
+    said = [case(voices(), row) for row in range(5)]
+    with pytest.raises(ConfigurationError, match="5 validation cases"):
+        sample(OPTIONS, said, [("a",)] * 5, ["x"] * 5, exclusive=True)
+    check_enough(pooling.LEAST)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from gsco.evals.records import OUTCOMES, Outcome
+from gsco.evals.runner import VALIDATION
 from gsco.models.journal import read_log
 
 from . import bench as script
 from .bench import Bench
 
-KILLS = 3
+KILLS = 10
 
 
 def final(out: Path) -> dict[tuple[str, str], tuple[Outcome, dict[str, float]]]:
@@ -25,33 +28,43 @@ def final(out: Path) -> dict[tuple[str, str], tuple[Outcome, dict[str, float]]]:
     found = {}
     for outcome in read_log(out / OUTCOMES, Outcome):
         assert (outcome.case, outcome.arm) not in found, "done twice"
-        plain = outcome.model_copy(update={"seconds": {}, "probabilities": None, "confidence": None})
-        found[outcome.case, outcome.arm] = (plain, dict(outcome.probabilities or {}))
+        changes = {"seconds": {}, "probabilities": None, "confidence": None}
+        found[outcome.case, outcome.arm] = (
+            outcome.model_copy(update=changes),
+            dict(outcome.probabilities or {}),
+        )
     return found
 
 
-def test_a_killed_run_ends_as_one_that_was_not(finished_run: Path, tmp_path: Path) -> None:
+def test_a_run_killed_ten_times_ends_as_one_that_was_not(
+    weighing_folder: Path, weighed_run: Path, tmp_path: Path
+) -> None:
+    """Whatever is being done: reading images, validation cases, fitting, or the cases themselves."""
     out = tmp_path / "out"
-    command = [sys.executable, str(script.__file__), str(tmp_path), str(out), "0.02", str(KILLS + 1)]
+    moments = random.Random(4)
+    command = [sys.executable, str(script.__file__), str(weighing_folder), str(out), "0.02", str(KILLS + 1)]
     written = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for _ in range(KILLS):
             pid, before = int(process.stdout.readline()), lines(out)
-            # Killed a moment after it has written something new, wherever that falls.
+            # Killed some moment after it has written something new, wherever that falls.
             while lines(out) == before and process.poll() is None:
                 time.sleep(0.002)
+            time.sleep(moments.choice((0.0, 0.0, moments.uniform(0, 0.05))))
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             written.append(lines(out))
         assert process.stdout.readline(), "the last one runs to its end"
     assert process.returncode == 0
-    assert 0 < written[0] < written[1] < written[-1] < lines(finished_run)
-    interrupted, whole = final(out), final(finished_run)
-    assert interrupted.keys() == whole.keys()
-    for key, (outcome, probabilities) in whole.items():
-        assert interrupted[key][0] == outcome
-        assert interrupted[key][1] == pytest.approx(probabilities, abs=1e-4)
+    assert written[0] > 0 and all(later > earlier for earlier, later in pairwise(written))
+    assert written[-1] < lines(weighed_run), "it was killed before its end each time"
+    for part in (Path(), Path(VALIDATION)):
+        interrupted, whole = final(out / part), final(weighed_run / part)
+        assert interrupted.keys() == whole.keys(), "none lost"
+        for key, (outcome, probabilities) in whole.items():
+            assert interrupted[key][0] == outcome
+            assert interrupted[key][1] == pytest.approx(probabilities, abs=1e-3)
 
 
 def test_a_torn_record_is_done_again(bench: Bench, finished_run: Path, tmp_path: Path) -> None:
@@ -64,5 +77,6 @@ def test_a_torn_record_is_done_again(bench: Bench, finished_run: Path, tmp_path:
 
 
 def lines(out: Path) -> int:
-    path = out / OUTCOMES
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+    """Records of the run and of its validation cases."""
+    paths = [path for path in (out / OUTCOMES, out / VALIDATION / OUTCOMES) if path.exists()]
+    return sum(path.read_bytes().count(b"\n") for path in paths)

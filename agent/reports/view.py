@@ -40,8 +40,8 @@ class Voice:
     architecture: str
     says: str
     bars: tuple[Bar, ...]
-    agrees: bool
-    """Whether it says what the diagnosis says."""
+    agrees: bool | None
+    """Whether it says what the diagnosis says; None before there is one."""
     reliability: float | None
     version: str
     text: str
@@ -54,7 +54,7 @@ class Neighbour:
     id: str
     says: str
     similarity: float
-    agrees: bool
+    agrees: bool | None
     source: str
     report: str
     thumbnail: bytes | None

@@ -1,0 +1,130 @@
+"""A case for taking away: its record as JSON, its report as a page and as a PDF."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ...case import Diagnosis
+from ...errors import GscoError
+from .html import page
+from .pdf import pdf
+from .pictures import Picture, overlay, picture
+from .view import CaseView, view_of
+
+if TYPE_CHECKING:
+    from ..api import GSCo
+
+
+@dataclass(frozen=True)
+class CaseReport:
+    """A diagnosis with everything that a report shows of it."""
+
+    diagnosis: Diagnosis
+    view: CaseView
+    pictures: tuple[Picture, ...]
+    note: str
+
+    def json(self) -> str:
+        """The record: the diagnosis with all evidence, its provenance and the review."""
+        return self.diagnosis.model_dump_json(indent=2)
+
+    def html(self) -> str:
+        """A page that stands alone."""
+        return page(self.view, pictures=self.pictures, decision=decision(self.diagnosis), note=self.note)
+
+    def pdf(self) -> bytes:
+        """One page.
+
+        Raises:
+            ConfigurationError: the library is not installed.
+        """
+        return pdf(self.view, pictures=self.pictures, decision=decision(self.diagnosis), note=self.note)
+
+
+def case_report(gsco: GSCo, diagnosis: Diagnosis) -> CaseReport:
+    """Gather what a report shows: thumbnails, the image, and where a specialist looked.
+
+    What cannot be had is left out of the report, never an error: the diagnosis stands without it.
+    """
+    card = gsco.tasks.get(diagnosis.task) if diagnosis.task in gsco.tasks else None
+    title = card.title if card is not None else ""
+    view = view_of(diagnosis, thumbnails_of(gsco, diagnosis), title=title)
+    return CaseReport(diagnosis, view, tuple(pictures_of(gsco, diagnosis)), note_on(gsco))
+
+
+def view(gsco: GSCo, diagnosis: Diagnosis) -> CaseView:
+    """Lay a diagnosis out with the thumbnails of its similar cases."""
+    title = gsco.tasks.get(diagnosis.task).title if diagnosis.task in gsco.tasks else ""
+    return view_of(diagnosis, thumbnails_of(gsco, diagnosis), title=title)
+
+
+def thumbnails_of(gsco: GSCo, diagnosis: Diagnosis) -> dict[str, bytes]:
+    """Small JPEGs of the similar cases, by id; of those that the store has."""
+    try:
+        store = gsco.retrieval.store()
+        found = ((case.id, store.thumbnail(case.id)) for case in diagnosis.evidence.similar_cases)
+        return {id: jpeg for id, jpeg in found if jpeg}
+    except GscoError:
+        return {}
+
+
+def pictures_of(gsco: GSCo, diagnosis: Diagnosis) -> Iterator[Picture]:
+    """The case's image, and where the specialist that is worth most looked for the diagnosis."""
+    try:
+        yield picture(gsco.images.get(diagnosis.case_id), "The image")
+        if (name := first_choice(diagnosis)) is not None:
+            yield looked(gsco, diagnosis, name, diagnosis.labels[0])
+    except GscoError:
+        return
+
+
+def looked(gsco: GSCo, diagnosis: Diagnosis, specialist: str, label: str) -> Picture:
+    """Draw where a specialist looked for a label.
+
+    Raises:
+        GscoError: the image is gone, there is no such specialist or label, or no map can be made of it.
+    """
+    from ...errors import SpecialistError
+    from ...models.specialist.activation import activation_map
+
+    members = gsco.panels[diagnosis.task].members if diagnosis.task in gsco.panels else {}
+    if specialist not in members:
+        raise SpecialistError(f"task {diagnosis.task} has no specialist {specialist!r}")
+    image = gsco.images.get(diagnosis.case_id)
+    heat = activation_map(members[specialist], image, label)
+    return picture(overlay(image, heat), f"Where {specialist} looked for {label}")
+
+
+def first_choice(diagnosis: Diagnosis) -> str | None:
+    """The most reliable specialist that says what the diagnosis says; None where nobody does."""
+    said = frozenset(diagnosis.labels)
+    agreeing = [one for one in diagnosis.evidence.opinions if said and frozenset(one.labels) == said]
+    return max(agreeing, key=lambda one: one.reliability or 0.0).specialist if agreeing else None
+
+
+def decision(diagnosis: Diagnosis) -> tuple[str, ...]:
+    """What a person decided, in lines; empty where nobody did."""
+    if diagnosis.review is None:
+        return ()
+    review, made = diagnosis.review, diagnosis.review.decision
+    words = {"approve": "approved", "edit": "changed", "reject": "rejected"}[made.action]
+    lines = [f"{made.reviewer} {words} it on {review.at:%Y-%m-%d at %H:%M %Z}."]
+    lines += (
+        [f"Proposed: {', '.join(review.proposed)}. Decided: {', '.join(made.labels)}."] if made.labels else []
+    )
+    lines += [f"Reason: {made.reason}"] if made.reason else []
+    lines += [f"Asked because: {' '.join(review.asked)}"] if review.asked else []
+    return tuple(lines)
+
+
+def note_on(gsco: GSCo) -> str:
+    """What readers must know where the bundled generalist decided."""
+    return MINI_NOTE if gsco.bundled else ""
+
+
+MINI_NOTE = (
+    "The generalist here is the small bundled one, a thousandth of a real one's size: a default to start "
+    "with. Read the evidence, not its words."
+)

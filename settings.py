@@ -66,6 +66,12 @@ class Settings(BaseSettings):
     """Torch threads; 0 leaves torch's own choice."""
     api_keys: SecretStr = SecretStr("")
     """Keys of the API server, ``NAME:KEY`` with commas: each name is a user with conversations of its own."""
+    api_max_bytes: int = Field(default=32 * 2**20, gt=0)
+    """Size of a request to the API server."""
+    api_timeout: float = Field(default=300.0, gt=0)
+    """Seconds after which an answer of the API server is given up."""
+    api_concurrency: int = Field(default=64, gt=0)
+    """Requests that the API server works on at once."""
     max_image_bytes: int = Field(default=64 * 2**20, gt=0)
     max_image_pixels: int = Field(default=64_000_000, gt=0)
     seed: int = 0

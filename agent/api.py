@@ -105,6 +105,7 @@ class GSCo:
         self._tool_calls: Level | Literal["auto"] = tool_calls
         self._wording: WordingName = wording
         self._desk = Desk(Threads(conversations), self._consulting)
+        self._passing = Desk(Threads(MEMORY), self._consulting)
         self._loop = BackgroundLoop()
 
     @classmethod
@@ -243,6 +244,7 @@ class GSCo:
         task: str | None = None,
         group: str | None = None,
         context: str | None = None,
+        keep: bool = True,
     ) -> Consultation:
         """Begin a conversation about a case, or go on with one.
 
@@ -253,6 +255,7 @@ class GSCo:
             task: what tools are about where a call names no task.
             group: patient or study pseudonym, whose known cases are not retrieved.
             context: clinical context; it is treated as data.
+            keep: whether it is kept where conversations are kept, or in this process only.
 
         Raises:
             ThreadError: a name is not one.
@@ -266,7 +269,8 @@ class GSCo:
             self.tasks.get(task)
         about = {"task": task, "group": group, "context": context}
         key = key_of(user, uuid4().hex if thread_id is None else thread_id)
-        return Consultation(key, self._desk, self._intake, self._loop, about)
+        desk = self._desk if keep else self._passing
+        return Consultation(key, desk, self._intake, self._loop, about)
 
     def threads(self, *, user: str = LOCAL) -> list[ThreadSummary]:
         """List a user's conversations, the latest first."""
@@ -298,6 +302,32 @@ class GSCo:
     async def atools(self, images: Sequence[ImageRef] | None = None) -> list[BaseTool]:
         """See ``tools``."""
         return await asyncio.wrap_future(self._loop.submit(self._tools(images)))
+
+    @property
+    def reviews(self) -> bool:
+        """Whether consultations may stop until a person has decided."""
+        return bool(self._review)
+
+    @property
+    def bundled(self) -> bool:
+        """Whether the generalist is the small bundled one, wherever it runs; it is loaded to know.
+
+        Raises:
+            GeneralistError: it cannot be loaded or reached.
+        """
+        from ..models.mini import NAMES
+
+        return self.generalist().name.partition(" ")[0] in NAMES
+
+    def load(self) -> None:
+        """Load all models and open the store now, rather than at the first case.
+
+        Raises:
+            GeneralistError: the generalist cannot be loaded or reached.
+            StoreError: the case store cannot be opened.
+        """
+        self._loop.run(self._load(None))
+        self.retrieval.store()
 
     def generalist(self) -> Generalist:
         """Return the generalist, loaded.

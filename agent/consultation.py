@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..case import Decision, Diagnosis
 from ..graphs.events import Event, EvidenceArrived, Final, ReviewAsked
 from ..models.background import BackgroundLoop
-from .desk import Desk, Said
+from .desk import Desk, Earlier, Said
 from .records import ThreadRecord, Turn, Utterance, record_of
 from .threads import Key
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .intake import Intake, Source
 
 T = TypeVar("T")
+NOTHING = Earlier()
 
 
 class Consultation:
@@ -72,12 +73,19 @@ class Consultation:
         """See ``send``."""
         return await self._awaited(turn_of(self._said(text, images)))
 
-    def astream(self, text: str, images: Sequence[Source] = ()) -> AsyncIterator[Event]:
+    def astream(
+        self, text: str, images: Sequence[Source] = (), *, earlier: Earlier = NOTHING
+    ) -> AsyncGenerator[Event]:
         """Say something and get events as they happen; the last one is ``Final`` or ``ReviewAsked``.
 
         Closing the iterator stops the turn; ``resume`` goes on with it.
+
+        Args:
+            text: what is said.
+            images: shown with it, as in ``send``.
+            earlier: what a new conversation begins with, where others keep it; else it is left aside.
         """
-        return self._loop.stream(self._said(text, images))
+        return self._loop.stream(self._said(text, images, earlier))
 
     def resume(self, decision: Decision | None = None) -> Turn:
         """Go on with a turn that waits for a person's decision, or that was cut off.
@@ -97,7 +105,7 @@ class Consultation:
         """See ``resume``."""
         return await self._awaited(turn_of(self._desk.resumed(self._key, decision)))
 
-    def astream_resume(self, decision: Decision | None = None) -> AsyncIterator[Event]:
+    def astream_resume(self, decision: Decision | None = None) -> AsyncGenerator[Event]:
         """See ``resume`` and ``astream``."""
         return self._loop.stream(self._desk.resumed(self._key, decision))
 
@@ -141,9 +149,11 @@ class Consultation:
         """See ``delete``."""
         await self._awaited(self._desk.delete(self._key))
 
-    async def _said(self, text: str, images: Sequence[Source]) -> AsyncIterator[Event]:
+    async def _said(
+        self, text: str, images: Sequence[Source], earlier: Earlier = NOTHING
+    ) -> AsyncIterator[Event]:
         refs = await self._intake.images(images)
-        async for event in self._desk.said(self._key, Said(text, refs, self._about)):
+        async for event in self._desk.said(self._key, Said(text, refs, self._about, earlier)):
             yield event
 
     async def _history(self) -> tuple[Utterance, ...]:

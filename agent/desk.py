@@ -14,11 +14,21 @@ from ..errors import GscoError, ReviewOpen, ThreadError, ThreadUnknown
 from .threads import Key, Threads
 
 if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
     from langgraph.checkpoint.base import CheckpointTuple
     from langgraph.graph.state import CompiledStateGraph
 
     from ..graphs.consulting import Consulting
     from ..graphs.events import Event, ReviewAsked
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What was said before, in a conversation that others keep; a new one begins with it."""
+
+    messages: tuple[BaseMessage, ...] = ()
+    """The user's and the generalist's, with images by id."""
+    images: tuple[ImageRef, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,8 @@ class Said:
     images: tuple[ImageRef, ...] = ()
     about: Mapping[str, str | None] = field(default_factory=dict)
     """Task, group and context of the conversation, where they are given."""
+    earlier: Earlier = Earlier()
+    """Told of a new conversation; one that is known has its own past."""
 
 
 class Desk:
@@ -67,8 +79,10 @@ class Desk:
                     yield event
             turn = uuid4().hex
             content = message("human", said.text, [ref.id for ref in said.images]).content
+            earlier = said.earlier if state is None else Earlier()
             given = {
-                "messages": [HumanMessage(content, id=turn)], "turn": turn, "images": said.images,
+                "messages": [*earlier.messages, HumanMessage(content, id=turn)], "turn": turn,
+                "images": (*earlier.images, *said.images),
                 **{name: value for name, value in said.about.items() if value is not None},
             }  # fmt: skip
             async for event in self._run(key, given):

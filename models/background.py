@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -54,7 +54,7 @@ class BackgroundLoop:
             future.cancel()
             raise
 
-    async def stream(self, items: AsyncIterator[T]) -> AsyncIterator[T]:
+    async def stream(self, items: AsyncIterator[T]) -> AsyncGenerator[T]:
         """Hand on what an iterator of this loop yields to whichever loop asks; closing it stops it there."""
         here, arrived = asyncio.get_running_loop(), asyncio.Queue[tuple[T] | None]()
 

@@ -83,6 +83,21 @@ def prepare(
     typer.echo(f"{written(checkpoint_of(checkpoint), out)} can be served; its plug-in is in {out / 'plugin'}")
 
 
+@serve.command("api")
+def api(
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where it listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="At which port.")] = 8080,
+) -> None:
+    """Serve the agent to chat pages and programs, by OpenAI's protocol, until it is interrupted.
+
+    Without keys in GSCO_API_KEYS only this machine is served.
+    """
+    from ..configuration import settings_from
+    from ..server.running import serve_api
+
+    serve_api(settings_from(), host=host, port=port)
+
+
 def _serve(launch: Launch, python: str, log: Path) -> None:
     import signal
 

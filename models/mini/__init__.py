@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+NAMES = ("gsco-mini-generalist", "mini")
+"""What the bundled generalist is called, in this process and where ``gsco serve generalist`` serves it."""
+
 Part = Literal["backbones", "specialists", "generalist", "bank", "samples", "recipes"]
 
 

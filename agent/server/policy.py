@@ -1,0 +1,41 @@
+"""What the server allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from ..access import Users
+
+if TYPE_CHECKING:
+    from ...settings import Settings
+
+
+@dataclass(frozen=True)
+class ServerPolicy:
+    """Who may ask, how much, and how long it may take."""
+
+    users: Users = field(default_factory=Users)
+    """Without any, no key is asked, and only this machine is served."""
+    max_bytes: int = 32 * 2**20
+    """Size of a request. An image in a data URI takes four bytes for three."""
+    seconds: float = 300.0
+    """An answer that takes longer is given up."""
+    upload_seconds: float = 60.0
+    """A request must have arrived whole by then."""
+    at_once: int = 64
+    """So many requests are worked on at once; further ones are told to come again."""
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Read it from the settings.
+
+        Raises:
+            ConfigurationError: a key is wrong.
+        """
+        return cls(
+            users=Users.parse(settings.api_keys.get_secret_value()),
+            max_bytes=settings.api_max_bytes,
+            seconds=settings.api_timeout,
+            at_once=settings.api_concurrency,
+        )

@@ -1,0 +1,188 @@
+"""What the server answers, address by address."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import ValidationError
+
+from ...case import Decision, Diagnosis, ImageRef
+from ..api import GSCo
+from ..records import ThreadRecord, ThreadSummary, Turn
+from . import chat, schema
+from .data_uri import image_bytes
+from .observing import Metrics
+from .policy import ServerPolicy
+from .problems import Problem, documented, invalid
+from .readiness import Readiness
+
+T = TypeVar("T")
+Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")]
+_NO_CHANGE = ("image", "task", "question", "context", "group", "frame", "window")
+
+
+def routes(gsco: GSCo, policy: ServerPolicy, metrics: Metrics, readiness: Readiness) -> APIRouter:
+    """Make the routes over one installation."""
+    router = APIRouter()
+    router.include_router(_operation(metrics, readiness))
+    router.include_router(_openai(gsco, policy, metrics), responses=documented(400, 401, 403, 408, 413, 429))
+    router.include_router(
+        _diagnosis(gsco, policy, metrics), responses=documented(400, 401, 403, 408, 413, 429)
+    )
+    router.include_router(
+        _threads(gsco, policy, metrics), responses=documented(400, 401, 403, 404, 408, 413, 429)
+    )
+    return router
+
+
+def _operation(metrics: Metrics, readiness: Readiness) -> APIRouter:
+    router = APIRouter(tags=["operation"])
+
+    @router.get("/healthz", summary="Whether the process lives")
+    async def healthz() -> schema.Health:
+        return schema.Health(status="alive")
+
+    @router.get(
+        "/readyz", summary="Whether the models are loaded",
+        responses={503: {"model": schema.Health, "description": "Not yet, or loading failed."}},
+    )  # fmt: skip
+    async def readyz(response: Response) -> schema.Health:
+        health = readiness.look()
+        response.status_code = 200 if health.status == "ready" else 503
+        return health
+
+    @router.get(
+        "/metrics", summary="Prometheus metrics", response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}, **documented(401, 403, 429)},
+    )  # fmt: skip
+    async def numbers() -> Response:
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return router
+
+
+def _openai(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
+    router = APIRouter(tags=["chat"])
+
+    @router.get("/v1/models", summary="The agent, with its tools hidden or shown")
+    async def models() -> schema.Models:
+        return schema.Models(data=[schema.Model(id=name) for name in schema.MODELS])
+
+    @router.get("/v1/models/{model}", summary="One of the models", responses=documented(404))
+    async def model(model: str) -> schema.Model:
+        if model not in schema.MODELS:
+            raise Problem(
+                404, f"the model is not known; there are: {', '.join(schema.MODELS)}", "model_not_found"
+            )
+        return schema.Model(id=model)
+
+    @router.post(
+        "/v1/chat/completions", summary="A turn of a conversation", response_model=schema.Completion,
+        responses={
+            200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+            **documented(404, 409, 502, 503, 504),
+        },
+    )  # fmt: skip
+    async def completions(
+        body: schema.ChatRequest,
+        request: Request,
+        x_gsco_thread: Annotated[str | None, Header(max_length=128)] = None,
+    ) -> schema.Completion | StreamingResponse:
+        turn = await chat.begin(gsco, body, user=request.state.user, thread=x_gsco_thread, metrics=metrics)
+        if not body.stream:
+            return await chat.whole(turn, policy)
+        events = chat.streamed(turn, policy, request.state.request)
+        return StreamingResponse(
+            events, media_type="text/event-stream", headers={"cache-control": "no-store"}
+        )
+
+    return router
+
+
+def _diagnosis(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
+    router = APIRouter(tags=["diagnosis"])
+
+    @router.post(
+        "/v1/diagnose", summary="The fixed protocol on one case", responses=documented(502, 503, 504)
+    )
+    async def diagnose(body: schema.DiagnosisRequest) -> Diagnosis:
+        images = await _stored(gsco, body)
+        policies = body.model_dump(exclude_none=True, exclude=set(_NO_CHANGE))
+        diagnosis = await _within(
+            policy,
+            gsco.adiagnose(
+                images,
+                task=body.task,
+                question=body.question,
+                context=body.context,
+                group=body.group,
+                **policies,
+            ),
+        )
+        metrics.count_diagnoses([diagnosis])
+        return diagnosis
+
+    return router
+
+
+async def _stored(gsco: GSCo, body: schema.DiagnosisRequest) -> list[ImageRef]:
+    addresses = [body.image] if isinstance(body.image, str) else body.image
+    return [
+        await asyncio.to_thread(
+            gsco.images.put, image_bytes(address, "image"), frame=body.frame, window=body.window
+        )
+        for address in addresses
+    ]
+
+
+def _threads(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
+    router = APIRouter(tags=["threads"])
+
+    @router.get("/v1/threads", summary="The user's conversations, the latest first")
+    async def listed(request: Request) -> list[ThreadSummary]:
+        return await gsco.athreads(user=request.state.user)
+
+    @router.get("/v1/threads/{thread}", summary="A conversation with all evidence and every review")
+    async def exported(thread: Name, request: Request) -> ThreadRecord:
+        return await gsco.consult(thread, user=request.state.user).aexport()
+
+    @router.delete("/v1/threads/{thread}", summary="Delete a conversation", status_code=204)
+    async def deleted(thread: Name, request: Request) -> None:
+        await gsco.consult(thread, user=request.state.user).adelete()
+
+    @router.post(
+        "/v1/threads/{thread}/decision", summary="A person decides on the diagnosis under review",
+        responses=documented(502, 503, 504),
+    )  # fmt: skip
+    async def decided(thread: Name, body: schema.DecisionRequest, request: Request) -> Turn:
+        consultation = gsco.consult(thread, user=request.state.user)
+        turn = await _within(policy, consultation.aresume(_decision(body, request.state.user, policy)))
+        metrics.count_diagnoses(turn.diagnoses)
+        return turn
+
+    return router
+
+
+def _decision(body: schema.DecisionRequest, user: str, policy: ServerPolicy) -> Decision:
+    """The decision, with whose key it came under: a name alone could be anybody's.
+
+    Raises:
+        Problem: it does not say what it must.
+    """
+    reviewer = f"{body.reviewer} (key of {user})" if policy.users else body.reviewer
+    try:
+        return Decision.model_validate({**body.model_dump(), "reviewer": reviewer})
+    except ValidationError as error:
+        raise invalid(error.errors(include_url=False, include_context=False, include_input=False)) from None
+
+
+async def _within(policy: ServerPolicy, work: Awaitable[T]) -> T:
+    try:
+        async with asyncio.timeout(policy.seconds):
+            return await work
+    except TimeoutError:
+        raise chat.too_slow(policy) from None

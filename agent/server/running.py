@@ -1,0 +1,57 @@
+"""Runs the server until it is interrupted."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from ...errors import ConfigurationError
+from ..access import check_reachable
+
+if TYPE_CHECKING:
+    from ...settings import Settings
+
+GRACE = 20
+"""Seconds that running answers get after an interrupt."""
+
+
+def serve_api(settings: Settings, *, host: str, port: int) -> None:
+    """Serve the agent over HTTP; what is logged names routes, never what was asked.
+
+    Args:
+        settings: of the installation and of the server.
+        host: where it listens.
+        port: 0 takes a free one.
+
+    Raises:
+        ConfigurationError: packages are missing, a key is wrong, or the host is open to others without keys.
+    """
+    try:
+        import uvicorn
+
+        from .app import create_app
+        from .policy import ServerPolicy
+    except ImportError as error:
+        raise ConfigurationError("the server needs more packages: pip install 'gsco[server]'") from error
+    from ..api import GSCo
+
+    policy = ServerPolicy.from_settings(settings)
+    check_reachable(host, policy.users)
+    _log()
+    with GSCo.from_settings(settings) as gsco:
+        config = uvicorn.Config(
+            create_app(gsco, policy), host=host, port=port, log_config=None, access_log=False,
+            server_header=False, timeout_graceful_shutdown=GRACE, timeout_keep_alive=30, lifespan="on",
+        )  # fmt: skip
+        uvicorn.Server(config).run()
+
+
+def _log() -> None:
+    """One line per request on stderr; of uvicorn what matters, without addresses and what was asked."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    for name, level in (("gsco.server", logging.INFO), ("uvicorn", logging.INFO)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)

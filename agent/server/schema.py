@@ -1,0 +1,214 @@
+"""What the server takes and gives: OpenAI's chat protocol, as far as an agent can honour it.
+
+Fields of OpenAI's that an agent has no use for (temperature, top_p, max_tokens, seed, …) are taken and
+left aside, so that every client works as it is. What would be answered wrongly is refused: more than one
+choice, tools of the client's, a JSON answer.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ...case import Diagnosis
+from ...graphs.events import EvidenceArrived, ReviewAsked
+
+MODEL = "gsco"
+"""The agent, its tools hidden."""
+MODEL_WITH_TOOLS = "gsco-with-tools"
+"""The agent, with its tool calls and what they found shown as reasoning."""
+MODELS = (MODEL, MODEL_WITH_TOOLS)
+
+ThreadName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")]
+TaskName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)]
+Words = Annotated[str, Field(max_length=100_000)]
+
+
+class _Open(BaseModel):
+    """A record of OpenAI's: fields that we do not know are left aside."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class ImageUrl(_Open):
+    """An image: a data URI. Addresses on the web are refused."""
+
+    url: str
+
+
+class TextPart(_Open):
+    """Words of a message."""
+
+    type: Literal["text"]
+    text: Words
+
+
+class ImagePart(_Open):
+    """An image of a message."""
+
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+
+
+class Message(_Open):
+    """One message of the conversation that the client resends."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Words | Annotated[list[Part], Field(max_length=64)] | None = None
+
+
+class TextFormat(_Open):
+    """The only form of an answer."""
+
+    type: Literal["text"]
+
+
+class StreamOptions(_Open):
+    """OpenAI's options of a stream; usage is not counted."""
+
+    include_usage: bool = False
+
+
+class Options(BaseModel):
+    """What gsco takes besides OpenAI's fields; the same names are read from ``metadata``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    thread: ThreadName | None = None
+    """Keep the conversation under this name: then only what follows the last answer is read."""
+    task: TaskName | None = None
+    """What is asked where the agent's tool calls name no task."""
+    group: Annotated[str, Field(max_length=200)] | None = None
+    """Patient or study pseudonym, whose known cases are not retrieved."""
+    tools: Literal["hidden", "shown"] | None = None
+    """Whether tool calls are shown; None goes by the model's name."""
+
+
+class ChatRequest(_Open):
+    """``POST /v1/chat/completions``."""
+
+    model: str
+    messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: Literal[1] | None = None
+    tools: Annotated[list[Any], Field(max_length=0)] | None = None
+    """The agent has its own tools; a client's are refused."""
+    response_format: TextFormat | None = None
+    metadata: Annotated[dict[str, Any], Field(max_length=16)] | None = None
+    gsco: Options | None = None
+
+
+class Told(BaseModel):
+    """What gsco says besides OpenAI's fields."""
+
+    thread: str | None = None
+    """Where the conversation is kept, if it is."""
+    diagnosis: Diagnosis | None = None
+    """The decision, with all evidence; where it and the words differ, it counts."""
+    diagnoses: tuple[Diagnosis, ...] = ()
+    notes: tuple[str, ...] = ()
+    review: ReviewAsked | None = None
+    """Set where a person must decide: ``POST /v1/threads/{thread}/decision``."""
+    evidence: tuple[EvidenceArrived, ...] = ()
+    """With tools shown: what arrived, in order."""
+
+
+class Answer(BaseModel):
+    """The agent's message."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str
+    reasoning_content: str | None = None
+    """With tools shown: which were called and what they found."""
+
+
+class Choice(BaseModel):
+    """The only choice."""
+
+    index: Literal[0] = 0
+    message: Answer
+    finish_reason: Literal["stop"] = "stop"
+    logprobs: None = None
+
+
+class Completion(BaseModel):
+    """The answer to ``POST /v1/chat/completions``."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int = Field(default_factory=lambda: int(time.time()))
+    model: str
+    choices: list[Choice]
+    gsco: Told
+
+
+class Model(BaseModel):
+    """One entry of ``GET /v1/models``."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "gsco"
+
+
+class Models(BaseModel):
+    """The answer to ``GET /v1/models``."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class DiagnosisRequest(BaseModel):
+    """``POST /v1/diagnose``: the fixed protocol on one case."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1, max_length=16)]
+    """A data URI, or several of one case. Any format that gsco reads, DICOM too."""
+    task: TaskName | None = None
+    """What is asked; left out, the task is chosen from the image."""
+    question: Words | None = None
+    """For tasks that answer questions."""
+    context: Words | None = None
+    """Clinical context; treated as data."""
+    group: Annotated[str, Field(max_length=200)] | None = None
+    """Patient or study pseudonym, whose known cases are not retrieved."""
+    frame: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    """Page, or frame of a DICOM file; left out, a DICOM file's middle one."""
+    window: tuple[float, float] | None = None
+    """Center and width for grey images, in the file's own values; goes before a DICOM file's own."""
+    profile: Literal["paper", "calibrated"] | None = None
+    moed: Literal["require", "prefer", "off"] | None = None
+    """Whether specialists are asked."""
+    rad: Literal["require", "prefer", "off"] | None = None
+    """Whether similar known cases are looked for."""
+    gate: Literal["refuse", "warn", "off"] | None = None
+    """What happens to an image that does not fit the task."""
+    neighbours: Annotated[int, Field(ge=0, le=1000)] | None = None
+
+
+class DecisionRequest(BaseModel):
+    """``POST /v1/threads/{thread}/decision``: what a person makes of the diagnosis that is under review."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    action: Literal["approve", "edit", "reject"]
+    reviewer: Annotated[str, Field(min_length=1, max_length=100)]
+    """Who decides. With API keys the key's user is noted with it."""
+    reason: Annotated[str, Field(max_length=2000)] = ""
+    """Needed to edit and to reject."""
+    labels: Annotated[tuple[str, ...], Field(max_length=100)] = ()
+    """To edit: the right labels."""
+
+
+class Health(BaseModel):
+    """Whether the server runs, and whether it can answer."""
+
+    status: Literal["alive", "ready", "loading", "failed"]
+    reason: str = ""

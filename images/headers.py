@@ -46,6 +46,16 @@ def tiff_pages(data: bytes, limit: int) -> int:
     return pages
 
 
+def webp_canvas(data: bytes) -> tuple[int, int] | None:
+    """Width and height of the canvas that an extended WebP file claims; None for a simple one.
+
+    Pillow's decoder sets the canvas aside as it opens the file, before anybody can look at the size.
+    """
+    if data[12:16] != b"VP8X" or len(data) < 30:
+        return None
+    return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+
+
 def exif_orientation(exif: bytes) -> int:
     """Read the orientation, 1 to 8, from an EXIF block; 1 (upright) if it is absent or damaged."""
     exif = exif.removeprefix(b"Exif\0\0")

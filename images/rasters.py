@@ -14,7 +14,7 @@ from PIL import Image, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa:
 
 from ..errors import ImageMissing, ImageTooLarge, ImageUnreadable, ImageUnsupported
 from .grey import Window, grey8
-from .headers import exif_orientation, tiff_pages
+from .headers import exif_orientation, tiff_pages, webp_canvas
 from .quiet import silence_loggers
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def read_raster(
     """
     # Pillow walks the pages one by one without a limit, so they are counted first.
     pages = tiff_pages(data, limits.max_frames) if kind == "TIFF" else None
+    if kind == "WEBP" and (canvas := webp_canvas(data)):
+        check_size(*canvas, limits)
     with Image.open(BytesIO(data), formats=[kind]) as image:
         check_size(image.width, image.height, limits)
         count = pages or getattr(image, "n_frames", 1)

@@ -143,9 +143,11 @@ def _raw(path: Path, mode: str, timeout: float) -> sqlite3.Connection:
 
 def _is_new(sql: sqlite3.Connection, path: Path) -> bool:
     """Whether the file holds nothing yet; a file of another kind or version is refused."""
-    (application,) = sql.execute("PRAGMA application_id").fetchone()
-    (version,) = sql.execute("PRAGMA user_version").fetchone()
-    (tables,) = sql.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    # One statement sees one state: another process may be making the store at this moment.
+    application, version, tables = sql.execute(
+        "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM "
+        "pragma_user_version), (SELECT count(*) FROM sqlite_master)"
+    ).fetchone()
     if application == 0 and version == 0 and tables == 0:
         return True
     if application != APPLICATION_ID:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ....case import SimilarCase
 from ....errors import StoreError
 from ..protocol import Exclusion, Filter, Vectors
-from .objects import CASE, case_of
+from .objects import CASE, case_of, uuids
 from .schema import Space
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _condition(where: Filter, exclude: Exclusion, *, exact: bool) -> Any:
         parts.append(By.by_property("modality").contains_any(list(where.modalities)))
     for name, values in (("sha256", exclude.sha256s), ("group", exclude.groups - {""})):
         parts += [By.by_property(name).contains_none(part) for part in _portions(sorted(values))]
-    parts += [By.by_id().contains_none(part) for part in _portions(sorted(exclude.ids))]
+    parts += [By.by_id().contains_none(part) for part in _portions(uuids(exclude.ids))]
     if not parts and exact:
         parts.append(By.by_property("sha256").not_equal(""))
     return By.all_of(parts) if parts else None

@@ -12,12 +12,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ..case import Record
-from .arms import ALONE, ASKING, GSCO, SPECIALIST
+from .arms import ADAPTIVE, ALONE, ASKING, FUSED, GSCO, SPECIALIST
 from .metrics.uncertainty import Difference, Estimate, difference, holm, interval
 from .scoring import AVERAGED, Draws, Scores
 
 BEST_SPECIALIST = "best specialist"
-REFERENCES = (BEST_SPECIALIST, ALONE.name, "vote", "mean", "stacking")
+REFERENCES = (BEST_SPECIALIST, ALONE.name, "vote", "mean", "knn", "stacking", GSCO.name)
+REFINED = frozenset(("gsco-calibrated", FUSED.name, ADAPTIVE.name))
+"""Arms that are meant to be as good as GSCo or better, or as good with fewer questions."""
 COMPARED = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
@@ -75,7 +77,7 @@ def overall(sets: Sequence[Scored]) -> Overall | None:
         for reference in REFERENCES
         if reference in names
         for name in names
-        if name != reference and name in ASKING
+        if name != reference and name in (REFINED if reference == GSCO.name else ASKING)
     ]
     return Overall(
         sets=tuple(one.name for one in sets),

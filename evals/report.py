@@ -111,7 +111,12 @@ def current(folder: Path) -> Current:
     run = read_run_card(folder)
     latest: dict[tuple[str, str], Outcome] = {}
     stale = 0
+    dropped = frozenset(run.leakage.dropped)
     for outcome in read_log(folder / OUTCOMES, Outcome):
+        if outcome.case in dropped:
+            # Of an earlier run into this folder that did not drop what the bank knows.
+            stale += 1
+            continue
         if run.arms.get(outcome.arm) == outcome.configuration and outcome.task_version == run.task.version:
             latest[outcome.arm, outcome.case] = outcome
         else:

@@ -112,6 +112,17 @@ def test_outcomes_of_an_earlier_configuration_are_left_out(bench: Bench, tmp_pat
     assert str(one.run.configuration["profile"]["profile"]).startswith("calibrated@")
 
 
+def test_dropped_cases_do_not_count_though_they_were_run_before(run_folder: Path) -> None:
+    run = json.loads((run_folder / "run.json").read_text(encoding="utf-8"))
+    before = report_of(run_folder, rounds=20)
+    gone = next(read_log(run_folder / OUTCOMES, Outcome).__iter__()).case
+    run["leakage"]["dropped"] = [gone]
+    (run_folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    after = report_of(run_folder, rounds=20)
+    assert after.finished == before.finished - 1
+    assert after.stale == before.stale + len(run["arms"])
+
+
 def test_what_was_excluded_is_told(tmp_path: Path) -> None:
     leaky = Bench(tmp_path, splits=("train", "test"))
     with leaky.gsco:
@@ -128,6 +139,9 @@ def test_several_runs_make_one_report(run_folder: Path) -> None:
     both = report(run_folder.parent, page=False, rounds=50)
     assert len(both.runs) == 2 and both.overall is not None and both.overall.sets == ("again", "shade")
     assert (run_folder.parent / MARKDOWN).read_text(encoding="utf-8").count("## shade") == 2
+    compared = {(one.arm, one.reference) for one in both.overall.contrasts}
+    assert {("gsco", "knn"), ("gsco-calibrated", "gsco")} <= compared
+    assert not {("moed", "gsco"), ("gsco", "gsco"), ("vote", "knn")} & compared
 
 
 def test_a_folder_without_a_run(tmp_path: Path) -> None:

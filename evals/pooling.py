@@ -185,7 +185,7 @@ def _balance(given: Sample) -> Floats:
     """Weight of each case, (n,); their mean is one."""
     if not given.exclusive:
         return np.ones(len(given))
-    return np.asarray(balancing_weights(given.truth.argmax(1), len(given.options)))
+    return np.asarray(balancing_weights(given.truth.argmax(1), len(given.options)), np.float64)
 
 
 class Stack(Record):

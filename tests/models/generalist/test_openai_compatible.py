@@ -38,6 +38,12 @@ TASK = Task(name="t", modality="pathology", options=("normal", "tumor", "normal 
 KEY = "sk-very-secret"
 
 
+class PatientServer(ThreadingHTTPServer):
+    """Its queue holds all that a test asks at once, however slowly the machine takes them up."""
+
+    request_queue_size = 128
+
+
 @tool
 def look(image: str) -> str:
     """Look at an image."""
@@ -213,7 +219,7 @@ class Handler(BaseHTTPRequestHandler):
 def serving(tiny_folder: Path) -> Iterator[tuple[str, TinyServer]]:
     tiny = TinyServer(tiny_folder)
     handler = type("TinyHandler", (Handler,), {"tiny": tiny})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = PatientServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}/v1", tiny
@@ -580,7 +586,7 @@ def test_a_server_of_another_kind(images: ImageStore, answer: bytes) -> None:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Strange)
+    server = PatientServer(("127.0.0.1", 0), Strange)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:

@@ -16,6 +16,7 @@ from .commands.index import index
 from .commands.mcp import mcp
 from .commands.serve import serve
 from .commands.tasks import tasks
+from .commands.threads import threads
 from .commands.train import train
 from .failures import exit_code, one_line
 from .plugins import PluggableGroup
@@ -49,6 +50,7 @@ app.command()(mcp)
 app.add_typer(train)
 app.add_typer(index)
 app.add_typer(serve)
+app.add_typer(threads)
 
 
 def _print_version(wanted: bool) -> None:

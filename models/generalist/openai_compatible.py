@@ -8,7 +8,7 @@ import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -81,12 +81,14 @@ class OpenAICompatibleGeneralist:
         self._loop = BackgroundLoop("this generalist")
         self._slots = asyncio.Semaphore(concurrency)
         profile = profile_of(model) if model else None
-        given: dict[str, Any] = {"timeout": timeout, "retries": retries, "calling": self._calling}
-        given |= {"stop_ids": profile.ends if profile else ()}
-        key, uris = api_key or SecretStr(""), ImageUris(images)
-        self._chat = connect(base_url, model, key, uris, **given)
+        self._connected = partial(
+            connect, base_url, api_key=api_key or SecretStr(""), images=ImageUris(images),
+            timeout=timeout, retries=retries, calling=self._calling,
+        )  # fmt: skip
+        ends = profile.ends if profile else ()
+        self._chat = self._connected(model, stop_ids=ends)
         # A second client for this object's own loop: connections must not be shared between loops.
-        self._own = connect(base_url, model, key, uris, **given, own_connections=True)
+        self._own = self._connected(model, stop_ids=ends, own_connections=True)
         self._farewell = self._own.root_async_client.close
         weakref.finalize(self, self._loop.abandon, self._farewell).atexit = False
         if not model:
@@ -170,8 +172,11 @@ class OpenAICompatibleGeneralist:
             return ask_vllm(self._chat.root_client, self._chat.model_name, "/detokenize", body)["prompt"]
 
     def chat_model(self) -> BaseChatModel:
-        """The LangChain chat model underneath; its ``bind_tools`` works at every level but *none*."""
-        return self._chat
+        """A LangChain chat model of this server; its ``bind_tools`` works at every level but *none*.
+
+        Each has asynchronous connections of its own, for use on one event loop.
+        """
+        return self._connected(self._chat.model_name, stop_ids=self._chat.stop_ids, own_connections=True)
 
     def close(self) -> None:
         """Cancel what still runs and close the connections."""

@@ -40,6 +40,11 @@ COMMANDS = (
     "serve",
     "serve generalist",
     "serve prepare",
+    "threads",
+    "threads list",
+    "threads show",
+    "threads export",
+    "threads delete",
 )
 
 
@@ -424,3 +429,44 @@ def test_serve_lists_its_profiles(gsco: Gsco):
 def test_serve_names_what_it_cannot_find(gsco: Gsco, tmp_path: Path):
     fails_in_one_line(gsco("serve", "generalist", "--model", "nothing", "--dry-run"), 2, "meddr")
     fails_in_one_line(gsco("serve", "generalist", "--python", tmp_path / "python"), 2, "make vllm-cpu")
+
+
+@pytest.fixture
+def discussed(small: Gsco, dark: Path) -> str:
+    """A conversation that is kept; the small generalist calls no tool by itself."""
+    from gsco import GSCo
+
+    with GSCo.from_settings(tool_calls="none") as kept:
+        consultation = kept.consult("a-case")
+        consultation.send("What is\tthe shade? \x1b[31m", [dark])
+        consultation.send("Are you sure?")
+    return "a-case"
+
+
+def test_threads_are_listed_read_exported_and_deleted(small: Gsco, discussed: str, tmp_path: Path):
+    (listed,) = [line for line in small("threads", "list").stdout.splitlines() if discussed in line]
+    assert "ready" in listed and "What is the shade?" in listed and "\x1b" not in listed
+    (summary,) = json.loads(small("threads", "list", "--json").stdout)
+    assert (summary["thread_id"], summary["turns"]) == (discussed, 2)
+
+    shown = small("threads", "show", discussed).stdout
+    assert "Are you sure?" in shown and "\x1b" not in shown and DISCLAIMER in shown
+    printed = small("threads", "export", discussed)
+    assert (
+        printed.exit_code == 0 and json.loads(printed.stdout)["findings"][0]["diagnosis"]["task"] == "shade"
+    )
+    written = tmp_path / "record.json"
+    assert small("threads", "export", discussed, "--out", written).exit_code == 0
+    assert json.loads(written.read_text()) == json.loads(printed.stdout)
+    fails_in_one_line(small("threads", "export", discussed, "--out", written), 2, "name another file")
+
+    assert small("threads", "delete", discussed).exit_code == 1, "nobody confirmed it"
+    assert small("threads", "delete", discussed, "--yes").exit_code == 0
+    assert json.loads(small("threads", "list", "--json").stdout) == []
+    fails_in_one_line(small("threads", "show", discussed), 1, "no conversation", discussed)
+
+
+def test_threads_of_others_are_not_seen(small: Gsco, discussed: str):
+    assert json.loads(small("threads", "list", "--json", "--user", "ana").stdout) == []
+    fails_in_one_line(small("threads", "show", discussed, "--user", "ana"), 1, "no conversation")
+    fails_in_one_line(small("threads", "list", "--user", "a/b"), 1, "letters, digits")

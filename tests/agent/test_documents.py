@@ -80,21 +80,35 @@ def test_sections_on_adding_things_are_short(section: str):
     assert len([line for line in body.splitlines() if line.strip()]) < 30
 
 
-def test_the_example_runs_as_shown(tmp_path: Path):
-    [example] = blocks("README.md", "python")
+def run_example(section: str, folder: Path) -> str:
+    """Run the Python example below a heading of the README as it is shown; what it prints."""
+    [example] = blocks("README.md", "python", section)
+    assert len([line for line in example.splitlines() if line.strip()]) <= 10
     run = subprocess.run(
         [sys.executable, "-c", example],
         capture_output=True,
         text=True,
         check=False,
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder)},
         stdin=subprocess.DEVNULL,
     )
     assert run.returncode == 0, run.stderr
-    assert "the truth is pneumonia" in run.stdout
-    assert run.stdout.count("reliability") >= 3
-    assert run.stdout.count("similarity") == 3
+    return run.stdout
+
+
+def test_the_example_runs_as_shown(tmp_path: Path):
+    shown = run_example("From Python", tmp_path)
+    assert "the truth is pneumonia" in shown
+    assert shown.count("reliability") >= 3
+    assert shown.count("similarity") == 3
+
+
+def test_the_discussion_runs_as_shown(tmp_path: Path):
+    shown = run_example("Discussing a case", tmp_path)
+    assert "calls diagnose {'task': 'busi'}" in shown
+    assert "decided: benign" in shown
+    assert shown.count("similarity") == 2
 
 
 def test_every_setting_is_described():

@@ -318,6 +318,20 @@ def test_generate_and_stream_equal_the_in_process_text(
     assert invoked.text.strip() == "".join(pieces).strip()
 
 
+def test_chat_models_serve_one_event_loop_after_another(
+    url: str, server: TinyServer, images: ImageStore, refs: list[ImageRef]
+) -> None:
+    generalist = client(url, images)
+    prompt = list(choice(refs[0]).messages)
+
+    async def ask() -> str:
+        return (await generalist.chat_model().ainvoke(prompt, max_tokens=4)).text
+
+    # A connection that was kept alive by a loop that is closed would break the next one's request.
+    said = [asyncio.run(ask()) for _ in range(3)]
+    assert said[0] == said[1] == said[2]
+
+
 def test_pixels_arrive_unchanged_and_only_in_user_messages(
     url: str, server: TinyServer, images: ImageStore, refs: list[ImageRef]
 ) -> None:

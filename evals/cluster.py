@@ -19,8 +19,8 @@ from ..errors import ConfigurationError, GeneralistError, GscoError, ImageError
 from .arms import Arm, arms_of
 from .desk import Desk, Done, Work, Worker
 from .fitting import Fitted
+from .plan import Plan
 from .records import RunCard
-from .replay import Plan
 
 if TYPE_CHECKING:
     from ..agent.api import GSCo

@@ -13,7 +13,7 @@ from ..errors import ConfigurationError
 if TYPE_CHECKING:
     from ..settings import Settings
     from .datasets.example import Wanted
-    from .replay import Plan
+    from .plan import Plan
     from .suites import Suite
 
 SOME_FAILED = 3
@@ -385,7 +385,7 @@ def _plan(**given: Any) -> Plan:
     from pydantic import ValidationError
 
     from ..agent.configuration import plain
-    from .replay import Plan
+    from .plan import Plan
 
     try:
         return Plan(**given)

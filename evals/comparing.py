@@ -11,8 +11,8 @@ from ..case import Record
 from ..errors import ConfigurationError
 from .metrics.diagnosis import METRICS
 from .metrics.uncertainty import ROUNDS, Difference, bootstrap, difference, holm, kernels, mcnemar
+from .outcomes import current, runs_in
 from .records import Outcome, RunCard
-from .report import current, runs_in
 from .reports.blocks import Block, Table, points, small
 from .reports.markdown import written
 from .scoring import COMPARED, answers_of

@@ -35,7 +35,7 @@ from .records import CaseEvidence, Outcome, RunCard
 if TYPE_CHECKING:
     from ..agent.api import GSCo, Policies
     from ..graphs.collaboration import Collaboration
-    from .replay import Plan
+    from .plan import Plan
 
 _BY_NAME = {arm.name: arm for arm in GENERALISTS}
 

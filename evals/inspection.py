@@ -14,8 +14,8 @@ from ..case import Case, Evidence, ImageRef, Task
 from ..errors import ConfigurationError
 from ..models.journal import read_log
 from .arms import GENERALISTS, GeneralistArm
+from .outcomes import Current, current, runs_in
 from .records import EVIDENCE, CaseEvidence, Outcome, RunCard
-from .report import Current, current, runs_in
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog, EvalSample

@@ -25,9 +25,9 @@ from .arms import ALONE, GENERALISTS, GSCO, NoEvidence, knn, mean
 from .desk import restricted
 from .metrics.diagnosis import Bools
 from .metrics.uncertainty import ROUNDS, Difference, bootstrap, difference
+from .outcomes import current, runs_in
 from .provenance import configuration_hash
 from .records import EVIDENCE, CaseEvidence, Outcome, RunCard
-from .report import current, runs_in
 from .reports.blocks import Block, Table, points
 from .reports.markdown import written
 

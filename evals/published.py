@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter
 
 from ..case import Record
 from .metrics.uncertainty import Estimate
 from .reports.blocks import Block, Table
 from .reports.markdown import written
 
-if TYPE_CHECKING:
-    from .report import RunReport
-
 _FILE = Path(__file__).with_name("published.toml")
-RESULTS = Path(__file__).with_name("results") / "open"
-"""The run that the project's own numbers come from."""
+RESULTS = Path(__file__).with_name("results") / "open" / "scores.json"
+"""The project's own numbers, of the suite ``open``."""
+_METRICS = TypeAdapter(dict[str, Estimate])
 
 
 class Published(Record):
@@ -49,23 +50,40 @@ def beside(folder: Path | None = None) -> str:
     Raises:
         ConfigurationError: there is no run in the folder.
     """
-    runs = _reports(folder)
+    runs = _scores(folder)
     lines = ["# Published numbers and ours", "", *written(_blocks(runs))]
     return "\n".join(lines)
 
 
-def _reports(folder: Path | None) -> dict[str, RunReport]:
-    from .report import Report, report_of, runs_in
+class Scored(NamedTuple):
+    """The metrics of a run, by arm."""
 
+    closed: Mapping[str, Mapping[str, Estimate]]
+    texts: Mapping[str, Mapping[str, Estimate]]
+
+
+def _scores(folder: Path | None) -> dict[str, Scored]:
+    """The runs' metrics, by data set."""
     if folder is None:
-        stored = RESULTS / "report.json"
-        if not stored.exists():
-            return {}
-        return {one.run.dataset: one for one in Report.model_validate_json(stored.read_bytes()).runs}
-    return {(one := report_of(home)).run.dataset: one for home in runs_in(folder)}
+        return {one["run"]["dataset"]: _kept(one) for one in json.loads(RESULTS.read_bytes())["runs"]}
+    from .outcomes import runs_in
+    from .report import report_of
+
+    reports = [report_of(home) for home in runs_in(folder)]
+    return {one.run.dataset: _kept(one.model_dump(include={"scores", "texts"})) for one in reports}
 
 
-def _blocks(runs: dict[str, RunReport]) -> Iterator[Block]:
+def _kept(run: Mapping[str, Any]) -> Scored:
+    closed = (run["scores"] or {}).get("arms", ())
+    return Scored(
+        *(
+            {arm["arm"]: _METRICS.validate_python(arm["metrics"]) for arm in arms}
+            for arms in (closed, run["texts"])
+        )
+    )
+
+
+def _blocks(runs: Mapping[str, Scored]) -> Iterator[Block]:
     known = published()
     names = [name for name in dict.fromkeys(one.set for one in known) if name in runs]
     if not names:
@@ -87,12 +105,12 @@ def _blocks(runs: dict[str, RunReport]) -> Iterator[Block]:
         yield Table(("method", "accuracy", "AUROC", "score", "source", "remark"), [*rows, *own])
 
 
-def _own(one: RunReport) -> Iterator[tuple[str, str, str, str]]:
-    for arm in one.scores.arms if one.scores is not None else ():
-        yield arm.arm, _told(arm.metrics.get("accuracy")), _told(arm.metrics.get("auroc")), "–"
-    for text in one.texts:
-        closed = _told(text.metrics.get("closed_accuracy"))
-        yield text.arm, "–", "–", f"closed {closed}, open F1 {_told(text.metrics.get('open_f1'))}"
+def _own(one: Scored) -> Iterator[tuple[str, str, str, str]]:
+    for arm, metrics in one.closed.items():
+        yield arm, _told(metrics.get("accuracy")), _told(metrics.get("auroc")), "–"
+    for arm, metrics in one.texts.items():
+        closed = _told(metrics.get("closed_accuracy"))
+        yield arm, "–", "–", f"closed {closed}, open F1 {_told(metrics.get('open_f1'))}"
 
 
 def _plain(value: float | None) -> str:

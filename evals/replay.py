@@ -12,60 +12,18 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pydantic import Field
-
-from ..case import Evidence, Record, TaskKind
+from ..case import Evidence, TaskKind
 from ..models.journal import Log
 from .arms import ADAPTIVE, FUSED, GENERALISTS
 from .cases import Asked
 from .desk import Work, Worker
-from .leakage import LeakPolicy
 from .ledger import Ledger
 from .records import EVIDENCE, OUTCOMES, CaseEvidence, Outcome, RunCard
 
 if TYPE_CHECKING:
-    from ..agent.api import Policies
     from ..models.specialist.progress import Progress
-
-
-class Plan(Record):
-    """What is replayed, and how."""
-
-    arms: tuple[str, ...] = ()
-    """Names of arms, ``specialists`` for each of them; empty means all."""
-    split: Literal["train", "val", "test"] = "test"
-    limit: int | None = Field(default=None, gt=0)
-    """Only a random sample of so many cases."""
-    validation_limit: int | None = Field(default=None, gt=0)
-    """The same of the validation cases that fitted arms are fitted on."""
-    profile: Literal["paper", "calibrated"] = "paper"
-    neighbours: int = Field(default=10, ge=0)
-    gate: Literal["refuse", "warn", "off"] = "warn"
-    """Cases of a data set are known to be of the task's modality: by default nothing is refused."""
-    near_duplicates: float | None = None
-    """Known cases more similar than this are not retrieved."""
-    leaks: LeakPolicy = "refuse"
-    concurrency: int = Field(default=64, gt=0)
-    """Cases that are in hand at once; what a kill loses at most."""
-    retries: int = Field(default=2, ge=0)
-    """How often a generalist that cannot be reached is asked again."""
-    retry_wait: float = Field(default=0.5, ge=0)
-    """Seconds before the first of these; twice as many before each further one."""
-    chunk: int = Field(default=128, gt=0)
-    """Altered cases that the arbitration suite asks for and writes together."""
-    seed: int = 0
-
-    @property
-    def policies(self) -> Policies:
-        """What the plan sets of each diagnosis."""
-        return {
-            "profile": self.profile,
-            "neighbours": self.neighbours,
-            "gate": self.gate,
-            "near_duplicates": self.near_duplicates,
-        }
 
 
 class Finished(NamedTuple):

@@ -29,9 +29,10 @@ from .desk import Desk, Worker
 from .evidence import Nobody
 from .fitting import RECIPE, Fitted, fit, write_fitted
 from .leakage import check_leaks, find_leaks, read_bank, without_leaks
+from .plan import Plan
 from .pooling import check_enough
 from .records import RUN_CARD, Leakage, RunCard, read_run_card
-from .replay import Finished, Plan, Replay
+from .replay import Finished, Replay
 
 if TYPE_CHECKING:
     from ..agent.api import GSCo

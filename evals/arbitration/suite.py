@@ -16,8 +16,8 @@ from ...graphs.nodes.decide import choices
 from ...models.journal import Log, read_log
 from .. import provenance
 from ..cases import Asked, chosen_items, read_cases
+from ..plan import Plan
 from ..records import EVIDENCE, CaseEvidence, RunCard
-from ..replay import Plan
 from ..runner import replay
 from .conditions import CONDITIONS, Arm, Condition, Known, mixed_up, restricted
 

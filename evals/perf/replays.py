@@ -64,8 +64,8 @@ def measure(seconds: float, *, number: int = CASES, rounds: int = 3) -> tuple[Ra
     import httpx
 
     from ...settings import Settings
+    from ..plan import Plan
     from ..records import OUTCOMES
-    from ..replay import Plan
     from ..runner import bench_of, replay_cases
 
     with TemporaryDirectory() as folder, _server(seconds) as url:

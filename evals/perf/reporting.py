@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = ()) -> None:
 
 def _replay(made: Path) -> None:
     from ...settings import Settings
-    from ..replay import Plan
+    from ..plan import Plan
     from ..runner import bench_of
     from ..suites import Member
     from ..suites.running import run_member

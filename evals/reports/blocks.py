@@ -14,7 +14,7 @@ from ..scoring import Comparison, Scores
 from ..texts import TextScore
 
 if TYPE_CHECKING:
-    from ..report import RunReport
+    from .contents import RunReport
 
 HEADINGS = {
     "accuracy": "accuracy",

@@ -9,7 +9,7 @@ from ...case import DISCLAIMER
 from .blocks import Block, Listing, Table, sections, together
 
 if TYPE_CHECKING:
-    from ..report import Report
+    from .contents import Report
 
 
 def markdown(given: Report) -> str:

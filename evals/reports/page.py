@@ -19,7 +19,8 @@ from .gallery import Gallery, galleries
 
 if TYPE_CHECKING:
     from ...images import ImageStore
-    from ..report import Current, Report, RunReport
+    from ..outcomes import Current
+    from .contents import Report, RunReport
 
 _TEMPLATES = Path(__file__).parent / "templates"
 

@@ -18,7 +18,8 @@ from . import Member, Suite
 
 if TYPE_CHECKING:
     from ..datasets import Example, OpenDataset
-    from ..replay import Finished, Plan
+    from ..plan import Plan
+    from ..replay import Finished
 
 T = TypeVar("T")
 

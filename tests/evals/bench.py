@@ -19,7 +19,7 @@ import numpy as np
 from gsco.agent.api import GSCo
 from gsco.case import Answer, Task
 from gsco.errors import AnswerUnparsed, GeneralistError
-from gsco.evals.replay import Plan
+from gsco.evals.plan import Plan
 from gsco.evals.runner import Finished, replay
 from gsco.images import ImageStore, pixel_hash, read_image
 from gsco.models.dataset import Dataset, read_dataset

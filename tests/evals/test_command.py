@@ -11,7 +11,7 @@ import pytest
 from gsco.agent.cli import app
 from gsco.evals import runner
 from gsco.evals.commands import SOME_FAILED
-from gsco.evals.replay import Plan
+from gsco.evals.plan import Plan
 from gsco.evals.runner import Bench as Parts
 from gsco.evals.suites import read_suite
 from gsco.settings import Settings

@@ -21,6 +21,7 @@ from pydantic import Field, SecretStr
 from ...errors import GeneralistError, ImageError
 from .calling import form_of, in_words, read_call
 from .discovery import Level
+from .faults import broken_off, place
 from .messages import neutralise, parts
 from .tool_calls import specifications
 
@@ -158,7 +159,11 @@ class EndpointChat(ChatOpenAI):
         if HELD_TO in kwargs:  # a call is of use only as a whole
             yield _whole(self._generate(messages, **_without_usage(kwargs)))
             return
-        yield from super()._stream(messages, *args, **kwargs)
+        ended = False
+        for chunk in super()._stream(messages, *args, **kwargs):
+            ended = ended or _ends(chunk)
+            yield chunk
+        self._check(ended)
 
     async def _astream(
         self, messages: list[BaseMessage], *args: Any, **kwargs: Any
@@ -166,8 +171,16 @@ class EndpointChat(ChatOpenAI):
         if HELD_TO in kwargs:
             yield _whole(await self._agenerate(messages, **_without_usage(kwargs)))
             return
+        ended = False
         async for chunk in super()._astream(messages, *args, **kwargs):
+            ended = ended or _ends(chunk)
             yield chunk
+        self._check(ended)
+
+    def _check(self, ended: bool) -> None:
+        """Half an answer must not pass for a whole one: a closed connection may be all that tells."""
+        if not ended:
+            raise GeneralistError(broken_off(place(self.openai_api_base or "")))
 
 
 def connect(
@@ -245,6 +258,10 @@ def _like(raw: BaseMessage, read: AIMessage) -> AIMessage:
 def _whole(result: ChatResult) -> ChatGenerationChunk:
     message = result.generations[0].message
     return ChatGenerationChunk(message=AIMessageChunk(**message.model_dump(exclude={"type"})))
+
+
+def _ends(chunk: ChatGenerationChunk) -> bool:
+    return bool((chunk.generation_info or {}).get("finish_reason"))
 
 
 def _without_usage(kwargs: dict[str, Any]) -> dict[str, Any]:

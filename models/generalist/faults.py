@@ -3,39 +3,74 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import openai
 
-from ...errors import GeneralistError, PromptTooLong
+from ...errors import ConfigurationError, GeneralistError, GscoError, PromptTooLong
 
 _OVERFLOW = re.compile(
-    r"context.{0,20}(?:length|window)|(?:prompt|input).{0,20}too long|too many tokens|maximum.{0,20}tokens",
+    r"context.{0,20}(?:length|window|size)|(?:prompt|input).{0,20}too long|too many tokens"
+    r"|maximum.{0,20}(?:tokens|length)",
     re.I,
 )
 _TOO_MANY_IMAGES = re.compile(r"at most (\d+) image", re.I)
 _NO_VISION = re.compile(r"multi-?modal|image_url|vision|image input|images? (?:is|are) not", re.I)
+_NO_VISION_AT_ALL = re.compile(r"image input is not supported", re.I)
+"""What llama.cpp says with status 500."""
+# The client stands on httpx or on its successor, by version: their errors have the same names.
+_CUT_OFF = {"RemoteProtocolError", "ReadError", "WriteError", "CloseError"}
+_NOT_REACHED = {"ConnectError", "ConnectTimeout"}
+_SLOW = {"TimeoutException", "TimeoutError"}
 
 
 @contextmanager
 def explained(base_url: str, model: str) -> Iterator[None]:
     """Turn what goes wrong on the way into a ``GeneralistError`` that says what to do.
 
-    The server's own words are left out: they may quote the request, and that holds clinical text.
+    The server's own words are left out, and out of the traceback: they may quote the request, and that holds
+    clinical text.
     """
     try:
         yield
-    except GeneralistError:
+    except GscoError:
         raise
-    except openai.OpenAIError as error:
-        raise _explain(error, place(base_url), model) from error
-    except Exception as error:  # the client's own parsing of an answer of another shape
+    except Exception as error:
+        where, kinds = place(base_url), _kinds(error)
+        if isinstance(error, openai.APIStatusError):
+            raise _refused(error, where, model) from None
+        if "TransportError" in kinds or isinstance(error, openai.APIConnectionError | OSError):
+            raise GeneralistError(_broken(kinds, where)) from error
+        if isinstance(error, openai.APIError):
+            raise GeneralistError(f"the server at {where} failed while it answered; see its log") from None
         raise GeneralistError(
-            f"the server at {place(base_url)} does not answer in the OpenAI shape ({type(error).__name__});"
+            f"the server at {where} does not answer in the OpenAI shape ({type(error).__name__});"
             " check that GSCO_GENERALIST_URL ends in /v1 and names a chat completion server"
-        ) from error
+        ) from None
+
+
+def check_address(base_url: str) -> None:
+    """Refuse what is no address of a server, or holds a secret: clients log the addresses that they call.
+
+    Raises:
+        ConfigurationError: it is, and what to write instead.
+    """
+    url = urlsplit(base_url)
+    try:
+        good = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:  # the port is no number
+        good = False
+    if not good:
+        raise ConfigurationError(
+            "GSCO_GENERALIST_URL must be the whole address of a server, such as http://localhost:8000/v1"
+        )
+    if url.username or url.password:
+        raise ConfigurationError(
+            "GSCO_GENERALIST_URL must hold no user name or password; GSCO_GENERALIST_API_KEY is for the key"
+        )
 
 
 def place(base_url: str) -> str:
@@ -45,24 +80,34 @@ def place(base_url: str) -> str:
     return f"{url.scheme}://{host}{f':{url.port}' if url.port else ''}{url.path}"
 
 
-def _explain(error: openai.OpenAIError, where: str, model: str) -> GeneralistError:
-    if isinstance(error, openai.APIStatusError):
-        return _refused(error, where, model)
-    return GeneralistError(_broken(error, where))
+def broken_off(where: str) -> str:
+    """Say that an answer began and did not end."""
+    return f"the server at {where} broke off before its answer was whole; see its log"
 
 
-def _broken(error: openai.OpenAIError, where: str) -> str:
-    """No answer came."""
-    if isinstance(error, openai.APITimeoutError):
+def _kinds(error: BaseException | None) -> set[str]:
+    """Names of the classes of an error and of all that led to it."""
+    found: set[str] = set()
+    while error is not None:
+        found |= {kind.__name__ for kind in type(error).__mro__}
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _broken(kinds: set[str], where: str) -> str:
+    """No answer came, or not all of it."""
+    if kinds & _NOT_REACHED:
+        if ssl.SSLError.__name__ in kinds:
+            return (
+                f"no secure connection to {where}; check its certificate (SSL_CERT_FILE names those of an"
+                " authority of your own), or whether it speaks https at all"
+            )
+        return f"no server answers at {where}; start it, or correct GSCO_GENERALIST_URL"
+    if kinds & _SLOW:
         return f"the server at {where} did not answer in time; it is overloaded, or the time-out is too short"
-    if not isinstance(error, openai.APIConnectionError):
-        return f"the request to {where} failed ({type(error).__name__})"
-    causes = f"{error.__cause__}".casefold()
-    if "certificate" in causes or "ssl" in causes:
-        return f"no secure connection to {where}; check its certificate, or whether it speaks https at all"
-    if "disconnect" in causes or "reset" in causes or "closed" in causes or "incomplete" in causes:
-        return f"the server at {where} broke off before its answer was whole; see its log"
-    return f"no server answers at {where}; start it, or correct GSCO_GENERALIST_URL"
+    if kinds & _CUT_OFF:
+        return broken_off(where)
+    return f"nothing can be sent to {where}; correct GSCO_GENERALIST_URL"
 
 
 def _refused(error: openai.APIStatusError, where: str, model: str) -> GeneralistError:
@@ -80,7 +125,7 @@ def _refused(error: openai.APIStatusError, where: str, model: str) -> Generalist
         return GeneralistError(
             f"the server at {where} takes no more requests now (429); ask fewer at once or later"
         )
-    if status >= 500:
+    if status >= 500 and not _NO_VISION_AT_ALL.search(text):
         return GeneralistError(f"the server at {where} failed ({status}); see its log")
     if many := _TOO_MANY_IMAGES.search(text):
         return GeneralistError(

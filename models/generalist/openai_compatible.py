@@ -22,7 +22,7 @@ from ..serving.profiles import Mode, ToolLevel, profile_of
 from .choosing import LETTERS, Asking, choose, mode_for, without_thoughts
 from .discovery import Endpoint, Level, ask_vllm, discover, tokens_of, tool_level
 from .endpoint import Calling, ImageUris, connect
-from .faults import explained, place
+from .faults import check_address, explained, place
 from .protocol import Choice
 
 if TYPE_CHECKING:
@@ -50,11 +50,13 @@ class OpenAICompatibleGeneralist:
         mode: how ``choose`` asks (see ``choosing``); ``auto`` takes the model's profile, or *strings* from
             vLLM and *decode* from any other server.
         tools: how tools are called; ``auto`` takes the model's profile, or finds out what the server can.
-        timeout: seconds per request.
-        retries: on connection errors, 408, 409, 429 and 5xx, with growing, jittered waits.
+        timeout: seconds that the server may be silent.
+        retries: on connection errors, time-outs, 408, 409, 429 and 5xx, with growing, jittered waits, or
+            those that the server asks for.
         concurrency: requests in flight at once.
 
     Raises:
+        ConfigurationError: the address is none, or holds a secret.
         GeneralistError: no model is named, and the server cannot be asked or serves several.
     """
 
@@ -71,6 +73,7 @@ class OpenAICompatibleGeneralist:
         retries: int = 3,
         concurrency: int = 16,
     ) -> None:
+        check_address(base_url)
         self._url = base_url
         self._mode: Mode = mode
         self._tools: ToolLevel = tools
@@ -93,7 +96,7 @@ class OpenAICompatibleGeneralist:
         weakref.finalize(self, self._loop.abandon, self._farewell).atexit = False
         if not model:
             model = self._only_model()
-        self.name = f"{model} at {urlsplit(base_url).netloc.rpartition('@')[2]}"
+        self.name = f"{model} at {urlsplit(base_url).netloc}"
         self.version = model
         self.batch_size = concurrency
         self.counts: Counter[str] = Counter()

@@ -61,6 +61,10 @@ class Users:
                 found = name
         return found
 
+    def signed(self, name: str, owner: str) -> str:
+        """A reviewer's name with whose key it came under: a name alone could be anybody's."""
+        return f"{name} (key of {owner})" if self.digests and name.strip() else name
+
 
 def check_reachable(host: str, users: Users, option: str = "--host") -> None:
     """Refuse to serve other machines without keys.
@@ -87,6 +91,12 @@ def is_loopback(host: str) -> bool:
         return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def names_this_machine(header: str) -> bool:
+    """Whether a request's ``Host`` is this machine only; else a web page made its own name point here."""
+    name, _, port = header.rpartition(":")
+    return is_loopback(name if port.isdigit() else header)
 
 
 def _digest(key: str) -> bytes:

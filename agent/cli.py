@@ -18,6 +18,7 @@ from .commands.serve import serve
 from .commands.tasks import tasks
 from .commands.threads import threads
 from .commands.train import train
+from .commands.ui import ui
 from .failures import exit_code, one_line
 from .plugins import PluggableGroup
 
@@ -47,6 +48,7 @@ app.command()(diagnose)
 app.command()(tasks)
 app.command()(doctor)
 app.command()(mcp)
+app.command()(ui)
 app.add_typer(train)
 app.add_typer(index)
 app.add_typer(serve)

@@ -48,6 +48,8 @@ class Utterance(Record):
     text: str
     images: tuple[str, ...] = ()
     """Ids of the images that were shown with it."""
+    turn: str | None = None
+    """Of a user's: the turn that it began; what was found in it names it too."""
     calls: tuple[Call, ...] = ()
     tool: str | None = None
     """Which tool answered, and in ``call`` to what."""
@@ -131,7 +133,7 @@ def _utterance(message: AnyMessage) -> Utterance | None:
 
     images, text = parts(message)
     if isinstance(message, HumanMessage):
-        return Utterance(role="user", text=text, images=images)
+        return Utterance(role="user", text=text, images=images, turn=message.id)
     if isinstance(message, ToolMessage):
         return Utterance(role="tool", text=text, tool=message.name, call=message.tool_call_id)
     if not isinstance(message, AIMessage):

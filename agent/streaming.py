@@ -1,13 +1,54 @@
-"""From LangGraph's streams to typed events."""
+"""From LangGraph's streams to typed events, and streams that show that they live."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 
 from ..graphs.events import Event, ReviewAsked, Text
+
+T = TypeVar("T")
+STILL_WORKING = 10.0
+"""Seconds of silence after which a stream says that it is alive, so that no proxy closes it."""
+
+
+async def breathing(
+    pieces: AsyncIterator[T], limit: float, silence: float = STILL_WORKING
+) -> AsyncIterator[T | None]:
+    """Yield None whenever nothing came for a while.
+
+    Args:
+        pieces: what comes.
+        limit: seconds for all of it.
+        silence: seconds of it that are too long.
+
+    Raises:
+        TimeoutError: the limit is over. ``asyncio.timeout`` would strike whoever waits for a piece instead.
+    """
+    clock = asyncio.get_running_loop().time
+    end = clock() + limit
+    coming = asyncio.ensure_future(anext(pieces, None))
+    try:
+        while True:
+            left = end - clock()
+            done, _ = await asyncio.wait([coming], timeout=max(0.0, min(silence, left)))
+            if not done and left <= silence:
+                raise TimeoutError
+            if not done:
+                yield None
+                continue
+            if (piece := coming.result()) is None:
+                return
+            yield piece
+            coming = asyncio.ensure_future(anext(pieces, None))
+    finally:
+        coming.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await coming
 
 
 async def events_of(stream: AsyncIterator[Any]) -> AsyncIterator[Event]:

@@ -10,7 +10,7 @@ become that.
 from __future__ import annotations
 
 from .limits import DEFAULT_LIMITS, ImageLimits
-from .reading import pixel_hash, read_image
+from .reading import is_dicom, pixel_hash, read_image
 from .store import ImageStore
 
-__all__ = ["DEFAULT_LIMITS", "ImageLimits", "ImageStore", "pixel_hash", "read_image"]
+__all__ = ["DEFAULT_LIMITS", "ImageLimits", "ImageStore", "is_dicom", "pixel_hash", "read_image"]

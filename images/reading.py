@@ -19,6 +19,7 @@ from .quiet import quiet
 from .rasters import read_raster
 
 T = TypeVar("T")
+_HEAD = 4096
 
 _MAGIC = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
@@ -64,6 +65,18 @@ def read_image(
         ImageTooLarge: over a limit.
     """
     return guarded(lambda: read_unguarded(source, limits, frame, window))
+
+
+def is_dicom(path: str | Path) -> bool:
+    """Whether a file is DICOM, by its first bytes; False too for what is no image.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    try:
+        return _kind(_content(path, ImageLimits(max_bytes=_HEAD))) == "DICOM"
+    except (ImageUnreadable, ImageUnsupported):
+        return False
 
 
 def pixel_hash(image: Image.Image) -> str:

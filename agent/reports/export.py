@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...case import Diagnosis
+from ...case import Diagnosis, SimilarCase
 from ...errors import GscoError
 from .html import page
 from .pdf import pdf
@@ -48,23 +48,25 @@ def case_report(gsco: GSCo, diagnosis: Diagnosis) -> CaseReport:
 
     What cannot be had is left out of the report, never an error: the diagnosis stands without it.
     """
-    card = gsco.tasks.get(diagnosis.task) if diagnosis.task in gsco.tasks else None
-    title = card.title if card is not None else ""
-    view = view_of(diagnosis, thumbnails_of(gsco, diagnosis), title=title)
-    return CaseReport(diagnosis, view, tuple(pictures_of(gsco, diagnosis)), note_on(gsco))
+    return CaseReport(diagnosis, view(gsco, diagnosis), tuple(pictures_of(gsco, diagnosis)), note_on(gsco))
 
 
 def view(gsco: GSCo, diagnosis: Diagnosis) -> CaseView:
     """Lay a diagnosis out with the thumbnails of its similar cases."""
-    title = gsco.tasks.get(diagnosis.task).title if diagnosis.task in gsco.tasks else ""
-    return view_of(diagnosis, thumbnails_of(gsco, diagnosis), title=title)
+    thumbnails = thumbnails_of(gsco, diagnosis.evidence.similar_cases)
+    return view_of(diagnosis, thumbnails, title=title_of(gsco, diagnosis.task))
 
 
-def thumbnails_of(gsco: GSCo, diagnosis: Diagnosis) -> dict[str, bytes]:
-    """Small JPEGs of the similar cases, by id; of those that the store has."""
+def title_of(gsco: GSCo, task: str) -> str:
+    """What readers call a task."""
+    return gsco.tasks.get(task).title if task in gsco.tasks else task
+
+
+def thumbnails_of(gsco: GSCo, cases: Sequence[SimilarCase]) -> dict[str, bytes]:
+    """Small JPEGs of similar cases, by id; of those that the store has."""
     try:
         store = gsco.retrieval.store()
-        found = ((case.id, store.thumbnail(case.id)) for case in diagnosis.evidence.similar_cases)
+        found = ((case.id, store.thumbnail(case.id)) for case in cases)
         return {id: jpeg for id, jpeg in found if jpeg}
     except GscoError:
         return {}

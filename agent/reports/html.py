@@ -20,9 +20,14 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def panel(view: CaseView) -> str:
+def panel(view: CaseView, pictures: Sequence[Picture] = ()) -> str:
     """Return the evidence as a fragment; it needs ``style`` around it."""
-    return _templates().get_template("panel.html").render(view=view)
+    return _templates().get_template("panel.html").render(view=view, pictures=pictures)
+
+
+def card(view: CaseView) -> str:
+    """Return verdict and badges only, as a fragment."""
+    return _templates().get_template("card.html").render(view=view)
 
 
 def page(

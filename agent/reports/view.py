@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ...case import Diagnosis, Opinion, SimilarCase, TaskKind
+from ...case import DISCLAIMER, Diagnosis, Evidence, Opinion, SimilarCase, TaskKind
 
 Tone = Literal["good", "doubt", "bad", "plain"]
 SHOWN_CASES = 10
 NONE_OF_THEM = "none of the options"
+UNDECIDED = "No decision yet"
 
 
 @dataclass(frozen=True)
@@ -114,12 +115,36 @@ def view_of(
         badges=tuple(badges(diagnosis)),
         reasons=diagnosis.reasons,
         options=bars(diagnosis.probabilities or {}, said),
-        voices=tuple(voice(opinion, said, diagnosis.kind.closed) for opinion in diagnosis.evidence.opinions),
+        voices=tuple(
+            voice(opinion, said if diagnosis.kind.closed else None) for opinion in diagnosis.evidence.opinions
+        ),
         neighbours=tuple(neighbour(case, said, (thumbnails or {}).get(case.id)) for case in cases),
-        missing=tuple(f"{item.source}: {item.reason}" for item in diagnosis.evidence.missing),
+        missing=missing(diagnosis.evidence),
         footer=tuple(footer(diagnosis)),
         disclaimer=diagnosis.disclaimer,
     )
+
+
+def view_of_evidence(
+    evidence: Evidence, image: str, thumbnails: Mapping[str, bytes] | None = None, *, title: str = ""
+) -> CaseView:
+    """Lay out evidence that nobody has decided on.
+
+    Args:
+        evidence: what has arrived.
+        image: id of the image that it is about.
+        thumbnails: small JPEGs by id of the similar case.
+        title: what the reader calls the task; its name if empty.
+    """
+    task = evidence.gate.task
+    cases = evidence.similar_cases[:SHOWN_CASES]
+    return CaseView(
+        case_id=image, task=task, title=title or task, verdict=UNDECIDED, confidence="", abstained=False,
+        badges=tuple(unusual(evidence)), reasons=evidence.gate.notes, options=(),
+        voices=tuple(voice(opinion, None) for opinion in evidence.opinions),
+        neighbours=tuple(neighbour(case, None, (thumbnails or {}).get(case.id)) for case in cases),
+        missing=missing(evidence), footer=(), disclaimer=DISCLAIMER,
+    )  # fmt: skip
 
 
 def verdict(diagnosis: Diagnosis) -> str:
@@ -135,28 +160,33 @@ def bars(probabilities: Mapping[str, float], said: frozenset[str]) -> tuple[Bar,
     return tuple(Bar(label, value, label in said) for label, value in ranked)
 
 
-def voice(opinion: Opinion, said: frozenset[str], closed: bool) -> Voice:
-    """Lay out one opinion beside what the diagnosis says."""
+def missing(evidence: Evidence) -> tuple[str, ...]:
+    """Say what could not be had, and why."""
+    return tuple(f"{item.source}: {item.reason}" for item in evidence.missing)
+
+
+def voice(opinion: Opinion, said: frozenset[str] | None) -> Voice:
+    """Lay out one opinion beside what the diagnosis says, if it says anything."""
     labels = frozenset(opinion.labels)
     return Voice(
         name=opinion.specialist,
         architecture=opinion.architecture,
         says=", ".join(opinion.labels) or ("" if opinion.text else NONE_OF_THEM),
         bars=bars(opinion.probabilities, labels),
-        agrees=closed and labels == said,
+        agrees=None if said is None else labels == said,
         reliability=opinion.reliability,
         version=opinion.version,
         text=opinion.text or "",
     )
 
 
-def neighbour(case: SimilarCase, said: frozenset[str], thumbnail: bytes | None) -> Neighbour:
-    """Lay out one similar case beside what the diagnosis says."""
+def neighbour(case: SimilarCase, said: frozenset[str] | None, thumbnail: bytes | None) -> Neighbour:
+    """Lay out one similar case beside what the diagnosis says, if it says anything."""
     return Neighbour(
         id=case.id,
         says=", ".join(case.labels) or NONE_OF_THEM,
         similarity=case.similarity,
-        agrees=frozenset(case.labels) == said,
+        agrees=None if said is None else frozenset(case.labels) == said,
         source=case.source,
         report=case.report or "",
         thumbnail=thumbnail,
@@ -167,10 +197,15 @@ def badges(diagnosis: Diagnosis) -> Iterator[Badge]:
     """Say whether a person must decide, who agrees with whom, and what is out of the ordinary."""
     if diagnosis.abstained:
         yield Badge("abstained: a person must decide", "bad")
-    if diagnosis.evidence.gate.familiar is False:
-        yield Badge("unlike all known cases", "bad")
     yield from _agreement(diagnosis)
-    if diagnosis.evidence.missing:
+    yield from unusual(diagnosis.evidence)
+
+
+def unusual(evidence: Evidence) -> Iterator[Badge]:
+    """Say what is out of the ordinary before anybody decides."""
+    if evidence.gate.familiar is False:
+        yield Badge("unlike all known cases", "bad")
+    if evidence.missing:
         yield Badge("evidence missing", "doubt")
 
 

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from ...errors import GscoError, ThreadUnknown
 from ...graphs.events import Event, EvidenceArrived, Final, ReviewAsked
+from ..streaming import breathing
 from . import conversation, schema
 from .observing import LOG, unexpected, where
 from .problems import Problem, problem_of
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from ..consultation import Consultation
     from .observing import Metrics
     from .policy import ServerPolicy
-
-STILL_WORKING = 10.0
-"""Seconds of silence after which a stream says that it is alive, so that no proxy closes it."""
 
 
 @dataclass(frozen=True)
@@ -185,41 +183,6 @@ async def streamed(turn: ChatTurn, policy: ServerPolicy, request_id: str) -> Asy
     else:
         yield _event(turn.chunk({}, "stop", gsco=turn.outcome.model_dump(mode="json")))
     yield "data: [DONE]\n\n"
-
-
-async def breathing(
-    pieces: AsyncIterator[Piece], limit: float, silence: float = STILL_WORKING
-) -> AsyncIterator[Piece | None]:
-    """Yield None whenever nothing came for a while.
-
-    Args:
-        pieces: what comes.
-        limit: seconds for all of it.
-        silence: seconds of it that are too long.
-
-    Raises:
-        TimeoutError: the limit is over. ``asyncio.timeout`` would strike whoever waits for a piece instead.
-    """
-    clock = asyncio.get_running_loop().time
-    end = clock() + limit
-    coming = asyncio.ensure_future(anext(pieces, None))
-    try:
-        while True:
-            left = end - clock()
-            done, _ = await asyncio.wait([coming], timeout=max(0.0, min(silence, left)))
-            if not done and left <= silence:
-                raise TimeoutError
-            if not done:
-                yield None
-                continue
-            if (piece := coming.result()) is None:
-                return
-            yield piece
-            coming = asyncio.ensure_future(anext(pieces, None))
-    finally:
-        coming.cancel()
-        with suppress(asyncio.CancelledError, Exception):
-            await coming
 
 
 def too_slow(policy: ServerPolicy) -> Problem:

@@ -10,7 +10,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
-from ..access import is_loopback
+from ..access import names_this_machine
 from .policy import ServerPolicy
 from .problems import Problem
 
@@ -58,9 +58,7 @@ class Doorkeeper:
         """Without keys, a web page that makes its name point here must not reach the server."""
         if self._policy.users:
             return
-        host = _header(scope, b"host")
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        if not is_loopback(name):
+        if not names_this_machine(_header(scope, b"host")):
             raise Problem(
                 403,
                 "without API keys only this machine is served, as localhost or 127.0.0.1",

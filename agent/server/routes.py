@@ -168,14 +168,15 @@ def _threads(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
 
 
 def _decision(body: schema.DecisionRequest, user: str, policy: ServerPolicy) -> Decision:
-    """The decision, with whose key it came under: a name alone could be anybody's.
+    """The decision, with whose key it came under.
 
     Raises:
         Problem: it does not say what it must.
     """
-    reviewer = f"{body.reviewer} (key of {user})" if policy.users else body.reviewer
     try:
-        return Decision.model_validate({**body.model_dump(), "reviewer": reviewer})
+        return Decision.model_validate(
+            {**body.model_dump(), "reviewer": policy.users.signed(body.reviewer, user)}
+        )
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_context=False, include_input=False)) from None
 

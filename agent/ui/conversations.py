@@ -1,0 +1,64 @@
+"""The list of a visitor's conversations: open, begin, delete."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import gradio as gr
+
+from ...errors import GscoError
+from .fragments import alert
+from .parts import Parts
+from .room import Room
+
+if TYPE_CHECKING:
+    from ..records import ThreadSummary
+
+_MARKS = {"review": "awaits a decision", "cut off": "cut off", "ready": ""}
+
+
+def visitor(request: gr.Request) -> str:
+    """Whose page it is, as ``Visitors`` found."""
+    return request.state.user
+
+
+async def listed(room: Room, user: str, chosen: str | None) -> gr.Radio:
+    """The list of a user's conversations, with one of them chosen."""
+    found = await room.gsco.athreads(user=user)
+    choices = [(name(one), one.thread_id) for one in found]
+    return gr.Radio(choices, value=chosen if chosen in {one.thread_id for one in found} else None)
+
+
+def name(one: ThreadSummary) -> str:
+    """What a conversation is called in the list."""
+    mark = _MARKS[one.status]
+    when = f"{one.updated.astimezone():%d %b %H:%M}"
+    return " · ".join(filter(None, [one.title or "(an image)", when, mark]))
+
+
+def conversations(room: Room, parts: Parts) -> None:
+    """Wire the list."""
+
+    async def opened(thread: str, request: gr.Request) -> dict[Any, Any]:
+        return {**parts.updates(await room.opened(visitor(request), thread)), parts.thread: thread}
+
+    async def begin(request: gr.Request) -> dict[Any, Any]:
+        return {**await opened(uuid4().hex, request), parts.threads: gr.Radio(value=None)}
+
+    async def remove(thread: str, request: gr.Request) -> dict[Any, Any]:
+        try:
+            await room.gsco.consult(thread, user=visitor(request)).adelete()
+        except GscoError as error:
+            return {parts.alert: alert(str(error)), parts.sure: gr.Group(visible=False)}
+        return {
+            **await opened(uuid4().hex, request), parts.sure: gr.Group(visible=False),
+            parts.threads: await listed(room, visitor(request), None),
+        }  # fmt: skip
+
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    parts.new.click(begin, None, parts.all(), **quiet)
+    parts.threads.input(opened, [parts.threads], parts.all(), **quiet)
+    parts.delete.click(lambda: gr.Group(visible=True), None, [parts.sure], **quiet)
+    parts.no.click(lambda: gr.Group(visible=False), None, [parts.sure], **quiet)
+    parts.yes.click(remove, [parts.thread], parts.all(), **quiet)

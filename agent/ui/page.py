@@ -1,0 +1,55 @@
+"""The page as a whole."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import gradio as gr
+from gradio.themes import Base, Default
+
+from ..reports.html import style
+from .conversations import conversations
+from .looking import looking
+from .parts import lay_out
+from .reviewing import reviewing
+from .talking import stopping, talking
+from .windowing import windowing
+
+if TYPE_CHECKING:
+    from ..access import Users
+    from .room import Room
+
+KEPT = (600, 3600)
+"""Seconds: how often uploads that nobody sent are looked for, and how old they are when they go."""
+_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif"]
+
+
+def build(room: Room, users: Users, *, at_once: int = 64) -> gr.Blocks:
+    """Make the page.
+
+    Args:
+        room: what it can do.
+        users: who has keys.
+        at_once: turns that run at once; further ones queue up, to four times as many.
+    """
+    with gr.Blocks(title="gsco", analytics_enabled=False, fill_width=True, delete_cache=KEPT) as page:
+        parts = lay_out()
+        stopping(parts, [talking(page, room, parts), reviewing(room, users, parts)])
+        conversations(room, parts)
+        looking(room, parts)
+        windowing(room, parts)
+    page.queue(max_size=4 * at_once, default_concurrency_limit=at_once, api_open=False)
+    return page
+
+
+@cache
+def sheet() -> str:
+    """The page's style sheet."""
+    return style() + files("gsco.agent.ui").joinpath("page.css").read_text(encoding="utf-8")
+
+
+def theme() -> Base:
+    """Colours and fonts; the fonts are the reader's own: nothing is fetched."""
+    return Default(primary_hue="blue", neutral_hue="slate", font=_FONTS, font_mono=["monospace"])

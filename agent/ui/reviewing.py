@@ -1,0 +1,84 @@
+"""A person's decision on a diagnosis, where a conversation waits for one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from pydantic import ValidationError
+
+from ...case import Decision
+from ..configuration import plain
+from .conversations import listed, visitor
+from .fragments import alert
+from .parts import Parts
+from .room import Room
+
+if TYPE_CHECKING:
+    from ..access import Users
+
+
+def reviewing(room: Room, users: Users, parts: Parts) -> Any:
+    """Wire the form; returns the event that can be stopped.
+
+    Args:
+        room: where it is decided.
+        users: where they have keys, the reviewer's name is kept with whose key it was.
+        parts: of the page.
+    """
+
+    def needed(action: str) -> dict[Any, Any]:
+        return {
+            parts.labels: gr.Dropdown(visible=action == "edit"),
+            parts.reason: gr.Textbox(visible=action != "approve"),
+        }
+
+    async def decide(
+        thread: str, action: str, labels: Any, reason: str, reviewer: str, request: gr.Request
+    ) -> AsyncIterator[dict[Any, Any]]:
+        user = visitor(request)
+        try:
+            decision = decision_of(action, labels, reason, users.signed(reviewer, user))
+        except ValueError as error:
+            yield {parts.alert: alert(str(error))}
+            return
+        yield {parts.review: gr.Group(visible=False), parts.alert: ""}
+        async for shown in room.decided(user, thread, decision):
+            yield parts.updates(shown)
+        yield {
+            parts.threads: await listed(room, user, thread),
+            parts.action: "approve", parts.reason: gr.Textbox("", visible=False),
+            parts.labels: gr.Dropdown(visible=False),
+        }  # fmt: skip
+
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    parts.action.change(needed, [parts.action], [parts.labels, parts.reason], **quiet)
+    given = [parts.thread, parts.action, parts.labels, parts.reason, parts.reviewer]
+    return parts.decide.click(decide, given, parts.all(), **quiet)
+
+
+def decision_of(action: str, labels: str | list[str] | None, reason: str, reviewer: str) -> Decision:
+    """What the form says.
+
+    Raises:
+        ValueError: something is left out; the message says what.
+    """
+    chosen = [labels] if isinstance(labels, str) else list(labels or ())
+    if not reviewer.strip():
+        raise ValueError("Say who decides: your name or a pseudonym.")
+    if action != "approve" and not reason.strip():
+        raise ValueError("Give a reason: it becomes part of the record.")
+    if action == "edit" and not chosen:
+        raise ValueError("Choose the right label.")
+    try:
+        return Decision.model_validate(
+            {
+                "action": action,
+                "reviewer": reviewer.strip(),
+                "reason": "" if action == "approve" else reason.strip(),
+                "labels": chosen if action == "edit" else [],
+            }
+        )
+    except ValidationError as error:
+        raise ValueError(f"The decision does not fit: {plain(error)}") from None

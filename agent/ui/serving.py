@@ -1,0 +1,88 @@
+"""Serves the page until it is interrupted."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...errors import ConfigurationError
+from ..access import Users, check_reachable
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from ...settings import Settings
+    from ..api import GSCo
+
+GRACE = 10
+"""Seconds that running answers get after an interrupt."""
+
+
+def serve_page(settings: Settings, *, host: str, port: int) -> None:
+    """Serve the page over HTTP.
+
+    Args:
+        settings: of the installation and of the server.
+        host: where it listens.
+        port: 0 takes a free one.
+
+    Raises:
+        ConfigurationError: packages are missing, a key is wrong, or the host is open to others without keys.
+    """
+    users = Users.parse(settings.api_keys.get_secret_value())
+    check_reachable(host, users)
+    uploads(settings.home / "uploads")
+    try:
+        import uvicorn
+
+        from ..api import GSCo
+        from . import page  # noqa: F401
+    except ImportError as error:
+        raise ConfigurationError("the chat page needs more packages: pip install 'gsco[ui]'") from error
+    _log()
+    with GSCo.from_settings(settings) as gsco:
+        app = application(gsco, settings, users)
+        config = uvicorn.Config(
+            app, host=host, port=port, log_config=None, access_log=False, server_header=False,
+            timeout_graceful_shutdown=GRACE, lifespan="on",
+        )  # fmt: skip
+        uvicorn.Server(config).run()
+
+
+def application(gsco: GSCo, settings: Settings, users: Users) -> ASGIApp:
+    """The page, its reports, and before both of them who may enter."""
+    import gradio as gr
+    from fastapi import FastAPI
+
+    from .page import build, sheet, theme
+    from .reports import reports
+    from .room import Room
+    from .visitors import Visitors
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(reports(gsco))
+    page = build(Room(gsco, settings.api_timeout), users, at_once=settings.api_concurrency)
+    mounted = gr.mount_gradio_app(
+        app, page, path="/", footer_links=[], show_error=False, max_file_size=settings.max_image_bytes,
+        ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False, theme=theme(), css=sheet(),
+    )  # fmt: skip
+    return Visitors(mounted, users)
+
+
+def uploads(folder: Path) -> None:
+    """Let Gradio keep uploads, until they are read, where nobody else reads them."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+
+def _log() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    for name, level in (("gsco.ui", logging.INFO), ("uvicorn", logging.INFO)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)

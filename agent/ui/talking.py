@@ -1,0 +1,74 @@
+"""Questions and their answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import gradio as gr
+
+from ...errors import GscoError
+from ..reports.export import note_on
+from .conversations import listed, visitor
+from .fragments import alert, progress, standing
+from .parts import Parts, busy, idle
+from .room import Room
+from .uploads import stored, window_of
+
+STOPPED = "Stopped. What was found so far is kept; your next question finishes it first."
+
+
+def talking(page: gr.Blocks, room: Room, parts: Parts) -> Any:
+    """Wire the box of questions; returns the event that can be stopped."""
+
+    async def begin(request: gr.Request) -> dict[Any, Any]:
+        note, problem = await asyncio.to_thread(_loaded, room)
+        return {
+            parts.thread: uuid4().hex, parts.standing: standing(note), parts.progress: progress(""),
+            parts.alert: alert(problem), parts.threads: await listed(room, visitor(request), None),
+        }  # fmt: skip
+
+    async def say(
+        given: dict[str, Any], thread: str, center: float | None, width: float | None, request: gr.Request
+    ) -> AsyncIterator[dict[Any, Any]]:
+        text, uploads = (given.get("text") or "").strip(), list(given.get("files") or ())
+        if not text and not uploads:
+            yield {parts.alert: alert("Say something, or drop in an image.")}
+            return
+        try:
+            window = window_of(center, width)
+            images = await asyncio.to_thread(stored, room.gsco.images, uploads, window)
+        except GscoError as error:
+            yield {parts.alert: alert(str(error)), parts.box: {"text": text, "files": []}}
+            return
+        yield {parts.box: busy(), parts.alert: ""}
+        async for shown in room.said(visitor(request), thread, text, images):
+            yield parts.updates(shown)
+        yield {parts.threads: await listed(room, visitor(request), thread)}
+
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    page.load(begin, None, parts.all(), **quiet)
+    return parts.box.submit(say, [parts.box, parts.thread, parts.center, parts.width], parts.all(), **quiet)
+
+
+def stopping(parts: Parts, events: list[Any]) -> None:
+    """Wire the button that stops an answer."""
+
+    def stopped() -> dict[Any, Any]:
+        return {parts.progress: progress(""), parts.alert: alert(STOPPED), parts.box: idle()}
+
+    parts.box.stop(
+        stopped, None, [parts.progress, parts.alert, parts.box], cancels=events,
+        api_visibility="private", show_progress="hidden",
+    )  # fmt: skip
+
+
+def _loaded(room: Room) -> tuple[str, str]:
+    """Load the models; a note on the generalist, and what went wrong."""
+    try:
+        room.gsco.load()
+        return note_on(room.gsco), ""
+    except GscoError as error:
+        return "", str(error)

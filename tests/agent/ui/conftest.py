@@ -1,0 +1,90 @@
+"""The real page in a process of its own, and Debian's Chromium to look at it with."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ..reports.examples import diagnosis, thumbnail
+
+__all__ = ["diagnosis", "thumbnail"]
+LOADED = 240_000
+"""Milliseconds that a slow machine gets to load the models, and to answer."""
+
+
+@contextmanager
+def page_of(home: Path, **environment: str) -> Iterator[str]:
+    """The address of ``gsco ui`` with the bundled models."""
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("GSCO_")},
+        "GSCO_HOME": str(home), "GSCO_THREADS": "1", **environment,
+    }  # fmt: skip
+    log = home / "ui.log"
+    with log.open("w", encoding="utf-8") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gsco.agent.cli", "ui", "--port", "0"], env=env, stderr=errors, cwd=home
+        )
+    try:
+        yield _address(process, log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _address(process: subprocess.Popen, log: Path) -> str:
+    while process.poll() is None:
+        if found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text(encoding="utf-8")):
+            return found[0]
+        time.sleep(0.2)
+    raise AssertionError(log.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    """Chromium, headless."""
+    executable = shutil.which("chromium")
+    if executable is None:
+        pytest.skip("there is no chromium on PATH")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # Chromium's own sandbox needs rights that containers do not give.
+        opened = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser) -> Iterator[Callable]:
+    """``visit(address, width=1400)``: a browser page of a new visitor; what goes elsewhere fails the test."""
+    contexts, strange, problems = [], [], []
+
+    def open_page(address: str, width: int = 1400):
+        context = browser.new_context(viewport={"width": width, "height": 900})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(LOADED)
+        page.on("request", lambda request: strange.append(request.url) if _elsewhere(request.url) else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert strange == [] and problems == []
+
+
+def _elsewhere(url: str) -> bool:
+    return not url.startswith(("http://127.0.0.1:", "data:", "blob:"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
 
@@ -26,6 +27,7 @@ class BackgroundLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._submitted: WeakSet[Coroutine[Any, Any, Any]] = WeakSet()
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Start a coroutine; the future is done when it is. Cancelling the future cancels it.
@@ -43,6 +45,7 @@ class BackgroundLoop:
                     target=_serve, args=(self._loop,), name=self._name, daemon=True
                 )
                 self._thread.start()
+            self._submitted.add(coroutine)
             return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -82,7 +85,7 @@ class BackgroundLoop:
         loop, thread = self._end()
         if loop is None or thread is None:
             return
-        asyncio.run_coroutine_threadsafe(_finish(last), loop).result()
+        asyncio.run_coroutine_threadsafe(self._finish(last), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
 
@@ -90,7 +93,7 @@ class BackgroundLoop:
         """The same without waiting, for finalizers, which may run in any thread at any time."""
         loop, _ = self._end()
         if loop is not None and not loop.is_closed():
-            done = asyncio.run_coroutine_threadsafe(_finish(last), loop)
+            done = asyncio.run_coroutine_threadsafe(self._finish(last), loop)
             done.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
 
     def _end(self) -> tuple[asyncio.AbstractEventLoop | None, threading.Thread | None]:
@@ -99,19 +102,24 @@ class BackgroundLoop:
             self._loop = self._thread = None
         return loop, thread
 
+    async def _finish(self, last: Callable[[], Coroutine[Any, Any, object]] | None) -> None:
+        """End what was submitted, then what it was done with: a pool of connections has tasks of its own."""
+        await _cancelled(task for task in asyncio.all_tasks() if task.get_coro() in self._submitted)
+        if last is not None:
+            await last()
+        await _cancelled(task for task in asyncio.all_tasks() if task is not asyncio.current_task())
+        loop = asyncio.get_running_loop()
+        await loop.shutdown_asyncgens()
+        await loop.shutdown_default_executor()
+
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     loop.run_forever()
     loop.close()
 
 
-async def _finish(last: Callable[[], Coroutine[Any, Any, object]] | None) -> None:
-    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in tasks:
+async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    ending = list(tasks)
+    for task in ending:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    if last is not None:
-        await last()
-    loop = asyncio.get_running_loop()
-    await loop.shutdown_asyncgens()
-    await loop.shutdown_default_executor()
+    await asyncio.gather(*ending, return_exceptions=True)

@@ -9,7 +9,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import GscoError
+from ..errors import ConfigurationError, GscoError
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -204,15 +204,15 @@ def _generalist(settings: Settings) -> Iterator[Check]:
 
 
 def _optional(settings: Settings) -> Iterator[Check]:
+    from ..models.serving.interpreter import find_python
+
     url = "not set; to use a served model such as MedDr, set GSCO_GENERALIST_URL=http://host:8000/v1"
     if not settings.generalist_url:
         yield Check("served generalist", "note", url)
-    if find_spec("vllm") is None:
-        yield Check(
-            "vLLM", "note", "not on this machine", "pip install vllm where there is a GPU, to serve a model"
-        )
-    else:
-        yield Check("vLLM", "ok", metadata.version("vllm"))
+    try:
+        yield Check("vLLM", "ok", f"found by {find_python(settings.vllm_python)}")
+    except ConfigurationError as error:
+        yield Check("vLLM", "note", "not found; gsco serve generalist needs it", str(error))
     if find_spec("weaviate") is None:
         yield Check("Weaviate client", "note", "not installed; this version keeps known cases in a file")
 

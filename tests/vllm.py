@@ -31,6 +31,7 @@ def served(model: str, folder: Path, *flags: str) -> Iterator[Server]:
     launch = ready(planned(model, port=free_port(), extra=flags), folder).on_cpu()
     with Server(launch, python, folder / "server.log", ready=START) as server:
         yield server
+    assert not server._left(), "processes of vLLM outlive it"
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ def generalist(
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where it listens.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", min=1, max=65535, help="At which port.")] = 8000,
     quantization: Annotated[
-        str, typer.Option(metavar="NAME", help="fp8 quantises while loading; empty: the weights as they are.")
+        str, typer.Option(metavar="NAME", help="fp8_per_tensor quantises while loading; else as they are.")
     ] = "",
     python: Annotated[
         Path | None,

@@ -26,7 +26,8 @@ class Launch:
     host: str = "127.0.0.1"
     port: int = 8000
     quantization: str = ""
-    """``fp8`` quantises while loading; empty takes the weights as they are."""
+    """``fp8_per_tensor`` quantises while loading; empty takes the weights as they are. ``fp8`` is vLLM's
+    name for checkpoints that are in it already, which it recognises."""
     extra: Sequence[str] = ()
     """Further flags for vLLM, as they are; they come last and so win."""
     plugin: Path | None = None

@@ -15,8 +15,8 @@ ToolLevel = Literal["auto", "native", "constrained", "none"]
 """How a served model calls tools; see ``models.generalist.calling``."""
 
 GIB = 2**30
-_BYTES = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0, "fp8": 1.0, "awq": 0.56, "gptq": 0.56}
-"""Bytes per weight; four-bit formats also hold scales, and leave some weights as they were."""
+_BYTES = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0, "fp8": 1.0}
+"""Bytes per weight; with fp8 embeddings, head and projector stay as they were."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class ServingProfile:
         """GiB that the weights take, by arithmetic; images, activations and the cache come on top.
 
         Args:
-            precision: ``fp8``, ``awq``, ``gptq`` or a dtype; the profile's own if empty.
+            precision: ``fp8`` or a dtype; the profile's own if empty.
         """
         return self.parameters * 1e9 * _BYTES[precision or self.dtype] / GIB
 

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def panel(view: CaseView, pictures: Sequence[Picture] = ()) -> str:
-    """Return the evidence as a fragment; it needs ``style`` around it."""
-    return _templates().get_template("panel.html").render(view=view, pictures=pictures)
+def panel(view: CaseView, pictures: Sequence[Picture] = (), decision: Sequence[str] = ()) -> str:
+    """Return the evidence as a fragment; it needs ``style`` around it. See ``page`` for the arguments."""
+    return _templates().get_template("panel.html").render(view=view, pictures=pictures, decision=decision)
 
 
-def card(view: CaseView) -> str:
-    """Return verdict and badges only, as a fragment."""
-    return _templates().get_template("card.html").render(view=view)
+def card(view: CaseView, decision: Sequence[str] = ()) -> str:
+    """Return verdict, badges and what a person decided, as a fragment."""
+    return _templates().get_template("card.html").render(view=view, decision=decision)
 
 
 def page(

@@ -70,6 +70,13 @@ class Badge:
     tone: Tone
 
 
+_REVIEWED: dict[str, Badge] = {
+    "approve": Badge("approved by a person", "good"),
+    "edit": Badge("changed by a person", "good"),
+    "reject": Badge("rejected by a person", "bad"),
+}
+
+
 @dataclass(frozen=True)
 class CaseView:
     """Everything that a page shows of a diagnosis, in the order of the page."""
@@ -195,7 +202,9 @@ def neighbour(case: SimilarCase, said: frozenset[str] | None, thumbnail: bytes |
 
 def badges(diagnosis: Diagnosis) -> Iterator[Badge]:
     """Say whether a person must decide, who agrees with whom, and what is out of the ordinary."""
-    if diagnosis.abstained:
+    if diagnosis.review is not None:
+        yield _REVIEWED[diagnosis.review.decision.action]
+    elif diagnosis.abstained:
         yield Badge("abstained: a person must decide", "bad")
     yield from _agreement(diagnosis)
     yield from unusual(diagnosis.evidence)

@@ -11,6 +11,7 @@ from .fragments import asking, lines, plain
 from .unfolding import Unfolding
 
 if TYPE_CHECKING:
+    from ...graphs.events import ReviewAsked
     from ..records import ThreadRecord
 
     Pictured = Callable[[Sequence[str]], str]
@@ -28,8 +29,17 @@ class Bubble:
     words: str = ""
 
 
-def told(record: ThreadRecord, pictured: Pictured, carded: Carded) -> list[Bubble]:
-    """A conversation as it stands: what was said, and below each answer what was decided."""
+def told(
+    record: ThreadRecord, pictured: Pictured, carded: Carded, review: ReviewAsked | None = None
+) -> list[Bubble]:
+    """A conversation as it stands: what was said, and below each answer what was decided.
+
+    Args:
+        record: the conversation.
+        pictured: shows images.
+        carded: tells a diagnosis.
+        review: what a person is asked at present.
+    """
     bubbles: list[Bubble] = []
     turn: str | None = None
     for one in record.said:
@@ -39,7 +49,8 @@ def told(record: ThreadRecord, pictured: Pictured, carded: Carded) -> list[Bubbl
             bubbles += asked(one.text, pictured(one.images) if one.images else "")
         elif one.role == "assistant" and one.text:
             bubbles.append(Bubble("assistant", words=plain(one.text)))
-    return [*bubbles, *_decided(record, turn, carded)]
+    bubbles += _decided(record, turn, carded)
+    return [*bubbles, Bubble("assistant", fragment=asking(review.reasons))] if review else bubbles
 
 
 def asked(text: str, pictures: str = "") -> Iterator[Bubble]:
@@ -50,17 +61,16 @@ def asked(text: str, pictures: str = "") -> Iterator[Bubble]:
         yield Bubble("user", words=plain(text))
 
 
-def answered(turn: Unfolding, carded: Carded) -> Iterator[Bubble]:
-    """What the generalist says in a turn that unfolds, and what comes of it."""
+def answered(turn: Unfolding) -> Iterator[Bubble]:
+    """What the generalist has said in a turn that unfolds."""
     if turn.words:
         yield Bubble("assistant", words=plain(turn.words))
-    if turn.doing:
-        return
-    yield from (Bubble("assistant", fragment=carded(one)) for one in turn.diagnoses)
+
+
+def remarks(turn: Unfolding) -> Iterator[Bubble]:
+    """What a reader must know of a turn that is over, besides what is kept of it."""
     if turn.notes:
         yield Bubble("assistant", fragment=lines(turn.notes))
-    if turn.review is not None:
-        yield Bubble("assistant", fragment=asking(turn.review.reasons))
 
 
 def _decided(record: ThreadRecord, turn: str | None, carded: Carded) -> Iterator[Bubble]:

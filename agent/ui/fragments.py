@@ -27,7 +27,9 @@ def plain(text: str) -> str:
 def standing(note: str = "") -> Markup:
     """What stands on the page at all times: what this is for, and what decides here."""
     more = Markup(" <span>{}</span>").format(note) if note else Markup("")
-    return Markup('<p class="gsco note" role="note"><strong>{}</strong>{}</p>').format(STANDING, more)
+    return Markup(
+        '<header class="gsco top"><h1>gsco</h1><p class="note" role="note"><strong>{}</strong>{}</p></header>'
+    ).format(STANDING, more)
 
 
 def progress(doing: str, seconds: float = 0.0) -> Markup:

@@ -16,8 +16,9 @@ from ..reports import export
 from ..reports.html import card, panel
 from ..reports.pictures import Picture, picture
 from ..reports.view import view_of_evidence
+from ..server.observing import where
 from ..streaming import breathing
-from .bubbles import Bubble, answered, asked, told
+from .bubbles import Bubble, answered, asked, remarks, told
 from .fragments import EMPTY, downloads, shown
 from .unfolding import BEGINNING, Unfolding
 
@@ -33,6 +34,7 @@ TICK = 1.0
 """Seconds of silence after which the page shows that time passes."""
 PACE = 0.1
 """Seconds between two updates of words that stream in."""
+DRAWING = "Drawing where they looked"
 THUMBNAIL = 192
 """Longest side of an image in a bubble."""
 
@@ -53,6 +55,18 @@ class Shown:
     """What the panel shows, once it is decided."""
 
 
+@dataclass(frozen=True)
+class Standing:
+    """A conversation as it is kept."""
+
+    bubbles: list[Bubble]
+    record: ThreadRecord | None = None
+    review: ReviewAsked | None = None
+    diagnosis: Diagnosis | None = None
+    """The latest one, and its number among all."""
+    number: int = -1
+
+
 class Room:
     """Serves the page.
 
@@ -67,18 +81,11 @@ class Room:
 
     async def opened(self, user: str, thread: str) -> Shown:
         """A conversation as it stands; an empty one where it has not begun."""
-        consultation = self.gsco.consult(thread, user=user)
-        try:
-            record = await consultation.aexport()
-        except ThreadUnknown:
-            return Shown([], EMPTY, over=True)
-        review = await consultation.apending()
-        bubbles = await asyncio.to_thread(told, record, self._pictured, self._carded)
-        found = diagnoses_of(record)
-        if not found:
-            return Shown(bubbles, EMPTY, over=True, review=review)
-        html = await asyncio.to_thread(self._decided, found[-1], thread, len(found) - 1)
-        return Shown(bubbles, html, over=True, review=review, diagnosis=found[-1])
+        stands = await self._standing(self.gsco.consult(thread, user=user))
+        if stands.record is None or stands.diagnosis is None:
+            return Shown(stands.bubbles, EMPTY, over=True, review=stands.review)
+        html = await asyncio.to_thread(self._decided, stands.diagnosis, thread, stands.number)
+        return Shown(stands.bubbles, html, over=True, review=stands.review, diagnosis=stands.diagnosis)
 
     async def said(
         self, user: str, thread: str, text: str, images: Sequence[ImageRef]
@@ -110,10 +117,10 @@ class Room:
     async def _unfolding(
         self, consultation: Consultation, events: AsyncGenerator[Event], begun: list[Bubble]
     ) -> AsyncGenerator[Shown]:
-        before = (await self.opened(consultation.user, consultation.thread_id)).bubbles or []
-        begun, turn, start = [*before, *begun], Unfolding(), time.monotonic()
+        begun = [*(await self._standing(consultation)).bubbles, *begun]
+        turn, panel_of, start = Unfolding(), Unfolding(), time.monotonic()
         yield Shown(begun, doing=BEGINNING)
-        told_at, panel_of = start, turn
+        told_at = start
         try:
             async with aclosing(events):
                 async for event in breathing(events, self._seconds, TICK):
@@ -124,28 +131,48 @@ class Room:
                     turn = turn.after(event)
                     if event.kind == "text" and now - told_at < PACE:
                         continue
-                    told_at = now
-                    html = None
+                    told_at, html = now, None
                     if turn.gathered != panel_of.gathered:
                         html, panel_of = await asyncio.to_thread(self._gathered, turn), turn
-                    bubbles = [*begun, *answered(turn, self._carded)]
-                    yield Shown(bubbles, html, turn.doing or "Drawing where they looked", now - start)
+                    yield Shown([*begun, *answered(turn)], html, turn.doing or DRAWING, now - start)
         except Exception as error:
-            yield Shown([*begun, *answered(turn, self._carded)], alert=self._failure(error), over=True)
+            yield Shown([*begun, *answered(turn)], alert=self._failure(error), over=True)
             return
-        ended = await self.opened(consultation.user, consultation.thread_id)
-        html = ended.panel if turn.diagnosis is not None or not turn.gathered else None
-        yield Shown(
-            [*begun, *answered(turn, self._carded)], html, over=True, review=ended.review,
-            diagnosis=ended.diagnosis,
+        yield await self._ended(consultation, turn)
+
+    async def _ended(self, consultation: Consultation, turn: Unfolding) -> Shown:
+        """A conversation after a turn: what is kept of it, and remarks that are not."""
+        stands = await self._standing(consultation)
+        bubbles = [*stands.bubbles, *remarks(turn)]
+        if not turn.diagnoses or stands.diagnosis is None:
+            return Shown(bubbles, over=True, review=stands.review)
+        html = await asyncio.to_thread(
+            self._decided, stands.diagnosis, consultation.thread_id, stands.number
         )  # fmt: skip
+        return Shown(bubbles, html, over=True, review=stands.review, diagnosis=stands.diagnosis)
+
+    async def _standing(self, consultation: Consultation) -> Standing:
+        try:
+            record = await consultation.aexport()
+        except ThreadUnknown:
+            return Standing([])
+        review = await consultation.apending()
+        found = diagnoses_of(record)
+
+        def carded(diagnosis: Diagnosis) -> str:
+            number = found.index(diagnosis)
+            links = downloads(record.thread_id, number) if number < len(found) - 1 else ""
+            return f"{card(export.view(self.gsco, diagnosis), export.decision(diagnosis))}{links}"
+
+        bubbles = await asyncio.to_thread(told, record, self._pictured, carded, review)
+        return Standing(bubbles, record, review, found[-1] if found else None, len(found) - 1)
 
     def _failure(self, error: Exception) -> str:
         if isinstance(error, GscoError):
             return str(error)
         if isinstance(error, TimeoutError):
             return f"There was no answer within {self._seconds:g} s; ask again, or set GSCO_API_TIMEOUT."
-        LOG.error("a turn failed: %s", type(error).__name__, exc_info=error)
+        LOG.error("a turn failed: %s\n%s", type(error).__name__, where(error))
         return "An internal error; the server's log says more. What was said so far is kept."
 
     def _pictured(self, ids: Sequence[str]) -> str:
@@ -157,9 +184,6 @@ class Room:
                 continue
         return shown(pictures)
 
-    def _carded(self, diagnosis: Diagnosis) -> str:
-        return card(export.view(self.gsco, diagnosis))
-
     def _gathered(self, turn: Unfolding) -> str:
         assert turn.evidence is not None
         image, evidence = turn.evidence
@@ -169,7 +193,8 @@ class Room:
 
     def _decided(self, diagnosis: Diagnosis, thread: str, number: int) -> str:
         pictures = list(export.pictures_of(self.gsco, diagnosis))
-        return f"{downloads(thread, number)}{panel(export.view(self.gsco, diagnosis), pictures)}"
+        shown = panel(export.view(self.gsco, diagnosis), pictures, export.decision(diagnosis))
+        return f"{downloads(thread, number)}{shown}"
 
 
 def diagnoses_of(record: ThreadRecord) -> list[Diagnosis]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...errors import ConfigurationError
+from ...errors import ConfigurationError, GscoError
 from ..access import Users, check_reachable
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def serve_page(settings: Settings, *, host: str, port: int) -> None:
         raise ConfigurationError("the chat page needs more packages: pip install 'gsco[ui]'") from error
     _log()
     with GSCo.from_settings(settings) as gsco:
+        threading.Thread(target=_load, args=(gsco,), daemon=True).start()
         app = application(gsco, settings, users)
         config = uvicorn.Config(
             app, host=host, port=port, log_config=None, access_log=False, server_header=False,
@@ -62,6 +65,7 @@ def application(gsco: GSCo, settings: Settings, users: Users) -> ASGIApp:
     from .room import Room
     from .visitors import Visitors
 
+    _fetch_nothing()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(reports(gsco))
     page = build(Room(gsco, settings.api_timeout), users, at_once=settings.api_concurrency)
@@ -72,11 +76,30 @@ def application(gsco: GSCo, settings: Settings, users: Users) -> ASGIApp:
     return Visitors(mounted, users)
 
 
+def _fetch_nothing() -> None:
+    """Refuse addresses: Gradio would download one that stands in the place of an upload."""
+    import gradio as gr
+    from gradio import processing_utils
+
+    async def refused(url: str, *rest: object, **more: object) -> None:
+        raise gr.Error("addresses are not fetched; upload the image itself")
+
+    for name in ("async_ssrf_protected_get", "async_ssrf_protected_download"):
+        assert hasattr(processing_utils, name), f"Gradio fetches in another way than by {name}"
+        setattr(processing_utils, name, refused)
+
+
 def uploads(folder: Path) -> None:
     """Let Gradio keep uploads, until they are read, where nobody else reads them."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+
+def _load(gsco: GSCo) -> None:
+    """Load the models before anybody asks; what goes wrong is told on the page, which tries again."""
+    with suppress(GscoError):
+        gsco.load()
 
 
 def _log() -> None:

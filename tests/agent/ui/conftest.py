@@ -65,7 +65,7 @@ def browser() -> Iterator:
         opened.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def visit(browser) -> Iterator[Callable]:
     """``visit(address, width=1400)``: a browser page of a new visitor; what goes elsewhere fails the test."""
     contexts, strange, problems = [], [], []

@@ -1,14 +1,19 @@
 """Whatever texts say, they are shown and never run."""
 
+from datetime import UTC, datetime
+
 import pytest
+from gsco.agent.records import ThreadRecord, Utterance
+from gsco.agent.reports.export import decision
 from gsco.agent.reports.html import card, panel
 from gsco.agent.reports.pictures import Picture
 from gsco.agent.reports.view import UNDECIDED, view_of, view_of_evidence
-from gsco.agent.ui.bubbles import answered, asked
+from gsco.agent.ui.bubbles import answered, asked, remarks, told
 from gsco.agent.ui.fragments import alert, asking, downloads, lines, login, plain, progress, shown, standing
 from gsco.agent.ui.unfolding import Unfolding
-from gsco.case import DISCLAIMER
-from gsco.graphs.events import ReviewAsked
+from gsco.case import DISCLAIMER, Decision
+from gsco.graphs.events import Finding, ReviewAsked
+from gsco.graphs.nodes.confirming import decided
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}${7 * 7}'
 
@@ -39,23 +44,50 @@ def test_a_decision_in_short(diagnosis):
 
 
 def test_bubbles_of_a_turn(diagnosis):
-    review = ReviewAsked(id="1", diagnosis=diagnosis, reasons=(HOSTILE,))
-    turn = Unfolding(words=HOSTILE, diagnoses=(diagnosis,), notes=(HOSTILE,), review=review, doing="")
-    bubbles = [*asked(HOSTILE, "<img>"), *answered(turn, lambda one: card(view_of(one)))]
-    assert [one.role for one in bubbles] == [
-        "user",
-        "user",
-        "assistant",
-        "assistant",
-        "assistant",
-        "assistant",
-    ]
+    turn = Unfolding(words=HOSTILE, diagnoses=(diagnosis,), notes=(HOSTILE,), doing="")
+    bubbles = [*asked(HOSTILE, "<img>"), *answered(turn), *remarks(turn)]
+    assert [one.role for one in bubbles] == ["user", "user", "assistant", "assistant"]
     assert all("<script" not in one.words + one.fragment for one in bubbles)
 
 
-def test_while_it_works_only_words_are_shown(diagnosis):
-    turn = Unfolding(words="So far", diagnoses=(diagnosis,))
-    assert [one.words for one in answered(turn, lambda one: "card")] == ["So far"]
+def test_a_conversation_that_waits_for_a_person(diagnosis):
+    record = ThreadRecord(
+        thread_id="t", user="u", updated=datetime.now(UTC), status="review",
+        said=(
+            Utterance(role="user", text=HOSTILE, images=("img-1",), turn="one"),
+            Utterance(role="assistant", text=""),
+            Utterance(role="tool", text="what a tool said"),
+            Utterance(role="assistant", text="First."),
+            Utterance(role="user", text="And?", turn="two"),
+        ),
+        findings=(
+            Finding(id="1", turn="one", tool="diagnose", diagnosis=diagnosis),
+            Finding(id="2", turn="two", tool="classify"),
+            Finding(id="3", turn="two", tool="diagnose", diagnosis=diagnosis),
+        ),
+    )  # fmt: skip
+    review = ReviewAsked(id="3", diagnosis=diagnosis, reasons=(HOSTILE,))
+    bubbles = told(record, lambda ids: f"pictures {ids}", lambda one: "card", review)
+    assert [one.words or one.fragment for one in bubbles[:-1]] == [
+        "pictures ('img-1',)", plain(HOSTILE), "First.", "card", "And?", "card",
+    ]  # fmt: skip
+    assert "A person must decide" in bubbles[-1].fragment and "<script" not in bubbles[-1].fragment
+
+
+@pytest.mark.parametrize(
+    ("action", "more", "badge"),
+    [
+        ("approve", {}, "approved by a person"),
+        ("edit", {"labels": ("bright",), "reason": HOSTILE}, "changed by a person"),
+        ("reject", {"reason": HOSTILE}, "rejected by a person"),
+    ],
+)
+def test_a_decision_of_a_person_is_told(diagnosis, action, more, badge):
+    made = Decision(action=action, reviewer=HOSTILE, **more)
+    reviewed = decided(diagnosis, made, ("why",), datetime.now(UTC))
+    html = card(view_of(reviewed), decision(reviewed))
+    assert badge in html and "a person must decide" not in html and "Asked because: why" in html
+    assert "<script" not in html
 
 
 def test_the_page_that_asks_for_a_key():

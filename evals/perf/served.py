@@ -2,7 +2,7 @@
 
 The bare client sends the very same requests, made beforehand, and does not even read the answers. The
 reference's way is one case at a time through transformers' ``generate``. All use the bundled weights, in one
-run, and every turn sees fresh images.
+run, and every turn sees fresh images. Turns are short, so that whatever else the machine does hits all alike.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Way = Literal["strings", "decode"]
 
 CASES = 200
+ROUNDS = 5
+"""Turns that the cases are divided into."""
 CONCURRENCY = (1, 4, 16, 32)
 WAYS: tuple[Way, ...] = ("decode", "strings")
 TASK = "brain_mri"
@@ -97,8 +99,8 @@ class Bench:
         return [self._local.generate([question.messages], max_new_tokens=20) for question in questions]
 
 
-def measure(url: str, *, number: int = CASES, rounds: int = 3, ways: Sequence[Way] = WAYS) -> Race:
-    """Let them take turns; before that each goes once over a few cases."""
+def measure(url: str, *, number: int = CASES, rounds: int = ROUNDS, ways: Sequence[Way] = WAYS) -> Race:
+    """Let them take turns of ``number // rounds`` cases; before that each goes once over a few."""
     from ...images import ImageStore
     from ...models.generalist.in_process import InProcessGeneralist
     from ...models.mini import bundled
@@ -107,11 +109,12 @@ def measure(url: str, *, number: int = CASES, rounds: int = 3, ways: Sequence[Wa
         images = ImageStore(Path(folder))
         local = InProcessGeneralist.load(bundled("generalist"), images, dtype="float32")
         race(Bench(url, images, local, 16).contenders(ways), rounds=1, warmup=0)
-        return race(Bench(url, images, local, number).contenders(ways), rounds=rounds, warmup=0)
+        return race(Bench(url, images, local, number // rounds).contenders(ways), rounds=rounds, warmup=0)
 
 
 def report(result: Race, number: int, ways: Sequence[Way] = WAYS) -> None:
     """Print the table."""
+    number -= number % len(result.seconds[REFERENCE])
     rows = []
     for name in result.seconds:
         peer = name.replace("gsco, ", "bare, ", 1)
@@ -119,7 +122,7 @@ def report(result: Race, number: int, ways: Sequence[Way] = WAYS) -> None:
         rows.append(
             (
                 name,
-                f"{number / result.median(name):.1f}",
+                f"{number / sum(result.seconds[name]):.1f}",
                 beside,
                 f"{GOAL_BARE}" if beside else "",
                 f"{result.speed(name, REFERENCE):.2f}",
@@ -128,7 +131,7 @@ def report(result: Race, number: int, ways: Sequence[Way] = WAYS) -> None:
     headings = ("way", "cases/s", "× bare", "goal", "× reference")
     best = max(result.speed(served(way, count), REFERENCE) for way in ways for count in CONCURRENCY)
     note = (
-        f"{number} fresh images of {TASK} per turn, four options, the same weights in float32 on the same"
+        f"{number} fresh images of {TASK} each, four options, the same weights in float32 on the same"
         f" machine. Goal against the reference's way: {GOAL_REFERENCE:.0f}; the best reached {best:.2f}."
     )
     print_table("A served generalist", headings, rows, note=note)
@@ -143,7 +146,7 @@ def main(arguments: Sequence[str] | None = ()) -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=CASES)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--url", default="", help="a server that runs already, with the bundled generalist")
     parser.add_argument("--way", choices=WAYS, action="append", help="repeatable; all of them if not given")
     asked = parser.parse_args(arguments)

@@ -64,9 +64,12 @@ class Searcher:
         async with self._turn:
             while True:
                 found = await self._found(query, condition, limit)
-                kept = _kept(found, query.exclude.above_similarity)
+                left = _below(found, query.exclude.above_similarity)
+                # Words and vectors together have an order that is Weaviate's own.
+                kept = left if query.text else sorted(left, key=lambda case: (-case.similarity, case.id))
                 exhausted = len(found) < limit
-                if exhausted or _settled(found, kept, query.k):
+                settled = len(kept) >= query.k if query.text else _settled(found, kept, query.k)
+                if exhausted or settled:
                     return kept[: query.k]
                 if limit == _MOST:
                     raise StoreError(
@@ -128,9 +131,8 @@ def _portions(values: Sequence[str]) -> list[list[str]]:
     return [list(values[at : at + _VALUES_AT_ONCE]) for at in range(0, len(values), _VALUES_AT_ONCE)]
 
 
-def _kept(found: Sequence[SimilarCase], ceiling: float | None) -> list[SimilarCase]:
-    left = [case for case in found if ceiling is None or case.similarity <= ceiling]
-    return sorted(left, key=lambda case: (-case.similarity, case.id))
+def _below(found: Sequence[SimilarCase], ceiling: float | None) -> list[SimilarCase]:
+    return [case for case in found if ceiling is None or case.similarity <= ceiling]
 
 
 def _settled(found: Sequence[SimilarCase], kept: Sequence[SimilarCase], k: int) -> bool:

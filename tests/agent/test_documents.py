@@ -107,7 +107,7 @@ def test_the_example_runs_as_shown(tmp_path: Path):
 def test_the_discussion_runs_as_shown(tmp_path: Path):
     shown = run_example("Discussing a case", tmp_path)
     assert "calls diagnose {'task': 'busi'}" in shown
-    assert "decided: benign" in shown
+    assert "decided: malignant" in shown
     assert shown.count("similarity") == 2
 
 

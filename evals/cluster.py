@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..case import Case
-from ..errors import ConfigurationError, GeneralistError, GscoError, ImageError
+from ..errors import GeneralistError, ImageError
+from ..tools.distributed import connected, own_error
 from .arms import Arm, arms_of
 from .desk import Desk, Done, Work, Worker
 from .fitting import Fitted
@@ -83,7 +84,7 @@ class Cluster:
         if settings is None and build is None:
             raise ValueError("either settings or a function that builds the parts is needed")
         self._build = build if build is not None else _from_settings(settings)
-        self._ray = _connected(address)
+        self._ray = connected(address)
         self._number = workers or len([node for node in self._ray.nodes() if node["Alive"]])
 
     def worker(
@@ -118,7 +119,7 @@ class _Crew:
                         "look for their memory and logs, then go on with the same command"
                     ) from error
             except self._ray.exceptions.RayTaskError as error:
-                raise _own(error) from error
+                raise own_error(error) from error
             finally:
                 self._busy[place] -= 1
         raise AssertionError("the loop returns or raises")
@@ -126,26 +127,6 @@ class _Crew:
     def close(self) -> None:
         for hand in self._hands:
             self._ray.kill(hand)
-
-
-def _own(error: Any) -> Exception:
-    """The error that an actor raised; what is none of ours stays what it is."""
-    cause = error.cause
-    return cause if isinstance(cause, GscoError) else error
-
-
-def _connected(address: str) -> Any:
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        raise ConfigurationError("Ray is not installed; pip install 'gsco[ray]'") from error
-    if not ray.is_initialized():
-        try:
-            # Given no address, one is looked for in the environment first; "local" always starts one.
-            ray.init(address=address, log_to_driver=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ConfigurationError(f"no Ray cluster at {address!r}: {error}") from error
-    return ray
 
 
 def _from_settings(settings: Settings | None) -> Builder:

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..case import Record, Task
-from ..errors import ConfigurationError, ImageUnreadable, StoreError
+from ..errors import ConfigurationError, ImageUnreadable
 from ..models.dataset import Dataset, Item, Split
 from ..models.specialist.progress import Progress
-from .pictures import Broken, Picture, read_pictures, relative_name, thumbnail_of
+from .entries import Made, Maker, Origin
+from .pictures import Broken, read_pictures
 from .retriever import by_encoder, choose_retriever
-from .stores.protocol import CaseStore, Entry, KnownCase, Vectors
+from .stores.protocol import CaseStore, KnownCase
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from ..images import ImageLimits
     from ..models.specialist.specialist import Specialist
 
-__all__ = ["IndexReport", "build_index", "choose_retriever", "spread"]
+__all__ = [
+    "IndexReport",
+    "Ledger",
+    "build_index",
+    "choose_retriever",
+    "chosen_items",
+    "spread",
+    "write_index",
+]
 
-SAME_VECTOR = 0.999
-"""Cosine similarity that an image's vector must have with the stored one of the same encoder; other
-batch sizes, threads and half precision leave it above 0.9999."""
+Batches = Iterable[tuple[Sequence[Made], Sequence[Broken]]]
+"""What was made of the images, in the data set's order, and which could not be read."""
 
 
 class IndexReport(Record):
@@ -87,22 +93,54 @@ def build_index(
         ImageUnreadable: not one of the images can be read.
         StoreError: the store cannot be written, or its vectors were made by other weights.
     """
-    _check_labels(dataset, task)
+    items = chosen_items(dataset, task, split=split, per_label=per_label, seed=seed)
     encoders = by_encoder(specialists)
-    items = dataset.split(split) if per_label is None else spread(dataset.split(split), per_label, seed)
+    maker = Maker(Origin(dataset.name, dataset.folder, task, thumbnail), encoders)
+    read = read_pictures(items, dataset.folder, batch_size, limits)
+    batches = ((maker.make(pictures, store.get), broken) for pictures, broken in read)
+    return write_index(dataset.name, len(items), batches, Ledger(store, encoders), quiet=quiet)
+
+
+def chosen_items(
+    dataset: Dataset, task: Task, *, split: Split, per_label: int | None, seed: int
+) -> list[Item]:
+    """The images that are to be indexed; see ``build_index``.
+
+    Raises:
+        ConfigurationError: there are none, or their labels are not the task's.
+    """
+    _check_labels(dataset, task)
+    items = dataset.split(split)
     if not items:
         raise ConfigurationError(f"data set {dataset.name} has no images in its split {split!r}")
-    run, broken = _Run(dataset, task, encoders, store, thumbnail), []
-    with Progress(f"indexing {dataset.name}", len(items), quiet=quiet) as progress:
-        for pictures, failures in read_pictures(items, dataset.folder, batch_size, limits):
-            run.take(pictures)
+    return items if per_label is None else spread(items, per_label, seed)
+
+
+def write_index(name: str, number: int, batches: Batches, ledger: Ledger, *, quiet: bool) -> IndexReport:
+    """Write what was made of a data set's images, batch by batch, and show the progress.
+
+    Args:
+        name: of the data set.
+        number: of its images.
+        batches: what was made of them; the next is asked for when the one before is written.
+        ledger: writes it.
+        quiet: show no progress.
+
+    Raises:
+        ImageUnreadable: not one of the images can be read.
+        StoreError: the store cannot be written.
+    """
+    broken: list[Broken] = []
+    with Progress(f"indexing {name}", number, quiet=quiet) as progress:
+        for made, failures in batches:
+            ledger.take(made)
             for failure in failures:
                 progress.line(f"skipped {failure.path}: {failure.reason}")
             broken += failures
-            progress.advance(len(pictures) + len(failures))
-    if len(broken) == len(items):
-        raise ImageUnreadable(f"none of the {len(items)} images can be read, the first: {broken[0].reason}")
-    return run.report(len(items), broken)
+            progress.advance(len(made) + len(failures))
+    if len(broken) == number:
+        raise ImageUnreadable(f"none of the {number} images can be read, the first: {broken[0].reason}")
+    return ledger.report(number, broken)
 
 
 def spread(items: Sequence[Item], per_label: int, seed: int) -> list[Item]:
@@ -131,40 +169,35 @@ def _in_turns(items: Sequence[Item], seed: str) -> Iterator[Item]:
         yield from filter(None, round)
 
 
-class _Run:
-    """One run of indexing: what it has seen and done so far."""
+class Ledger:
+    """Writes what was made to a store and keeps the books of one run.
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        task: Task,
-        encoders: Mapping[str, Specialist],
-        store: CaseStore,
-        thumbnail: int,
-    ) -> None:
-        self._dataset, self._task, self._encoders = dataset, task, encoders
-        self._store, self._thumbnail = store, thumbnail
+    Args:
+        store: where the cases go.
+        encoders: names, for the report.
+    """
+
+    def __init__(self, store: CaseStore, encoders: Iterable[str]) -> None:
+        self._store, self._encoders = store, tuple(encoders)
         self._labels: dict[str, tuple[str, ...]] = {}
         self._counts: Counter[str] = Counter()
         self._relabelled: list[str] = []
-        self._unproven = set(encoders)
 
-    def take(self, pictures: Sequence[Picture]) -> None:
-        """Embed what the store lacks of these pictures and write it."""
-        fresh = dict(self._unseen(pictures))
-        held = self._store.get([case.id for case in fresh])
-        vectors: dict[str, dict[str, Vectors]] = {case.id: {} for case in fresh}
-        for name in self._encoders:
-            for case, vector in self._embedded(name, fresh, held):
-                vectors[case.id][name] = vector
+    def take(self, made: Sequence[Made]) -> None:
+        """Write what the store lacks; of images with the same pixels the first one counts."""
         entries = []
-        for case, image in fresh.items():
-            known, lacking = held.get(case.id), vectors[case.id]
-            self._counts["added" if known is None else "completed" if lacking else "kept"] += 1
-            if known is not None:
-                self._compare(case, known.case.labels)
-            if known is None or lacking:
-                entries.append(Entry(case, lacking, thumbnail_of(image, self._thumbnail)))
+        for one in made:
+            case = one.case
+            if case.id in self._labels:
+                self._counts["duplicates"] += 1
+                self._compare(case, self._labels[case.id])
+                continue
+            self._labels[case.id] = case.labels
+            if one.known_as is not None:
+                self._compare(case, one.known_as)
+            self._counts["added" if one.known_as is None else "completed" if one.entry else "kept"] += 1
+            if one.entry is not None:
+                entries.append(one.entry)
         self._store.add(entries)
 
     def report(self, selected: int, broken: Iterable[Broken]) -> IndexReport:
@@ -173,47 +206,13 @@ class _Run:
             selected=selected,
             relabelled=tuple(self._relabelled),
             broken=tuple(broken),
-            encoders=tuple(self._encoders),
+            encoders=self._encoders,
             **self._counts,
         )
-
-    def _unseen(self, pictures: Sequence[Picture]) -> Iterator[tuple[KnownCase, Image]]:
-        for picture in pictures:
-            case = _known_case(picture, self._dataset, self._task)
-            if case.id in self._labels:
-                self._counts["duplicates"] += 1
-                self._compare(case, self._labels[case.id])
-            else:
-                self._labels[case.id] = case.labels
-                yield case, picture.image
 
     def _compare(self, case: KnownCase, labels: tuple[str, ...]) -> None:
         if set(case.labels) != set(labels):
             self._relabelled.append(case.source)
-
-    def _embedded(
-        self, name: str, fresh: Mapping[KnownCase, Image], held: Mapping[str, Entry]
-    ) -> list[tuple[KnownCase, Vectors]]:
-        """Vectors of the cases that lack one; one of the others is embedded again to be compared."""
-        there = [case for case in fresh if case.id in held and name in held[case.id].vectors]
-        lacking = [case for case in fresh if case not in there]
-        proof = there[:1] if name in self._unproven else []
-        if not lacking and not proof:
-            return []
-        embedded = self._encoders[name].embed([fresh[case] for case in (*proof, *lacking)])
-        if proof:
-            _check_same(name, embedded[0], held[proof[0].id].vectors[name])
-        # What this run wrote itself needs no proof.
-        self._unproven.discard(name)
-        return list(zip(lacking, embedded[len(proof) :], strict=True))
-
-
-def _check_same(encoder: str, vector: Vectors, stored: Vectors) -> None:
-    if len(vector) == len(stored) and float(vector @ stored) < SAME_VECTOR:
-        raise StoreError(
-            f"the store's vectors of encoder {encoder!r} were made by other weights than this specialist's; "
-            "index into a new store, or delete the old cases first"
-        )
 
 
 def _check_labels(dataset: Dataset, task: Task) -> None:
@@ -222,16 +221,3 @@ def _check_labels(dataset: Dataset, task: Task) -> None:
         raise ConfigurationError(
             f"data set {dataset.name} has labels that task {task.name} lacks: {', '.join(unknown[:5])}"
         )
-
-
-def _known_case(picture: Picture, dataset: Dataset, task: Task) -> KnownCase:
-    return KnownCase(
-        sha256=picture.sha256,
-        task=task.name,
-        labels=picture.item.labels,
-        modality=task.modality,
-        group=picture.item.group,
-        source=f"{dataset.name}/{relative_name(picture.item.path, dataset.folder)}",
-        licence=task.licence,
-        report=picture.item.report,
-    )

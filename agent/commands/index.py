@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,19 +50,24 @@ def build(
     thumbnail: Annotated[
         int, typer.Option(metavar="N", min=0, help="Longest side of the small image that is kept; 0: none.")
     ] = 64,
+    ray: Annotated[
+        str,
+        typer.Option(metavar="ADDRESS", help="Share the work of a Ray cluster: its address, auto, or local."),
+    ] = "",
+    workers: Annotated[int, typer.Option(metavar="N", min=0, help="Ray workers; 0: one per processor.")] = 0,
 ) -> None:
     """Add a data set's images to a case store; the same command goes on after an interruption.
 
     Without --specialists the embeddings are those of the specialist that the task searches with, and of
     one on the shared backbone, by which an image of another kind is noticed. A case that is in the store
-    already is not added again.
+    already is not added again. With --ray the images are read and embedded by the machines of a cluster,
+    which need gsco and the data set's folder under the same path.
     """
     from contextlib import closing
 
     from ...errors import ConfigurationError
     from ...models.dataset import SPLITS, read_dataset
     from ...tasks import TaskBook
-    from ...tools.indexing import build_index
     from ..configuration import settings_from
 
     settings = settings_from()
@@ -74,7 +79,8 @@ def build(
     images = read_dataset(dataset, seed=seed)
     address = store or settings.case_store or str(settings.home / "cases")
     with closing(open_address(address, settings, writable=True)) as cases:
-        report = build_index(
+        indexed = _indexing(ray, workers, address, settings)
+        report = indexed(
             images, card, chosen, cases, split=split, per_label=per_label, seed=seed, thumbnail=thumbnail
         )
         optimise_store(cases)
@@ -184,6 +190,21 @@ def import_(
         new = cases.add(read_bank(bank or bundled("bank") / "bank.npz"))
         optimise_store(cases)
         typer.echo(f"{address}: {new} cases added, {cases.count()} in all")
+
+
+def _indexing(ray: str, workers: int, address: str, settings: Settings) -> Callable[..., IndexReport]:
+    """What indexes: this process, or a cluster whose workers open the store anew to look into it."""
+    from functools import partial
+
+    if not ray:
+        from ...tools.indexing import build_index
+
+        return build_index
+    from ...tools.distributed import build_index_on_ray
+
+    place = address if "://" in address else str(Path(address).expanduser().absolute())
+    reopen = partial(open_address, place, settings)
+    return partial(build_index_on_ray, reopen=reopen, address=ray, workers=workers)
 
 
 def _panel(settings: Settings, task: str) -> Panel:

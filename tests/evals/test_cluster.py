@@ -13,6 +13,7 @@ from gsco.evals.runner import Bench as Parts
 from gsco.evals.runner import CaseSet, replay_cases
 from gsco.models.journal import read_log
 
+from ..machines import machines
 from . import bench as parts
 from .bench import PLAN, SHADE, Bench
 
@@ -24,21 +25,8 @@ ray = pytest.importorskip("ray", reason="needs Ray: pip install 'gsco[ray]'")
 @pytest.fixture(scope="module")
 def two_nodes() -> Iterator[Any]:
     """A Ray cluster of two nodes, each with one processor."""
-    from ray import cloudpickle
-    from ray.cluster_utils import Cluster
-
-    # The nodes' processes cannot import the tests, so what they need of them travels along.
-    cloudpickle.register_pickle_by_value(parts)
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False},
-    )
-    cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
-    ray.init(address=cluster.address, log_to_driver=False)
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
-    cloudpickle.unregister_pickle_by_value(parts)
+    with machines(parts) as cluster:
+        yield cluster
 
 
 def reader(bench: Bench) -> Any:

@@ -181,7 +181,7 @@ def _window(made: dict[str, Any]) -> None:
     with gr.Accordion("Window of DICOM images", open=False, elem_id="window") as made["window"]:
         with gr.Row():
             made["preset"] = gr.Dropdown(
-                list(PRESETS), value=next(iter(PRESETS)), label="Preset", min_width=140
+                list(PRESETS), value=next(iter(PRESETS)), label="Preset", min_width=220
             )
             made["center"] = gr.Number(None, label="Centre", min_width=90, elem_id="center")
             made["width"] = gr.Number(None, label="Width", min_width=90, elem_id="width")

@@ -23,12 +23,12 @@ STOPPED = "Stopped. What was found so far is kept; your next question finishes i
 def talking(page: gr.Blocks, room: Room, parts: Parts) -> Any:
     """Wire the box of questions; returns the event that can be stopped."""
 
-    async def begin(request: gr.Request) -> dict[Any, Any]:
+    async def enter(request: gr.Request) -> dict[Any, Any]:
+        return {parts.thread: uuid4().hex, parts.threads: await listed(room, visitor(request), None)}
+
+    async def load() -> dict[Any, Any]:
         note, problem = await asyncio.to_thread(_loaded, room)
-        return {
-            parts.thread: uuid4().hex, parts.standing: standing(note), parts.progress: progress(""),
-            parts.alert: alert(problem), parts.threads: await listed(room, visitor(request), None),
-        }  # fmt: skip
+        return {parts.standing: standing(note), parts.progress: progress(""), parts.alert: alert(problem)}
 
     async def say(
         given: dict[str, Any], thread: str, center: float | None, width: float | None, request: gr.Request
@@ -49,7 +49,8 @@ def talking(page: gr.Blocks, room: Room, parts: Parts) -> Any:
         yield {parts.threads: await listed(room, visitor(request), thread)}
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    page.load(begin, None, parts.all(), **quiet)
+    page.load(enter, None, parts.all(), **quiet)
+    page.load(load, None, parts.all(), **quiet)
     return parts.box.submit(say, [parts.box, parts.thread, parts.center, parts.width], parts.all(), **quiet)
 
 

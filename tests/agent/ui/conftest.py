@@ -9,14 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from ..reports.examples import diagnosis, thumbnail
 
 __all__ = ["diagnosis", "thumbnail"]
-LOADED = 240_000
-"""Milliseconds that a slow machine gets to load the models, and to answer."""
+PATIENCE = 120_000
+"""Milliseconds that a slow machine gets for each thing that is waited for."""
 
 
 @contextmanager
@@ -65,26 +66,30 @@ def browser() -> Iterator:
         opened.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def visit(browser) -> Iterator[Callable]:
-    """``visit(address, width=1400)``: a browser page of a new visitor; what goes elsewhere fails the test."""
+    """``visit(address, width=1400)``: a browser page of a new visitor; requests to elsewhere fail it."""
     contexts, strange, problems = [], [], []
+
+    def at_home(route) -> None:
+        if urlsplit(route.request.url).hostname == "127.0.0.1":
+            route.continue_()
+        else:
+            strange.append(route.request.url)
+            route.abort()
 
     def open_page(address: str, width: int = 1400):
         context = browser.new_context(viewport={"width": width, "height": 900})
         contexts.append(context)
+        context.set_default_timeout(PATIENCE)
+        context.route(re.compile("^(http|ws)"), at_home)
         page = context.new_page()
-        page.set_default_timeout(LOADED)
-        page.on("request", lambda request: strange.append(request.url) if _elsewhere(request.url) else None)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(address)
         return page
 
     yield open_page
     for context in contexts:
+        context.unroute_all(behavior="ignoreErrors")
         context.close()
     assert strange == [] and problems == []
-
-
-def _elsewhere(url: str) -> bool:
-    return not url.startswith(("http://127.0.0.1:", "data:", "blob:"))

@@ -220,18 +220,22 @@ def unusual(evidence: Evidence) -> Iterator[Badge]:
 
 def _agreement(diagnosis: Diagnosis) -> Iterator[Badge]:
     conflict, voices = diagnosis.conflict, [o for o in diagnosis.evidence.opinions if o.probabilities]
+    # They were asked about what was proposed, and a person may have decided otherwise.
+    review = diagnosis.review
+    proposed = " with the proposal" if review and review.decision.action != "approve" else ""
     if conflict.generalist_against_panel:
         yield Badge("generalist against specialists", "bad")
     if conflict.specialists_disagree:
         yield Badge("specialists disagree", "doubt")
     if conflict.panel_share is not None and not conflict.any:
         number = "the specialist agrees" if len(voices) == 1 else f"all {len(voices)} specialists agree"
-        yield Badge(number, "good")
+        yield Badge(number + proposed, "plain" if proposed else "good")
     if conflict.similar_share is not None:
         tone: Tone = (
             "good" if conflict.similar_share >= 0.8 else "plain" if conflict.similar_share >= 0.5 else "doubt"
         )
-        yield Badge(f"{100 * conflict.similar_share:.0f} % of similar cases agree", tone)
+        words = f"{100 * conflict.similar_share:.0f} % of similar cases agree"
+        yield Badge(words + proposed, "plain" if proposed else tone)
 
 
 def footer(diagnosis: Diagnosis) -> Iterator[str]:

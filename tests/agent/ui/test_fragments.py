@@ -87,6 +87,7 @@ def test_a_decision_of_a_person_is_told(diagnosis, action, more, badge):
     reviewed = decided(diagnosis, made, ("why",), datetime.now(UTC))
     html = card(view_of(reviewed), decision(reviewed))
     assert badge in html and "a person must decide" not in html and "Asked because: why" in html
+    assert ("agree with the proposal" in html) == (action != "approve")
     assert "<script" not in html
 
 

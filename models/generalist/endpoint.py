@@ -194,6 +194,7 @@ def connect(
     stop_ids: tuple[int, ...] = (),
     calling: Callable[[], Calling],
     own_connections: bool = False,
+    keep_alive: bool = True,
 ) -> EndpointChat:
     """A client for one model of a server. Nothing is sent yet.
 
@@ -208,8 +209,15 @@ def connect(
         calling: finds out how tools reach the model.
         own_connections: keep asynchronous connections of its own, for use on one event loop only; LangChain
             otherwise shares them between all clients of one address.
+        keep_alive: of those: whether they wait for further requests. Without, any event loop may use them,
+            and nobody has to close them.
     """
-    own: dict[str, Any] = {"http_async_client": openai.DefaultAsyncHttpxClient()} if own_connections else {}
+    own: dict[str, Any] = {}
+    if own_connections:
+        limits = openai.DEFAULT_CONNECTION_LIMITS
+        if not keep_alive:
+            limits = type(limits)(max_connections=limits.max_connections, max_keepalive_connections=0)
+        own["http_async_client"] = openai.DefaultAsyncHttpxClient(limits=limits)
     return EndpointChat(
         base_url=base_url,
         model=model,

@@ -177,9 +177,11 @@ class OpenAICompatibleGeneralist:
     def chat_model(self) -> BaseChatModel:
         """A LangChain chat model of this server; its ``bind_tools`` works at every level but *none*.
 
-        Each has asynchronous connections of its own, for use on one event loop.
+        Each asynchronous request has a connection of its own, so that any event loop may use it.
         """
-        return self._connected(self._chat.model_name, stop_ids=self._chat.stop_ids, own_connections=True)
+        return self._connected(
+            self._chat.model_name, stop_ids=self._chat.stop_ids, own_connections=True, keep_alive=False
+        )
 
     def close(self) -> None:
         """Cancel what still runs and close the connections."""

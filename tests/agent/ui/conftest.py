@@ -51,9 +51,9 @@ def _address(process: subprocess.Popen, log: Path) -> str:
     raise AssertionError(log.read_text(encoding="utf-8"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator:
-    """Chromium, headless."""
+    """Chromium, headless; for a module only, since Playwright keeps an event loop running in this thread."""
     executable = shutil.which("chromium")
     if executable is None:
         pytest.skip("there is no chromium on PATH")

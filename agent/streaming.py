@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -18,8 +18,8 @@ STILL_WORKING = 10.0
 
 async def breathing(
     pieces: AsyncIterator[T], limit: float, silence: float = STILL_WORKING
-) -> AsyncIterator[T | None]:
-    """Yield None whenever nothing came for a while.
+) -> AsyncGenerator[T | None]:
+    """Yield None whenever nothing came for a while. Close it before ``pieces``, whose next one it awaits.
 
     Args:
         pieces: what comes.

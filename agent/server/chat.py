@@ -171,8 +171,8 @@ async def streamed(turn: ChatTurn, policy: ServerPolicy, request_id: str) -> Asy
     """Take the turn and yield OpenAI's events. What fails now is an event: the status is out already."""
     yield _event(turn.chunk({"role": "assistant", "content": ""}))
     try:
-        async with aclosing(turn.pieces()) as pieces:
-            async for piece in breathing(pieces, policy.seconds):
+        async with aclosing(turn.pieces()) as pieces, aclosing(breathing(pieces, policy.seconds)) as breaths:
+            async for piece in breaths:
                 if piece is None:
                     yield ": working\n\n"
                     continue

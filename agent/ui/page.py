@@ -35,7 +35,7 @@ def build(room: Room, users: Users, *, at_once: int = 64) -> gr.Blocks:
         at_once: turns that run at once; further ones queue up, to four times as many.
     """
     with gr.Blocks(title="gsco", analytics_enabled=False, fill_width=True, delete_cache=KEPT) as page:
-        parts = lay_out()
+        parts = lay_out(room.tasks())
         stopping(parts, [talking(page, room, parts), reviewing(room, users, parts)])
         conversations(room, parts)
         looking(room, parts)

@@ -41,6 +41,8 @@ class Parts:
     reviewer: gr.Textbox
     decide: gr.Button
     box: gr.MultimodalTextbox
+    task: gr.Dropdown
+    context: gr.Textbox
     window: gr.Accordion
     preset: gr.Dropdown
     center: gr.Number
@@ -69,6 +71,8 @@ class Parts:
             told[self.chat] = messages(shown.bubbles)
         if shown.panel is not None:
             told[self.panel] = shown.panel
+        if shown.about is not None:
+            told |= {self.task: shown.about.task, self.context: shown.about.context}
         return told | self._over(shown) if shown.over else told
 
     def _over(self, shown: Shown) -> dict[Any, Any]:
@@ -125,8 +129,12 @@ def messages(bubbles: Sequence[Bubble]) -> list[dict[str, Any]]:
     ]
 
 
-def lay_out() -> Parts:
-    """Lay the page out; call it within a ``gr.Blocks``."""
+def lay_out(tasks: Sequence[tuple[str, str]] = ()) -> Parts:
+    """Lay the page out; call it within a ``gr.Blocks``.
+
+    Args:
+        tasks: title and name of each that can be asked for.
+    """
     made: dict[str, Any] = {"thread": gr.State(""), "diagnosis": gr.State(None)}
     made["standing"] = gr.HTML(standing(), elem_id="standing")
     _conversations(made)
@@ -143,6 +151,7 @@ def lay_out() -> Parts:
                 label="Your question", show_label=False, placeholder=HINT, file_count="multiple",
                 max_plain_text_length=4000, elem_id="box", autofocus=True,
             )  # fmt: skip
+            _about(made, tasks)
             _window(made)
         with gr.Column(scale=4, min_width=320, elem_id="evidence"):
             made["panel"] = gr.HTML(EMPTY, elem_id="panel")
@@ -170,11 +179,24 @@ def _review(made: dict[str, Any]) -> None:
             ACTIONS, value="approve", label="What becomes of the diagnosis", elem_id="action"
         )
         made["labels"] = gr.Dropdown([], label="The right label", visible=False, elem_id="labels")
-        made["reason"] = gr.Textbox(label="Reason", visible=False, max_length=2000, lines=2, elem_id="reason")
+        made["reason"] = gr.Textbox(
+            "", label="Reason", visible=False, max_length=2000, lines=2, elem_id="reason"
+        )
         made["reviewer"] = gr.Textbox(
             label="Who decides", placeholder="Your name or pseudonym", max_length=150, elem_id="reviewer"
         )
         made["decide"] = gr.Button("Decide", variant="primary", elem_id="decide")
+
+
+def _about(made: dict[str, Any], tasks: Sequence[tuple[str, str]]) -> None:
+    with gr.Accordion("About the case", open=False, elem_id="about"):
+        made["task"] = gr.Dropdown(
+            [("chosen from the image", ""), *tasks], value="", label="What is to be diagnosed", elem_id="task"
+        )
+        made["context"] = gr.Textbox(
+            "", label="Clinical context", lines=2, max_length=4000, elem_id="context",
+            placeholder="Without the patient's name; it goes to the generalist as data",
+        )  # fmt: skip
 
 
 def _window(made: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ def reviewing(room: Room, users: Users, parts: Parts) -> Any:
     ) -> AsyncIterator[dict[Any, Any]]:
         user = visitor(request)
         try:
-            decision = decision_of(action, labels, reason, users.signed(reviewer, user))
+            decision = decision_of(action, labels, reason or "", users.signed(reviewer or "", user))
         except ValueError as error:
             yield {parts.alert: alert(str(error))}
             return

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...case import Decision, Diagnosis
 from ...errors import GscoError, ThreadUnknown
@@ -53,6 +53,19 @@ class Shown:
     review: ReviewAsked | None = None
     diagnosis: Diagnosis | None = None
     """What the panel shows, once it is decided."""
+    about: About | None = None
+    """What the conversation is about, where it was opened."""
+
+
+class About(NamedTuple):
+    """What is known of a case besides its images; empty where it is not."""
+
+    task: str = ""
+    """Name of the task; else it is chosen from the image."""
+    context: str = ""
+
+
+NOTHING = About()
 
 
 @dataclass(frozen=True)
@@ -81,27 +94,62 @@ class Room:
 
     async def opened(self, user: str, thread: str) -> Shown:
         """A conversation as it stands; an empty one where it has not begun."""
-        stands = await self._standing(self.gsco.consult(thread, user=user))
-        if stands.record is None or stands.diagnosis is None:
-            return Shown(stands.bubbles, EMPTY, over=True, review=stands.review)
-        html = await asyncio.to_thread(self._decided, stands.diagnosis, thread, stands.number)
-        return Shown(stands.bubbles, html, over=True, review=stands.review, diagnosis=stands.diagnosis)
+        try:
+            stands = await self._standing(self.gsco.consult(thread, user=user))
+        except Exception as error:
+            return Shown(alert=self._failure(error))
+        record = stands.record
+        about = About(record.task or "", record.context or "") if record else About()
+        html: str = EMPTY
+        if stands.diagnosis is not None:
+            html = await asyncio.to_thread(self._decided, stands.diagnosis, thread, stands.number)
+        return Shown(
+            stands.bubbles, html, over=True, review=stands.review, diagnosis=stands.diagnosis, about=about
+        )
 
-    async def said(
-        self, user: str, thread: str, text: str, images: Sequence[ImageRef]
+    def said(
+        self, user: str, thread: str, text: str, images: Sequence[ImageRef], about: About = NOTHING
     ) -> AsyncGenerator[Shown]:
-        """Take a turn and tell what to show of it as it unfolds."""
-        consultation = self.gsco.consult(thread, user=user)
+        """Take a turn and tell what to show of it as it unfolds; what goes wrong is shown too."""
+        return self._surely(self._said(user, thread, text, images, about))
+
+    def decided(self, user: str, thread: str, decision: Decision | None) -> AsyncGenerator[Shown]:
+        """Go on after a person's decision, or with a turn that was cut off; see ``said``."""
+        return self._surely(self._resumed(user, thread, decision))
+
+    async def _surely(self, shown: AsyncGenerator[Shown]) -> AsyncGenerator[Shown]:
+        """The page is told of the end, whatever happens."""
+        try:
+            async with aclosing(shown):
+                async for each in shown:
+                    yield each
+        except Exception as error:
+            yield Shown(alert=self._failure(error), over=True)
+
+    async def _said(
+        self, user: str, thread: str, text: str, images: Sequence[ImageRef], about: About
+    ) -> AsyncGenerator[Shown]:
+        consultation = self.gsco.consult(
+            thread, user=user, task=about.task or None, context=about.context.strip() or None
+        )
         pictures = await asyncio.to_thread(self._pictured, [ref.id for ref in images]) if images else ""
         begun = list(asked(text, pictures))
-        async for each in self._unfolding(consultation, consultation.astream(text, images), begun):
-            yield each
+        unfolding = self._unfolding(consultation, consultation.astream(text, images), begun)
+        async with aclosing(unfolding):
+            async for each in unfolding:
+                yield each
 
-    async def decided(self, user: str, thread: str, decision: Decision | None) -> AsyncGenerator[Shown]:
-        """Go on after a person's decision, or with a turn that was cut off."""
+    async def _resumed(self, user: str, thread: str, decision: Decision | None) -> AsyncGenerator[Shown]:
         consultation = self.gsco.consult(thread, user=user)
-        async for each in self._unfolding(consultation, consultation.astream_resume(decision), []):
-            yield each
+        unfolding = self._unfolding(consultation, consultation.astream_resume(decision), [])
+        async with aclosing(unfolding):
+            async for each in unfolding:
+                yield each
+
+    def tasks(self) -> list[tuple[str, str]]:
+        """Title and name of the tasks that specialists know."""
+        known = self.gsco.tasks
+        return [(known.get(name).title or name, name) for name in self.gsco.panels if name in known]
 
     def looked(self, diagnosis: Diagnosis, specialist: str, label: str) -> list[Picture]:
         """The image, and where a specialist looked for a label.
@@ -122,8 +170,10 @@ class Room:
         yield Shown(begun, doing=BEGINNING)
         told_at = start
         try:
-            async with aclosing(events):
-                async for event in breathing(events, self._seconds, TICK):
+            # The inner one is closed first: it waits for the outer one's next event.
+            breaths = breathing(events, self._seconds, TICK)
+            async with aclosing(events), aclosing(breaths):
+                async for event in breaths:
                     now = time.monotonic()
                     if event is None:
                         yield Shown(doing=turn.doing, seconds=now - start)

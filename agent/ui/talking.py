@@ -14,7 +14,7 @@ from ..reports.export import note_on
 from .conversations import listed, visitor
 from .fragments import alert, progress, standing
 from .parts import Parts, busy, idle
-from .room import Room
+from .room import About, Room
 from .uploads import stored, window_of
 
 STOPPED = "Stopped. What was found so far is kept; your next question finishes it first."
@@ -31,7 +31,13 @@ def talking(page: gr.Blocks, room: Room, parts: Parts) -> Any:
         return {parts.standing: standing(note), parts.progress: progress(""), parts.alert: alert(problem)}
 
     async def say(
-        given: dict[str, Any], thread: str, center: float | None, width: float | None, request: gr.Request
+        given: dict[str, Any],
+        thread: str,
+        task: str,
+        context: str,
+        center: float | None,
+        width: float | None,
+        request: gr.Request,
     ) -> AsyncIterator[dict[Any, Any]]:
         text, uploads = (given.get("text") or "").strip(), list(given.get("files") or ())
         if not text and not uploads:
@@ -44,14 +50,17 @@ def talking(page: gr.Blocks, room: Room, parts: Parts) -> Any:
             yield {parts.alert: alert(str(error)), parts.box: {"text": text, "files": []}}
             return
         yield {parts.box: busy(), parts.alert: ""}
-        async for shown in room.said(visitor(request), thread, text, images):
+        async for shown in room.said(
+            visitor(request), thread, text, images, About(task or "", context or "")
+        ):
             yield parts.updates(shown)
         yield {parts.threads: await listed(room, visitor(request), thread)}
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     page.load(enter, None, parts.all(), **quiet)
     page.load(load, None, parts.all(), **quiet)
-    return parts.box.submit(say, [parts.box, parts.thread, parts.center, parts.width], parts.all(), **quiet)
+    told = [parts.box, parts.thread, parts.task, parts.context, parts.center, parts.width]
+    return parts.box.submit(say, told, parts.all(), **quiet)
 
 
 def stopping(parts: Parts, events: list[Any]) -> None:

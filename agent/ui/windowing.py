@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ...errors import GscoError
-from .fragments import alert, shown
+from .fragments import alert, lines, shown
 from .parts import Parts
 from .room import Room
 from .uploads import PRESETS, first_dicom, preview, window_of
@@ -26,9 +26,10 @@ def windowing(room: Room, parts: Parts) -> None:
     async def look(given: dict[str, Any] | None, center: float | None, width: float | None) -> str:
         try:
             file = first_dicom((given or {}).get("files") or ())
+            window = window_of(center, width)
             if file is None:
-                return ""
-            made = await asyncio.to_thread(preview, room.gsco.images, file, window_of(center, width))
+                return lines([NONE_YET]) if window else ""
+            made = await asyncio.to_thread(preview, room.gsco.images, file, window)
             return shown([made], captions=True)
         except GscoError as error:
             return alert(str(error))
@@ -37,5 +38,5 @@ def windowing(room: Room, parts: Parts) -> None:
     parts.preset.input(preset, [parts.preset], [parts.center, parts.width], **quiet)
     gr.on(
         [parts.box.change, parts.center.change, parts.width.change], look,
-        [parts.box, parts.center, parts.width], [parts.preview], **quiet,
+        [parts.box, parts.center, parts.width], [parts.preview], trigger_mode="always_last", **quiet,
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from types import TracebackType
@@ -30,6 +31,8 @@ T = TypeVar("T")
 _READ_AT_ONCE = 256
 _SIZE_HOLDS = 5.0
 _NOTHING = Exclusion()
+_ADDING: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+"""By address: what is there is read and then completed, and no other thread may write in between."""
 
 
 class WeaviateStore:
@@ -60,13 +63,19 @@ class WeaviateStore:
         self._size = (0, float("-inf"))
 
     def add(self, entries: Iterable[Entry]) -> int:
-        """See ``CaseStore.add``; it returns when the servers have acknowledged every case."""
+        """See ``CaseStore.add``; it returns when the servers have acknowledged every case.
+
+        The server replaces an object that was not there a moment ago, so two programs that add the same new
+        cases with different encoders at the same moment may keep the vectors of one only; adding them once
+        more completes them. Within a program additions take turns.
+        """
         if self.readonly:
             raise StoreError(f"{self.address} was opened read-only; open it without readonly=True")
         # Whole streams at a time, but a small addition is written at once.
         pending, new, step = iter(entries), 0, _READ_AT_ONCE
         while batch := [checked_entry(entry) for entry in islice(pending, step)]:
-            new += self._add(batch)
+            with _ADDING[str(self.address)]:
+                new += self._add(batch)
             step = 4 * STREAM_FROM
         if new >= STREAM_FROM:
             self._compress()

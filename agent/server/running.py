@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from typing import TYPE_CHECKING
 
 from ...errors import ConfigurationError
 from ..access import check_reachable
+from ..logs import log_to_stderr
 
 if TYPE_CHECKING:
     from ...settings import Settings
@@ -38,20 +37,10 @@ def serve_api(settings: Settings, *, host: str, port: int) -> None:
 
     policy = ServerPolicy.from_settings(settings)
     check_reachable(host, policy.users)
-    _log()
+    log_to_stderr("gsco.server", "uvicorn")
     with GSCo.from_settings(settings) as gsco:
         config = uvicorn.Config(
             create_app(gsco, policy), host=host, port=port, log_config=None, access_log=False,
             server_header=False, timeout_graceful_shutdown=GRACE, timeout_keep_alive=30, lifespan="on",
         )  # fmt: skip
         uvicorn.Server(config).run()
-
-
-def _log() -> None:
-    """One line per request on stderr; of uvicorn what matters, without addresses and what was asked."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    for name, level in (("gsco.server", logging.INFO), ("uvicorn", logging.INFO)):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import ConfigurationError, GscoError
 from ..access import Users, check_reachable
+from ..logs import log_to_stderr
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -44,7 +43,7 @@ def serve_page(settings: Settings, *, host: str, port: int) -> None:
         from . import page  # noqa: F401
     except ImportError as error:
         raise ConfigurationError("the chat page needs more packages: pip install 'gsco[ui]'") from error
-    _log()
+    log_to_stderr("gsco.ui", "uvicorn")
     with GSCo.from_settings(settings) as gsco:
         threading.Thread(target=_load, args=(gsco,), daemon=True).start()
         app = application(gsco, settings, users)
@@ -85,7 +84,8 @@ def _fetch_nothing() -> None:
         raise gr.Error("addresses are not fetched; upload the image itself")
 
     for name in ("async_ssrf_protected_get", "async_ssrf_protected_download"):
-        assert hasattr(processing_utils, name), f"Gradio fetches in another way than by {name}"
+        if not hasattr(processing_utils, name):
+            raise ConfigurationError(f"this version of gradio has no {name}; install one that gsco allows")
         setattr(processing_utils, name, refused)
 
 
@@ -100,12 +100,3 @@ def _load(gsco: GSCo) -> None:
     """Load the models before anybody asks; what goes wrong is told on the page, which tries again."""
     with suppress(GscoError):
         gsco.load()
-
-
-def _log() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    for name, level in (("gsco.ui", logging.INFO), ("uvicorn", logging.INFO)):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)

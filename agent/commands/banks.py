@@ -64,9 +64,10 @@ def move(
     typer.echo(f"{target}: {report.added} of {report.cases} cases added, the others were there")
     for task, number in report.tasks.items():
         typer.echo(f"  task {task}: {number} cases")
-    typer.echo(
-        f"{report.searches} random searches find the same in both: {report.agreement:.2%} of the cases"
-    )
+    if report.searches:
+        typer.echo(
+            f"{report.searches} random searches find the same in both: {report.agreement:.2%} of the cases"
+        )
 
 
 def optimise(store: Store = None) -> None:

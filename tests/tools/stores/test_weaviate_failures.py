@@ -3,11 +3,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
+from gsco.case import SimilarCase
 from gsco.errors import StoreError
+from gsco.tools.stores.protocol import Filter
 from gsco.tools.stores.weaviate import WeaviateStore
+from gsco.tools.stores.weaviate.failures import passing
+from gsco.tools.stores.weaviate.searching import Searcher
 
 from .conformance import case, entries, unit
 from .servers import Server, missing, running
@@ -80,6 +84,47 @@ def test_a_server_that_was_away_is_used_again(server: Server, filled: WeaviateSt
     server.start()
     assert _soon(lambda: _finds(filled))
     assert filled.count() == 20, "what was acknowledged is there after the power cut"
+
+
+@pytest.mark.parametrize("number", [20, 1500], ids=["one request", "a stream"])
+def test_what_was_added_is_found_after_a_power_cut(server: Server, address: str, number: int) -> None:
+    vectors = unit(number)
+    with WeaviateStore(address) as store:
+        store.add(entries(vectors))
+        server.kill()
+        server.start()
+        assert len(_soon(lambda: store.search(vectors[:1], "one", number))[0]) == number
+
+
+def test_an_index_that_lost_its_vectors_is_not_taken_for_an_empty_bank(
+    filled: WeaviateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[list[SimilarCase]] = [[]]
+    found = Searcher._found
+
+    async def losing(self: Searcher, *asked: Any) -> list[SimilarCase]:
+        return answers.pop() if answers else await found(self, *asked)
+
+    monkeypatch.setattr(Searcher, "_found", losing)
+    assert _finds(filled), "a server that was only a moment late is asked again"
+    answers.extend([] for _ in range(1000))
+    with pytest.raises(StoreError, match=r"finds none of 20 cases .*`gsco index move --searches 0`"):
+        filled.search(unit(1), "one", 1)
+    answers.clear()
+    assert filled.search(unit(1), "one", 1, where=Filter(("nothing of this",))) == [[]]
+
+
+@pytest.mark.parametrize(
+    ("said", "gone"),
+    [
+        ("get property by name has_d0b4 for class Cases: no such prop with name 'has_d0b4' found", True),
+        ("failed to execute query: leader not found", True),
+        ("local index: shard is not ready", True),
+        ("query vector has length 3 but the index holds 4", False),
+    ],
+)
+def test_a_node_that_is_behind_its_cluster_is_asked_again(said: str, gone: bool) -> None:
+    assert passing(RuntimeError(said)) is gone
 
 
 def test_a_server_that_hangs_is_not_waited_for(server: Server, filled: WeaviateStore) -> None:

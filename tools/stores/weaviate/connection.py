@@ -25,7 +25,7 @@ PROBE_AFTER = 1.0
 try for a minute to reach a server that is not."""
 _CONNECTING = 5.0
 _CANCELLING = 1.0
-_TURNS, _TURN = 10, 0.05
+_PAUSE, _LONGEST_TURN = 0.05, 0.5
 _LONGEST_PAUSE = 30.0
 
 
@@ -123,14 +123,15 @@ class Connection:
         self, work: Callable[[WeaviateAsyncClient], Awaitable[T]], host: Host, seconds: float
     ) -> T:
         end = time.monotonic() + seconds
-        for turn in range(1, _TURNS + 1):
+        pause = _PAUSE
+        while True:
             try:
                 return await self._watched(work(await self._client(host)), host, seconds)
             except Exception as error:
-                if turn == _TURNS or not passing(error) or time.monotonic() > end:
+                if not passing(error) or time.monotonic() + pause > end:
                     raise
-                await asyncio.sleep(_TURN * turn)
-        raise AssertionError("the last turn returns or raises")
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_TURN)
 
     async def _alone(
         self, work: Callable[[WeaviateAsyncClient], Awaitable[T]], host: Host, seconds: float

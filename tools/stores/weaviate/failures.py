@@ -12,6 +12,10 @@ class Unreachable(StoreError):
     """This server gives no answer; another one of the cluster may."""
 
 
+class Unready(StoreError):
+    """This server answers and does not hold yet what it will hold in a moment."""
+
+
 SILENT = "does not answer within {seconds:g} s; it is overloaded or hangs, see its log"
 DOWN = "cannot be reached; start it, or correct GSCO_CASE_STORE"
 STARTING = "is not ready yet; it is starting or joining its cluster, try again in a moment"
@@ -41,8 +45,10 @@ _PASSING = (
     "shard not loaded",
     "index is loading",
     "status loading",
+    "no such prop with name",
 )
-"""What a server says while it makes a collection, or while its cluster elects a leader."""
+"""What a server says while it makes a collection, while its cluster elects a leader, or while a node has
+not heard yet what another one has added to the collection."""
 _GONE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
 _LONGEST = 300
 
@@ -84,7 +90,7 @@ def theirs(error: BaseException) -> bool:
 def passing(error: BaseException) -> bool:
     """Whether an error is of the kind that is gone a moment later."""
     said = _said(error).lower()
-    return any(sign in said for sign in _PASSING)
+    return isinstance(error, Unready) or any(sign in said for sign in _PASSING)
 
 
 def in_words(where: str, error: BaseException) -> StoreError:

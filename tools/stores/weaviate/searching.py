@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ....case import SimilarCase
 from ....errors import StoreError
 from ..protocol import Exclusion, Filter, Vectors
+from .failures import Unready
 from .objects import CASE, case_of, uuids
 from .schema import Space
 
@@ -64,6 +65,8 @@ class Searcher:
         async with self._turn:
             while True:
                 found = await self._found(query, condition, limit)
+                if not found and not query.text:
+                    await self._check_ready(condition)
                 left = _below(found, query.exclude.above_similarity)
                 # Words and vectors together have an order that is Weaviate's own.
                 kept = left if query.text else sorted(left, key=lambda case: (-case.similarity, case.id))
@@ -77,6 +80,16 @@ class Searcher:
                         "near-duplicates; delete the duplicates, or raise the ceiling"
                     )
                 limit = min(_MOST, 4 * limit)
+
+    async def _check_ready(self, condition: Any) -> None:
+        """A server without the vectors of its cases answers with nothing, as if there were no cases."""
+        number = await count_of(self._collection, both(condition, has(self._space)))
+        if number:
+            raise Unready(
+                f"Weaviate finds none of {number} cases that it holds: its index of their vectors is being "
+                "loaded, or was lost in a power cut. Try again in a moment; if it stays so, copy the cases "
+                "to a new collection, which indexes them anew: `gsco index move --searches 0`"
+            )
 
     async def _found(self, query: Query, condition: Any, limit: int) -> list[SimilarCase]:
         """The nearest cases in Weaviate's order."""
@@ -125,6 +138,24 @@ def _condition(where: Filter, exclude: Exclusion, *, exact: bool) -> Any:
 def condition_of(where: Filter) -> Any:
     """The filter of a whole reading; None for everything."""
     return _condition(where, Exclusion(), exact=False)
+
+
+def has(space: Space) -> Any:
+    """The filter of the cases that have a vector of an encoder."""
+    from weaviate.classes.query import Filter as By
+
+    return By.by_property(space.flag).equal(True)
+
+
+def both(condition: Any, other: Any) -> Any:
+    """The filter of what meets two of them."""
+    return other if condition is None else condition & other
+
+
+async def count_of(collection: CollectionAsync[Any, None], condition: Any) -> int:
+    """How many cases meet a filter; None counts all."""
+    answer = await collection.aggregate.over_all(filters=condition, total_count=True)
+    return answer.total_count or 0
 
 
 def _portions(values: Sequence[str]) -> list[list[str]]:

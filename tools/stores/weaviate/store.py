@@ -19,7 +19,7 @@ from .connection import Connection
 from .indexes import EXACT_BELOW, compress_large
 from .objects import CASE, case_of, entry_of, properties_of, thumbnail_of, uuids
 from .schema import Space, add_spaces, open_collection, spaces_of
-from .searching import Query, Searcher, condition_of
+from .searching import Query, Searcher, condition_of, count_of, has
 from .writing import STREAM_FROM, Writable, Writer
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class WeaviateStore:
         self._size = (0, float("-inf"))
 
     def add(self, entries: Iterable[Entry]) -> int:
-        """See ``CaseStore.add``; it returns when the servers have acknowledged every case.
+        """See ``CaseStore.add``; it returns when the servers have acknowledged and written down every case.
 
         The server replaces an object that was not there a moment ago, so two programs that add the same new
         cases with different encoders at the same moment may keep the vectors of one only; adding them once
@@ -150,7 +150,7 @@ class WeaviateStore:
 
     def count(self, where: Filter = EVERYTHING) -> int:
         """See ``CaseStore.count``."""
-        number = self._run(lambda client: _count(self._used(client), condition_of(where)))
+        number = self._run(lambda client: count_of(self._used(client), condition_of(where)))
         if where == EVERYTHING:
             self._size = (number, time.monotonic())
         return number
@@ -246,6 +246,7 @@ class WeaviateStore:
             if entry.case.id in held
         ]
         self._writer.complete([one for one in lacking if one.vectors])
+        self._writer.flush()
         return len(fresh)
 
     def _prepared(self, entries: Sequence[Entry]) -> dict[str, Space]:
@@ -391,16 +392,9 @@ async def _page(collection: CollectionAsync[Any, None], last: str) -> list[tuple
     return [(str(one.uuid), case_of(one.properties)) for one in answer.objects]
 
 
-async def _count(collection: CollectionAsync[Any, None], condition: Any) -> int:
-    answer = await collection.aggregate.over_all(filters=condition, total_count=True)
-    return answer.total_count or 0
-
-
 async def _filled(collection: CollectionAsync[Any, None]) -> list[Space]:
-    from weaviate.classes.query import Filter as By
-
     spaces = spaces_of(await collection.config.get())
-    counts = [await _count(collection, By.by_property(space.flag).equal(True)) for space in spaces]
+    counts = [await count_of(collection, has(space)) for space in spaces]
     return [space for space, number in zip(spaces, counts, strict=True) if number]
 
 

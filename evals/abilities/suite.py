@@ -61,6 +61,7 @@ class Image:
     id: str
     task: Task
     case: Case
+    truth: tuple[str, ...] = ()
 
     @property
     def ref(self) -> ImageRef:
@@ -97,10 +98,11 @@ def run(
     """
     from ...agent.api import GSCo
     from ...agent.assembly import parts_of
+    from .talks import consult
 
     parts: dict[str, Any] = parts_of(settings)
     generalist: Generalist = parts["generalist"]()
-    parts["generalist"] = generalist
+    parts |= {"generalist": generalist, "review": ()}
     with GSCo(**parts) as gsco:
         images = [
             image
@@ -108,6 +110,7 @@ def run(
             for image in _images(gsco, parts["tasks"].get(task), source, split, limit, seed)
         ]
         show(gsco, generalist, images, out, quiet=quiet)
+        consult(gsco, generalist, images, out, quiet=quiet)
         if vqa is not None:
             ask(gsco, generalist, vqa, out, quiet=quiet)
 
@@ -120,7 +123,7 @@ def show(
 
     out.mkdir(parents=True, exist_ok=True)
     log = Log(out / LOG, Shown)
-    done = {(one.ability, one.task, one.case) for one in log if _counts(one, generalist)}
+    done = {(one.ability, one.task, one.case) for one in log if is_answered(one, generalist)}
     cards = {card.name: card for card in gsco.tasks if gsco.specialists.members(card.name)}
     offered = functions(tuple((cards | {image.task.name: image.task for image in images}).values()))
     with Progress("tools and follow-ups", len(images), quiet=quiet) as progress:
@@ -144,7 +147,7 @@ def ask(gsco: GSCo, generalist: Generalist, vqa: Path, out: Path, *, quiet: bool
 
     out.mkdir(parents=True, exist_ok=True)
     log = Log(out / LOG, Shown)
-    done = {one.case for one in log if one.ability == "closed questions" and _counts(one, generalist)}
+    done = {one.case for one in log if one.ability == "closed questions" and is_answered(one, generalist)}
     records = [record for record in _records(vqa) if record["id"] not in done]
     with Progress("questions", len(records), quiet=quiet) as progress:
         for start in range(0, len(records), CHUNK):
@@ -153,7 +156,8 @@ def ask(gsco: GSCo, generalist: Generalist, vqa: Path, out: Path, *, quiet: bool
             progress.advance(len(chunk))
 
 
-def _counts(shown: Shown, generalist: Generalist) -> bool:
+def is_answered(shown: Shown, generalist: Generalist) -> bool:
+    """Whether a record of a run holds an answer of this very generalist."""
     return shown.error is None and shown.generalist == generalist.version
 
 
@@ -165,7 +169,7 @@ def _images(gsco: GSCo, task: Task, source: Path, split: str, limit: int, seed: 
     items = chosen_items(dataset, split, limit=limit, seed=seed)
     with Progress("reading images", len(items), quiet=True) as progress:
         read = read_cases(dataset, items, task, gsco.images, progress)
-    return [Image(one.id, task, one.case) for one in read if isinstance(one.case, Case)]
+    return [Image(one.id, task, one.case, one.truth) for one in read if isinstance(one.case, Case)]
 
 
 def _chosen(

@@ -17,6 +17,8 @@ from ..consulting import ConsultationState, Consulting, findings_of_turn
 from ..events import Final, Finding
 from .decide import ask
 from .gate import check_task
+from .protocol import TOOL as PROTOCOL
+from .protocol import run_protocol, shown_in_turn
 from .review import conclude, versions
 
 TOOL = "decide"
@@ -24,10 +26,11 @@ TOOL = "decide"
 
 
 class Concluding(AgentMiddleware[ConsultationState, Consulting]):
-    """Makes a decision where the generalist asked specialists and did not have the case diagnosed.
+    """Makes a decision where the generalist did not have the case diagnosed.
 
-    Its words alone carry no probabilities and may be a slip. So it is asked once more, in the fixed
-    protocol's form, for a distribution over the options, with exactly the evidence that it gathered.
+    Where it asked specialists, its words alone carry no probabilities and may be a slip. So it is asked once
+    more, in the fixed protocol's form, for a distribution over the options, with exactly the evidence that
+    it gathered. Where nothing was found about a new image, the fixed protocol runs on it.
     """
 
     state_schema = ConsultationState
@@ -35,11 +38,13 @@ class Concluding(AgentMiddleware[ConsultationState, Consulting]):
     async def aafter_agent(
         self, state: ConsultationState, runtime: Runtime[Consulting]
     ) -> dict[str, Any] | None:
-        """Decide on what was classified in this turn and not diagnosed."""
+        """Decide on what was classified in this turn and not diagnosed, or shown in it and not examined."""
         found = [
             await _concluded(ref, task, state, runtime.context.collaboration)
             for ref, task in _undecided(state, runtime.context.collaboration)
         ]
+        if not _examined(state) and (refs := shown_in_turn(state)):
+            found.append(await run_protocol(refs, state, runtime))
         return {"findings": {finding.id: finding for finding in found}} if found else None
 
 
@@ -51,6 +56,11 @@ class Closing(AgentMiddleware[ConsultationState, Consulting]):
     async def aafter_agent(self, state: ConsultationState, runtime: Runtime[Consulting]) -> dict[str, Any]:
         """Mark it."""
         return {"over": state["turn"]}
+
+
+def _examined(state: Mapping[str, Any]) -> bool:
+    """Whether anything was found about an image in this turn; a call that failed found nothing."""
+    return any(finding.image for finding in findings_of_turn(state))
 
 
 def _undecided(state: Mapping[str, Any], collaboration: Collaboration) -> Iterator[tuple[ImageRef, Task]]:
@@ -107,7 +117,7 @@ def closing(state: Mapping[str, Any], collaboration: Collaboration) -> Final:
     failures = (
         f"No decision: {missing.reason}"
         for finding in findings if not finding.diagnosis
-        for missing in finding.missing if missing.source in (TOOL, "protocol")
+        for missing in finding.missing if missing.source in (TOOL, PROTOCOL)
     )  # fmt: skip
     notes = (*failures, *(_remarks(text, diagnosis, collaboration) if diagnosis else ()))
     return Final(text=text, diagnosis=diagnosis, diagnoses=diagnoses, notes=notes)

@@ -1,15 +1,15 @@
-"""For a generalist that calls no tools: the fixed protocol runs first; its evidence joins the chat."""
+"""The fixed protocol in a conversation: where the generalist cannot call tools, or called none."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware
 from langgraph.runtime import Runtime
 
-from ...case import Case, Missing
+from ...case import Case, ImageRef, Missing
 from ...errors import GscoError
 from ...models.generalist.functions import diagnosed
 from ...models.generalist.messages import image_ids
@@ -29,26 +29,34 @@ class ProtocolFirst(AgentMiddleware[ConsultationState, Consulting]):
         self, state: ConsultationState, runtime: Runtime[Consulting]
     ) -> dict[str, Any] | None:
         """Run the protocol on the images that came with this turn, if any did."""
-        if runtime.context.level != "none":
+        refs = shown_in_turn(state)
+        if runtime.context.level != "none" or not refs:
             return None
-        shown = set(image_ids(message for message in state["messages"] if message.id == state["turn"]))
-        refs = tuple(ref for ref in state["images"] if ref.id in shown)
-        if not refs:
-            return None
-        case = Case(id=refs[0].id, images=refs, group=state.get("group"), context=state.get("context"))
-        finding = await _run(case, state, runtime)
+        finding = await run_protocol(refs, state, runtime)
         return {"findings": {finding.id: finding}}
 
 
-async def _run(case: Case, state: Mapping[str, Any], runtime: Runtime[Consulting]) -> Finding:
+def shown_in_turn(state: Mapping[str, Any]) -> tuple[ImageRef, ...]:
+    """The images that came with the user's latest message."""
+    shown = set(image_ids(message for message in state["messages"] if message.id == state["turn"]))
+    return tuple(ref for ref in state["images"] if ref.id in shown)
+
+
+async def run_protocol(
+    refs: Sequence[ImageRef], state: Mapping[str, Any], runtime: Runtime[Consulting]
+) -> Finding:
+    """Diagnose images as one case, and tell of it as of a tool. What goes wrong stands in the finding."""
+    case = Case(id=refs[0].id, images=tuple(refs), group=state.get("group"), context=state.get("context"))
     start, id = time.perf_counter(), finding_id(state["turn"])
     write = runtime.stream_writer
     finding = Finding(id=id, turn=state["turn"], tool=TOOL, image=case.images[-1], task=state.get("task"))
     write(ToolStarted(call=id, name=TOOL, arguments={"image": case.id}))
     try:
         diagnosis = await runtime.context.diagnosed(case, state.get("task"), write)
-    except GscoError as error:
-        finding = finding.model_copy(update={"missing": (Missing(source=TOOL, reason=str(error)),)})
+    except Exception as error:
+        # Of an error that nobody foresaw only the kind is told: its words may hold anything.
+        reason = str(error) if isinstance(error, GscoError) else f"it failed ({type(error).__name__})"
+        finding = finding.model_copy(update={"missing": (Missing(source=TOOL, reason=reason),)})
     else:
         finding = finding.model_copy(update={"diagnosis": diagnosis, "task": diagnosis.task})
     write(

@@ -137,11 +137,13 @@ def test_a_model_cannot_reach_beyond_its_conversation(make, pictures, images, as
     asked["args"] = {name: other.id if value == "OTHER" else value for name, value in asked["args"].items()}
     gsco, generalist = make(then(calls(asked), "done."))
     gsco.consult("theirs", user="bob").send("Hello.", [pictures.shade("dark", 60)])
-    events = streamed(gsco.consult("mine", user="ann").astream("What?", [pictures.shade("dark", 61)]))
+    mine = pictures.shade("dark", 61)
+    events = streamed(gsco.consult("mine", user="ann").astream("What?", [mine]))
     finished = next(event for event in events if isinstance(event, ToolFinished))
     assert finished.failed and words in finished.text
     assert results(generalist.asked[-1])[0].status == "error"
-    assert events[-1].text == "done." and not [e for e in events if isinstance(e, EvidenceArrived)]
+    assert events[-1].text == "done."
+    assert {e.image for e in events if isinstance(e, EvidenceArrived)} == {images.put(mine).id}
 
 
 def test_a_hostile_report_is_quoted_and_is_nothing_but_data(
@@ -214,7 +216,7 @@ def test_a_tool_that_fails_for_no_known_reason_is_told_of_without_details(make, 
     turn = gsco.consult("a").send("What is this?", [pictures.shade("dark", 71)])
     [told] = results(generalist.asked[1])
     assert told.status == "error" and "RuntimeError" in told.text and "4711" not in told.text
-    assert turn.diagnosis is None
+    assert turn.diagnosis is None and turn.notes == ("No decision: it failed (RuntimeError)",)
 
 
 def test_a_mismatch_is_told_of_and_can_be_mended(make, pictures):
@@ -232,11 +234,32 @@ def test_level_none_runs_the_protocol_and_puts_it_into_words(make, pictures):
     events = streamed(consultation.astream("What is this?", [pictures.stripes("lying", 73)]))
     assert generalist.offered == [[]] and isinstance(events[-1].diagnosis, Diagnosis)
     assert "specialists:\n" in generalist.asked[0][0].text and events[0].name == "protocol"
+    assert [event.name for event in events if isinstance(event, ToolStarted)] == ["protocol"]
     consultation.send("And now?")
     again = generalist.asked[1]
     assert [message.type for message in again] == ["human", "ai", "human"]
     assert again[0].text == generalist.asked[0][0].text and "specialists" not in again[2].text
     strange = consultation.send("And this?", [pictures.checks(1)])
+    assert strange.diagnosis is None and "No decision" in strange.notes[0]
+
+
+def test_an_image_that_was_called_for_in_vain_is_diagnosed_by_the_fixed_protocol(make, pictures):
+    gsco, _ = make(then(calls(call("diagnose", task="shade")), "I cannot say."))
+    turn = gsco.consult("a").send("What is this?", [pictures.stripes("lying", 72)])
+    assert (turn.diagnosis.task, turn.diagnosis.label) == ("stripes", "lying")
+
+
+def test_an_image_that_nothing_was_called_about_is_diagnosed_by_the_fixed_protocol(make, pictures):
+    gsco, generalist = make(then("A drawing.", "Because of the lines."))
+    consultation = gsco.consult("a")
+    events = streamed(consultation.astream("What is this?", [pictures.stripes("lying", 74)]))
+    assert [event.name for event in events if isinstance(event, ToolStarted)] == ["protocol"]
+    assert any(isinstance(event, EvidenceArrived) for event in events)
+    assert (events[-1].text, events[-1].diagnosis.label) == ("A drawing.", "lying")
+    assert consultation.send("Why?").diagnosis is None, "it was the turn's before"
+    assert "specialists:\n" in generalist.asked[-1][0].text, "the generalist hears of it then"
+    assert gsco.consult("b").send("Hello.").diagnosis is None
+    strange = gsco.consult("c").send("What is this?", [pictures.checks(1)])
     assert strange.diagnosis is None and "No decision" in strange.notes[0]
 
 

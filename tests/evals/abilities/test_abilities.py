@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gsco.agent.api import GSCo
 from gsco.errors import ConfigurationError, GeneralistError
-from gsco.evals.abilities.report import report, table
+from gsco.evals.abilities.report import MARKDOWN, report, table
 from gsco.evals.abilities.suite import LOG, TOOLS, Image, Shown, ask, show
+from gsco.evals.abilities.talks import CALL, DECISION, PROTOCOL, consult
 from gsco.models.journal import read_log
+from gsco.tasks import TaskBook
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
-from ..bench import SHADE, Bench, Reader
+from ...scripted import ScriptedChat, call, calls
+from ..bench import SHADE, Bench, Reader, make_store
 
 
 class Talker(Reader):
@@ -40,6 +44,15 @@ class Talker(Reader):
         call = {"name": name, "args": {"image": image, "task": self.task}, "id": "1", "type": "tool_call"}
         return AIMessage("", tool_calls=[call])  # type: ignore[list-item]
 
+    def chat_model(self) -> ScriptedChat:
+        return ScriptedChat(generalist=self)
+
+    def says(self, messages: Sequence[BaseMessage], offered: Sequence[str]) -> AIMessage:
+        self.calls += 1
+        if any(isinstance(message, ToolMessage) for message in messages):
+            return AIMessage("That is it.")
+        return calls(call("diagnose", task=self.task))
+
     def generate(self, requests: Any, *, max_new_tokens: int = 256) -> Any:
         return ["Yes." for _ in requests]
 
@@ -50,7 +63,12 @@ def images(bench: Bench) -> list[Image]:
 
     items = bench.dataset.split("test")[:3]
     return [
-        Image(item.path.name, SHADE, Case(id=item.path.name, images=(bench.gsco.images.put(item.path),)))
+        Image(
+            item.path.name,
+            SHADE,
+            Case(id=item.path.name, images=(bench.gsco.images.put(item.path),)),
+            item.labels,
+        )
         for item in items
     ]
 
@@ -89,6 +107,34 @@ def test_nothing_is_asked_twice_and_failures_again(bench: Bench, images: list[Im
     assert talker.calls == 18 and report(tmp_path) == 0
     show(bench.gsco, talker, images, tmp_path, quiet=True)
     assert talker.calls == 18
+
+
+def test_consultations_stand_beside_the_fixed_protocol(
+    bench: Bench, images: list[Image], tmp_path: Path
+) -> None:
+    (tmp_path / "shade.toml").write_text(
+        'name = "shade"\nmodality = "grey square"\noptions = ["dark", "bright"]\nabstain_below = 0.6\n'
+    )
+    mine = bench.gsco
+    for task, called in (("shade", 1), ("chest_xray", 0)):
+        talker, out = Talker(task=task), tmp_path / task
+        store = make_store(tmp_path / f"{task}.sqlite", bench.dataset, mine.panels["shade"])
+        with GSCo(
+            tasks=TaskBook(tmp_path), panels=mine.panels, store=store, generalist=talker,
+            images=mine.images, gate="off",
+        ) as gsco:  # fmt: skip
+            consult(gsco, talker, images, out, quiet=True)
+            rights = {
+                name: [o.right for o in shown(out) if o.ability == name]
+                for name in (CALL, DECISION, PROTOCOL)
+            }
+            assert not any(one.error for one in shown(out))
+            assert rights[CALL] == [called] * 3 and sum(rights[PROTOCOL]) >= 2
+            assert rights[DECISION] == (rights[PROTOCOL] if called else [0] * 3)
+            before = talker.calls
+            consult(gsco, talker, images, out, quiet=True)
+            assert talker.calls == before, "nothing is asked twice"
+            assert report(out) == 0 and "| consultation: call | shade | 3 |" in (out / MARKDOWN).read_text()
 
 
 def test_closed_questions_stand_beside_the_commonest_answer(bench: Bench, tmp_path: Path) -> None:

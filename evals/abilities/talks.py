@@ -1,0 +1,80 @@
+"""Whole consultations: an image and a question without a task, beside the fixed protocol with the task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...errors import GscoError
+from .suite import LOG, Image, Shown, is_answered
+
+if TYPE_CHECKING:
+    from ...agent.api import GSCo
+    from ...agent.records import Utterance
+    from ...models.generalist.protocol import Generalist
+
+QUESTION = "What is this?"
+CALL, DECISION, PROTOCOL = "consultation: call", "consultation: decision", "fixed protocol: decision"
+EXAMINING = ("classify", "retrieve_cases", "diagnose")
+
+
+def consult(
+    gsco: GSCo, generalist: Generalist, images: Sequence[Image], out: Path, *, quiet: bool = False
+) -> None:
+    """Ask about each image in a conversation of its own, and have it diagnosed for its task.
+
+    Three things are noted of an image: whether the first function that the generalist called of its own
+    accord examines it for the right task; whether the turn's decision is the truth; and whether the decision
+    of the fixed protocol is, which was told the task.
+
+    Args:
+        gsco: the parts, without a review policy.
+        generalist: that of ``gsco``.
+        images: with their truth.
+        out: folder of the run.
+        quiet: show no progress.
+    """
+    from ...models.journal import Log
+    from ...models.specialist.progress import Progress
+
+    out.mkdir(parents=True, exist_ok=True)
+    log = Log(out / LOG, Shown)
+    done = {(one.task, one.case) for one in log if one.ability == DECISION and is_answered(one, generalist)}
+    with Progress("consultations", len(images), quiet=quiet) as progress:
+        for image in images:
+            if (image.task.name, image.id) not in done:
+                log.append(_consulted(gsco, generalist, image))
+            progress.advance()
+
+
+def _consulted(gsco: GSCo, generalist: Generalist, image: Image) -> Iterator[Shown]:
+    def shown(ability: str, *, right: bool = False, said: str = "", error: str | None = None) -> Shown:
+        return Shown(
+            ability=ability, task=image.task.name, case=image.id, generalist=generalist.version,
+            right=int(right), stated=1, expected=1, said=said, error=error,
+        )  # fmt: skip
+
+    consultation = gsco.consult(group=image.case.group, keep=False)
+    try:
+        whole = gsco.diagnose(image.case, task=image.task)
+        turn, history = consultation.send(QUESTION, image.case.images), consultation.history()
+    except GscoError as error:
+        reason = " ".join(str(error).split())
+        yield from (shown(ability, error=reason) for ability in (CALL, PROTOCOL, DECISION))
+        return
+    name, task = _first_call(history)
+    yield shown(CALL, right=name in EXAMINING and task == image.task.name, said=f"{name}({task})")
+    yield shown(PROTOCOL, right=whole.labels == image.truth, said=whole.label or "")
+    decision = turn.diagnosis
+    right = decision is not None and decision.task == image.task.name and decision.labels == image.truth
+    said = f"{decision.task}: {decision.label}" if decision else turn.text
+    yield shown(DECISION, right=right, said=said)
+
+
+def _first_call(history: Sequence[Utterance]) -> tuple[str, str]:
+    """Name of the first function that was called, and the task that it was called for."""
+    for said in history:
+        for call in said.calls:
+            return call.name, str(call.arguments.get("task") or "")
+    return "", ""

@@ -56,7 +56,7 @@ class WeaviateAddress(Record):
     """``dynamic`` needs a server with ASYNC_INDEXING, which then finds new cases a little later."""
     quantisation: Literal["auto", "none", "rq", "sq", "bq", "pq"] = "auto"
     """How vectors are compressed in the server's memory; ``auto`` compresses large banks with rq."""
-    ef: Annotated[int, Field(ge=16, le=4096)] = 256
+    ef: Annotated[int, Field(ge=16, le=4096)] = 384
     """Candidates that an HNSW search looks at: more find more, slower."""
     ef_construction: Annotated[int, Field(ge=16, le=4096)] = 128
     connections: Annotated[int, Field(ge=4, le=128)] = 32

@@ -11,6 +11,7 @@ from ...errors import GscoError
 from .html import page
 from .pdf import pdf
 from .pictures import Picture, overlay, picture
+from .sheet import Sheet
 from .view import CaseView, view_of
 
 if TYPE_CHECKING:
@@ -22,9 +23,7 @@ class CaseReport:
     """A diagnosis with everything that a report shows of it."""
 
     diagnosis: Diagnosis
-    view: CaseView
-    pictures: tuple[Picture, ...]
-    note: str
+    sheet: Sheet
 
     def json(self) -> str:
         """The record: the diagnosis with all evidence, its provenance and the review."""
@@ -32,7 +31,7 @@ class CaseReport:
 
     def html(self) -> str:
         """A page that stands alone."""
-        return page(self.view, pictures=self.pictures, decision=decision(self.diagnosis), note=self.note)
+        return page(self.sheet)
 
     def pdf(self) -> bytes:
         """One page.
@@ -40,7 +39,7 @@ class CaseReport:
         Raises:
             ConfigurationError: the library is not installed.
         """
-        return pdf(self.view, pictures=self.pictures, decision=decision(self.diagnosis), note=self.note)
+        return pdf(self.sheet)
 
 
 def case_report(gsco: GSCo, diagnosis: Diagnosis) -> CaseReport:
@@ -48,7 +47,9 @@ def case_report(gsco: GSCo, diagnosis: Diagnosis) -> CaseReport:
 
     What cannot be had is left out of the report, never an error: the diagnosis stands without it.
     """
-    return CaseReport(diagnosis, view(gsco, diagnosis), tuple(pictures_of(gsco, diagnosis)), note_on(gsco))
+    pictures = tuple(pictures_of(gsco, diagnosis))
+    sheet = Sheet(view(gsco, diagnosis), pictures, decision(diagnosis), note_on(gsco))
+    return CaseReport(diagnosis, sheet)
 
 
 def view(gsco: GSCo, diagnosis: Diagnosis) -> CaseView:

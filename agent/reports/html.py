@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
 from ... import __version__
 from .pictures import Picture
+from .sheet import Sheet
 from .view import CaseView
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def panel(view: CaseView, pictures: Sequence[Picture] = (), decision: Sequence[str] = ()) -> str:
-    """Return the evidence as a fragment; it needs ``style`` around it. See ``page`` for the arguments."""
+    """Return the evidence as a fragment; it needs ``style`` around it. See ``Sheet`` for the arguments."""
     return _templates().get_template("panel.html").render(view=view, pictures=pictures, decision=decision)
 
 
@@ -30,34 +30,19 @@ def card(view: CaseView, decision: Sequence[str] = ()) -> str:
     return _templates().get_template("card.html").render(view=view, decision=decision)
 
 
-def page(
-    view: CaseView,
-    *,
-    pictures: Sequence[Picture] = (),
-    decision: Sequence[str] = (),
-    note: str = "",
-    written: datetime | None = None,
-) -> str:
-    """Return a whole page that prints on one sheet.
-
-    Args:
-        view: what is shown.
-        pictures: the case's images, and where specialists looked.
-        decision: lines on what a person decided, if anybody did.
-        note: what readers must know besides the disclaimer.
-        written: date and time of the report; now if None.
-    """
+def page(sheet: Sheet) -> str:
+    """Return a whole page that prints on one sheet."""
     return (
         _templates()
         .get_template("page.html")
         .render(
-            view=view,
-            pictures=pictures,
-            decision=decision,
-            note=note,
+            view=sheet.view,
+            pictures=sheet.pictures,
+            decision=sheet.decision,
+            note=sheet.note,
             style=style(),
             version=__version__,
-            written=(written or datetime.now().astimezone()).strftime("%Y-%m-%d %H:%M %Z").strip(),
+            written=sheet.when,
         )
     )
 

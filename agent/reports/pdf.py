@@ -7,7 +7,6 @@ not know appears as a box; the HTML report shows every script that the reader's 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from functools import cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from xml.sax.saxutils import escape
 from ... import __version__
 from ...errors import ConfigurationError
 from .pictures import Picture
+from .sheet import Sheet
 from .view import Bar, CaseView, Neighbour, Voice
 
 if TYPE_CHECKING:
@@ -28,22 +28,8 @@ _PER_ROW = 10
 _MOST_BARS = 8
 
 
-def pdf(
-    view: CaseView,
-    *,
-    pictures: Sequence[Picture] = (),
-    decision: Sequence[str] = (),
-    note: str = "",
-    written: datetime | None = None,
-) -> bytes:
+def pdf(sheet: Sheet) -> bytes:
     """Return the report as a PDF of exactly one page; what is too much for it is set smaller.
-
-    Args:
-        view: what is shown.
-        pictures: the case's images, and where specialists looked.
-        decision: lines on what a person decided, if anybody did.
-        note: what readers must know besides the disclaimer.
-        written: date and time of the report; now if None.
 
     Raises:
         ConfigurationError: the library is not installed.
@@ -57,29 +43,21 @@ def pdf(
     buffer, margin = BytesIO(), 12 * mm
     document = SimpleDocTemplate(
         buffer, pagesize=A4, leftMargin=margin, rightMargin=margin, topMargin=margin, bottomMargin=margin,
-        title=f"{view.case_id} · {view.title}", creator=f"gsco {__version__}", author="",
+        title=f"{sheet.view.case_id} · {sheet.view.title}", creator=f"gsco {__version__}", author="",
     )  # fmt: skip
     # The frame's padding of 6 points on each side is the template's own.
     width, height = document.width - 12, document.height - 12
-    when = (written or datetime.now().astimezone()).strftime("%Y-%m-%d %H:%M %Z").strip()
-    story = list(_story(view, pictures, decision, note, when, width))
-    document.build([KeepInFrame(width, height, story, mode="shrink")])
+    document.build([KeepInFrame(width, height, list(_story(sheet, width)), mode="shrink")])
     return buffer.getvalue()
 
 
-def _story(
-    view: CaseView,
-    pictures: Sequence[Picture],
-    decision: Sequence[str],
-    note: str,
-    when: str,
-    width: float,
-) -> Iterator[Any]:
-    yield _text(f"{view.disclaimer} {note}".strip(), "note")
-    yield _beside(list(_answer(view)), _pictures(pictures, width * 0.45), width)
-    if decision:
+def _story(sheet: Sheet, width: float) -> Iterator[Any]:
+    view = sheet.view
+    yield _text(f"{view.disclaimer} {sheet.note}".strip(), "note")
+    yield _beside(list(_answer(view)), _pictures(sheet.pictures, width * 0.45), width)
+    if sheet.decision:
         yield _text("Decision of a person", "heading")
-        yield from (_text(line) for line in decision)
+        yield from (_text(line) for line in sheet.decision)
     if view.options:
         yield _text("What the generalist gives each option", "heading")
         yield _bars(view.options, width)
@@ -92,7 +70,9 @@ def _story(
     if view.missing:
         yield _text("Missing evidence", "heading")
         yield from (_text(line, tone="bad") for line in view.missing)
-    yield from (_text(line, "small") for line in (*view.footer, f"Written {when} by gsco {__version__}."))
+    yield from (
+        _text(line, "small") for line in (*view.footer, f"Written {sheet.when} by gsco {__version__}.")
+    )
 
 
 def _answer(view: CaseView) -> Iterator[Any]:

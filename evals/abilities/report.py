@@ -10,7 +10,7 @@ from ...case import DISCLAIMER
 from ...errors import ConfigurationError
 from ...models.journal import read_log, write_atomically
 from ..metrics.uncertainty import Estimate, wilson
-from .suite import LOG, Shown
+from .shown import LOG, Shown
 
 MARKDOWN = "abilities.md"
 ALL = "all"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
-from ...case import Case, Diagnosis, ImageRef, Record, Task, TaskKind
+from ...case import Case, Diagnosis, Task, TaskKind
 from ...errors import ConfigurationError, GscoError
 from ...models.generalist.functions import declared, diagnosed, functions
 from ...models.generalist.messages import message
@@ -18,6 +17,8 @@ from ...models.generalist.prompts import PROFILES
 from ...models.journal import Log
 from ..cases import chosen_items, read_cases
 from .facts import QUESTIONS, known, ranked, stated
+from .shown import LOG, Image, Shown, is_answered
+from .talks import consult
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from ...models.generalist.protocol import Generalist
     from ...settings import Settings
 
-LOG = "abilities.jsonl"
 REQUEST = "Image {image}. What is the diagnosis?"
 TOOLS: Mapping[str, tuple[str, ...]] = {
     "tool choice": ("classify", "retrieve_cases", "list_tasks"),
@@ -34,39 +34,6 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
 }
 """The functions that are offered, by the name of the ability; the first one that fits must be called."""
 CHUNK = 64
-
-
-class Shown(Record):
-    """What the generalist showed of one ability on one case."""
-
-    ability: str
-    task: str
-    case: str
-    generalist: str
-    """Version of its weights."""
-    right: int
-    """Facts stated that are so; for a choice 1 or 0."""
-    stated: int
-    expected: int
-    """Facts that a full answer states."""
-    said: str
-    error: str | None = None
-    truth: str = ""
-
-
-@dataclass(frozen=True)
-class Image:
-    """One image to be asked about."""
-
-    id: str
-    task: Task
-    case: Case
-    truth: tuple[str, ...] = ()
-
-    @property
-    def ref(self) -> ImageRef:
-        """The image."""
-        return self.case.images[0]
 
 
 def run(
@@ -98,7 +65,6 @@ def run(
     """
     from ...agent.api import GSCo
     from ...agent.assembly import parts_of
-    from .talks import consult
 
     parts: dict[str, Any] = parts_of(settings)
     generalist: Generalist = parts["generalist"]()
@@ -154,11 +120,6 @@ def ask(gsco: GSCo, generalist: Generalist, vqa: Path, out: Path, *, quiet: bool
             chunk = records[start : start + CHUNK]
             log.append(_asked(gsco, generalist, chunk, vqa))
             progress.advance(len(chunk))
-
-
-def is_answered(shown: Shown, generalist: Generalist) -> bool:
-    """Whether a record of a run holds an answer of this very generalist."""
-    return shown.error is None and shown.generalist == generalist.version
 
 
 def _images(gsco: GSCo, task: Task, source: Path, split: str, limit: int, seed: int) -> list[Image]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import GscoError
-from .suite import LOG, Image, Shown, is_answered
+from .shown import LOG, Image, Shown, is_answered
 
 if TYPE_CHECKING:
     from ...agent.api import GSCo

@@ -59,7 +59,7 @@ def load_checkpoint(source: str | Path, device: str = "auto", dtype: str = "auto
     where = str(folder if local else source)
     options: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
     try:
-        with _quiet():
+        with without_bars():
             processor = AutoProcessor.from_pretrained(where, **options)
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 where, dtype=precision, use_safetensors=True, output_loading_info=True, **options
@@ -137,8 +137,8 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back transformers' progress bar over the weights of a model that loads in a second."""
+def without_bars() -> Iterator[None]:
+    """Hold back transformers' progress bars over the weights of a model that loads in a second."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

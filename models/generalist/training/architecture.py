@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..checkpoint import without_bars
 from .config import Architecture
 from .stage import cast
 from .tokenizer import CHAT_TEMPLATE, END_OF_TURN, IMAGE, PADDING, token_id
@@ -148,7 +148,7 @@ def save_generalist(
     weights.tie_weights()
     end, pad = token_id(tokenizer, END_OF_TURN), token_id(tokenizer, PADDING)
     weights.generation_config = GenerationConfig(eos_token_id=[end, pad], pad_token_id=pad, do_sample=False)
-    with quiet():
+    with without_bars():
         weights.save_pretrained(fresh)
     build_processor(tokenizer, sizes).save_pretrained(fresh)
     (fresh / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -156,20 +156,6 @@ def save_generalist(
         file.chmod(0o644)
     shutil.rmtree(folder, ignore_errors=True)
     fresh.replace(folder)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Hold back transformers' own progress bars."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast, sizes: Architecture) -> Any:

@@ -6,6 +6,7 @@ import pytest
 from gsco.agent.reports import view_of
 from gsco.agent.reports.html import page, panel, style
 from gsco.agent.reports.pictures import overlay, picture
+from gsco.agent.reports.sheet import Sheet
 from PIL import Image
 
 VOID = {"meta", "img", "br"}
@@ -50,7 +51,7 @@ def pictures():
 
 def test_the_page_shows_everything(diagnosis, pictures, thumbnail):
     view = view_of(diagnosis, {"case-0": thumbnail}, title="Shades")
-    read = Read(page(view, pictures=pictures, decision=["Rejected by Dr A."], note="A small model."))
+    read = Read(page(Sheet(view, pictures, ["Rejected by Dr A."], "A small model.")))
     for expected in (
         "Research software. Not a medical device", "A small model.", "img-0123456789ab", "dark?",
         "confidence 40.0 %", "a suggestion only", "abstained: a person must decide",
@@ -63,7 +64,7 @@ def test_the_page_shows_everything(diagnosis, pictures, thumbnail):
 
 
 def test_texts_of_others_cannot_leave_their_place(diagnosis, pictures):
-    for made in (page(view_of(diagnosis), pictures=pictures), panel(view_of(diagnosis))):
+    for made in (page(Sheet(view_of(diagnosis), pictures)), panel(view_of(diagnosis))):
         read = Read(made)
         assert "script" not in {tag for tag, _ in read.tags}
         assert '<script>alert("x")</script> & ]]> {{ 7 * 7 }} </style>' in read.text
@@ -71,7 +72,7 @@ def test_texts_of_others_cannot_leave_their_place(diagnosis, pictures):
 
 
 def test_the_page_loads_nothing(diagnosis, pictures, thumbnail):
-    made = page(view_of(diagnosis, {"case-0": thumbnail}), pictures=pictures)
+    made = page(Sheet(view_of(diagnosis, {"case-0": thumbnail}), pictures))
     addresses = [
         value
         for _, attributes in Read(made).tags
@@ -86,7 +87,7 @@ def test_the_page_loads_nothing(diagnosis, pictures, thumbnail):
 
 
 def test_every_picture_has_words_for_who_cannot_see_it(diagnosis, pictures, thumbnail):
-    made = page(view_of(diagnosis, {"case-0": thumbnail}), pictures=pictures)
+    made = page(Sheet(view_of(diagnosis, {"case-0": thumbnail}), pictures))
     assert all(attributes.get("alt") for tag, attributes in Read(made).tags if tag == "img")
 
 

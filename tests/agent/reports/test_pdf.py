@@ -4,6 +4,7 @@ import pytest
 from gsco.agent.reports import view_of
 from gsco.agent.reports.pdf import pdf
 from gsco.agent.reports.pictures import picture
+from gsco.agent.reports.sheet import Sheet
 from gsco.case import Opinion
 from PIL import Image
 from pypdf import PdfReader
@@ -19,12 +20,8 @@ def words(data: bytes) -> str:
 
 def test_the_report_is_one_page_with_everything_on_it(diagnosis, thumbnail):
     view = view_of(diagnosis, {"case-0": thumbnail}, title="Shades")
-    made = pdf(
-        view,
-        pictures=[picture(Image.new("L", (90, 60), 50), "The image")],
-        decision=["Rejected by Dr A."],
-        note="A small model.",
-    )
+    pictures = [picture(Image.new("L", (90, 60), 50), "The image")]
+    made = pdf(Sheet(view, pictures, ["Rejected by Dr A."], "A small model."))
     assert len(read(made).pages) == 1
     text = words(made)
     for expected in (
@@ -50,14 +47,14 @@ def test_much_evidence_still_fits_one_page(diagnosis):
     crowded = diagnosis.model_copy(
         update={"evidence": evidence, "probabilities": dict.fromkeys(labels, 1 / 40)}
     )
-    made = pdf(view_of(crowded))
+    made = pdf(Sheet(view_of(crowded)))
     assert len(read(made).pages) == 1
     assert "specialist-11" in words(made) and "and 32 more" in words(made)
 
 
 @pytest.mark.parametrize("written", ["Übergröße", "αβγ", "пневмония", "肺炎", "\x00\x07 bell", "<b>not bold"])
 def test_any_text_can_be_written(diagnosis, written):
-    made = pdf(view_of(diagnosis.model_copy(update={"reasons": (written,)})))
+    made = pdf(Sheet(view_of(diagnosis.model_copy(update={"reasons": (written,)}))))
     assert len(read(made).pages) == 1
     if written.isprintable() and written != "肺炎":
         assert written in words(made)

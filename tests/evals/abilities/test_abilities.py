@@ -11,7 +11,8 @@ import pytest
 from gsco.agent.api import GSCo
 from gsco.errors import ConfigurationError, GeneralistError
 from gsco.evals.abilities.report import MARKDOWN, report, table
-from gsco.evals.abilities.suite import LOG, TOOLS, Image, Shown, ask, show
+from gsco.evals.abilities.shown import LOG, Image, Shown
+from gsco.evals.abilities.suite import TOOLS, ask, show
 from gsco.evals.abilities.talks import CALL, DECISION, PROTOCOL, consult
 from gsco.models.journal import read_log
 from gsco.tasks import TaskBook

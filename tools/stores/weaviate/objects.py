@@ -5,15 +5,13 @@ from __future__ import annotations
 import base64
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from ....errors import StoreError
 from ..protocol import Entry, KnownCase, Vectors
-
-if TYPE_CHECKING:
-    from .schema import Space
+from .space import Space
 
 
 class Field(NamedTuple):

@@ -1,23 +1,22 @@
 """How a case bank lies in Weaviate: one collection, and a named vector for each encoder.
 
-An encoder's name may be any text and a named vector's may not. Each encoder has a property, ``has_KEY``,
-that says which cases have its vector and whose description holds the encoder's name and width, and a
-vector ``v_KEY``; the key is made of both, so that a name with another width is another space.
+Each encoder has a property, ``has_KEY``, that says which cases have its vector and whose description holds
+the encoder's name and width, and a vector ``v_KEY``; see ``Space``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ....errors import StoreError
 from .address import WeaviateAddress
 from .indexes import vector_index
 from .objects import FIELDS
+from .space import FLAG, Space
 
 if TYPE_CHECKING:
     from weaviate import WeaviateAsyncClient
@@ -29,33 +28,10 @@ SCHEMA_VERSION = 1
 
 _TITLE = "gsco case bank, schema {version}"
 _VERSION = re.compile(r"^gsco case bank, schema (\d+)$")
-_PREFIX = "has_"
 _TRIES = 20
 
 STEPS: Mapping[int, Callable[[CollectionAsync[Any, None]], Any]] = {}
 """What brings a collection of a version to the next, where adding the new properties is not enough."""
-
-
-class Space(NamedTuple):
-    """The vectors of one encoder."""
-
-    encoder: str
-    width: int
-
-    @property
-    def key(self) -> str:
-        """Its name in Weaviate."""
-        return hashlib.sha256(f"{self.width}/{self.encoder}".encode()).hexdigest()[:16]
-
-    @property
-    def vector(self) -> str:
-        """The named vector."""
-        return f"v_{self.key}"
-
-    @property
-    def flag(self) -> str:
-        """The property that says which cases have it."""
-        return f"{_PREFIX}{self.key}"
 
 
 async def open_collection(
@@ -89,7 +65,7 @@ async def open_collection(
 
 def spaces_of(config: CollectionConfig) -> list[Space]:
     """The vector spaces that a collection is prepared for, whether or not they hold vectors."""
-    marked = [p for p in config.properties if p.name.startswith(_PREFIX) and p.description]
+    marked = [p for p in config.properties if p.name.startswith(FLAG) and p.description]
     return [Space(*json.loads(p.description or "")) for p in marked]
 
 

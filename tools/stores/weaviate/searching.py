@@ -12,7 +12,7 @@ from ....errors import StoreError
 from ..protocol import Exclusion, Filter, Vectors
 from .failures import Unready
 from .objects import CASE, case_of, uuids
-from .schema import Space
+from .space import Space
 
 if TYPE_CHECKING:
     from weaviate.collections import CollectionAsync

@@ -18,8 +18,9 @@ from .address import WeaviateAddress, parse_address
 from .connection import Connection
 from .indexes import EXACT_BELOW, compress_large
 from .objects import CASE, case_of, entry_of, properties_of, thumbnail_of, uuids
-from .schema import Space, add_spaces, open_collection, spaces_of
+from .schema import add_spaces, open_collection, spaces_of
 from .searching import Query, Searcher, condition_of, count_of, has
+from .space import Space
 from .writing import STREAM_FROM, Writable, Writer
 
 if TYPE_CHECKING:

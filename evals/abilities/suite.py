@@ -73,7 +73,7 @@ def run(
         images = [
             image
             for task, source in sources.items()
-            for image in _images(gsco, parts["tasks"].get(task), source, split, limit, seed)
+            for image in images_of(gsco, parts["tasks"].get(task), source, split, limit, seed)
         ]
         show(gsco, generalist, images, out, quiet=quiet)
         consult(gsco, generalist, images, out, quiet=quiet)
@@ -122,7 +122,8 @@ def ask(gsco: GSCo, generalist: Generalist, vqa: Path, out: Path, *, quiet: bool
             progress.advance(len(chunk))
 
 
-def _images(gsco: GSCo, task: Task, source: Path, split: str, limit: int, seed: int) -> list[Image]:
+def images_of(gsco: GSCo, task: Task, source: Path, split: str, limit: int, seed: int) -> list[Image]:
+    """Read a sample of a data set's images; see ``run``. Those that cannot be read are left out."""
     from ...models.dataset import read_dataset
     from ...models.specialist.progress import Progress
 

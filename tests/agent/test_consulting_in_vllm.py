@@ -1,0 +1,72 @@
+"""Whole consultations through a real vLLM: the bundled generalist calls the tools of its own accord."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gsco.agent.api import GSCo
+from gsco.agent.assembly import parts_of
+from gsco.case import Case
+from gsco.evals.abilities.shown import LOG, Image, Shown
+from gsco.evals.abilities.suite import images_of
+from gsco.evals.abilities.talks import CALL, DECISION, PROTOCOL, consult
+from gsco.models.journal import read_log
+from gsco.models.mini.samples import samples as bundled_samples
+from gsco.models.serving.process import Server
+from gsco.settings import Settings
+
+TASKS = ("chest_xray", "brain_mri", "busi", "lung_histology")
+CALLED = 0.8
+"""Share of images that it examines for the right task of its own accord: 0.89 of 400 test images."""
+BEHIND = 0.02
+"""So much the share of right decisions may be below that of the fixed protocol, which is told the task."""
+
+pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def gsco(vllm_mini: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GSCo]:
+    settings = Settings(home=tmp_path_factory.mktemp("home"), generalist_url=vllm_mini.url)
+    with GSCo(**parts_of(settings)) as gsco:
+        assert gsco.consulting().level == "native"
+        yield gsco
+
+
+def test_bundled_samples(gsco: GSCo, tmp_path: Path) -> None:
+    images = []
+    for sample in bundled_samples():
+        ref = gsco.images.put(sample.path)
+        case = Case(id=ref.id, images=(ref,), group=sample.group)
+        images.append(Image(sample.file, gsco.tasks.get(sample.task), case, (sample.label,)))
+    assert len(images) == 36
+    _check(gsco, images, tmp_path)
+
+
+@pytest.mark.datasets
+def test_a_hundred_test_images(gsco: GSCo, tmp_path: Path) -> None:
+    folder = Path(os.environ.get("GSCO_TEST_DATASETS", ""))
+    if not (folder / TASKS[0] / "labels.csv").is_file():
+        pytest.skip("needs the data sets; GSCO_TEST_DATASETS names their folder")
+    images = [
+        image
+        for task in TASKS
+        for image in images_of(gsco, gsco.tasks.get(task), folder / task, "test", 25, 0)
+    ]
+    assert len(images) == 100
+    _check(gsco, images, tmp_path)
+
+
+def _check(gsco: GSCo, images: list[Image], out: Path) -> None:
+    consult(gsco, gsco.generalist(), images, out, quiet=True)
+    shown = list(read_log(out / LOG, Shown))
+    assert len(shown) == 3 * len(images) and not any(one.error for one in shown)
+    share = {
+        ability: sum(one.right for one in shown if one.ability == ability) / len(images)
+        for ability in (CALL, DECISION, PROTOCOL)
+    }
+    print(share)
+    assert share[CALL] >= CALLED
+    assert share[DECISION] >= share[PROTOCOL] - BEHIND

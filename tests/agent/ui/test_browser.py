@@ -205,18 +205,20 @@ def shoot(page, name: str) -> None:
         page.screenshot(path=SHOTS / f"{name}-{page.viewport_size['width']}.png", full_page=True)
 
 
-def dicom() -> bytes:
-    """A grey ramp with a patient's name."""
+def dicom(pixels: np.ndarray | None = None) -> bytes:
+    """Grey values of 12 bits, a ramp if none are given, with a patient's name."""
+    if pixels is None:
+        pixels = np.tile(np.arange(0, 1024, 16, dtype=np.uint16), (64, 1))
     dataset = FileDataset("", {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta.MediaStorageSOPClassUID = pydicom.uid.CTImageStorage
     dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
     dataset.SOPClassUID, dataset.SOPInstanceUID = pydicom.uid.CTImageStorage, "1.2.3"
     dataset.PatientName = "Nobody^Known"
-    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = 64, 64, 1
+    (dataset.Rows, dataset.Columns), dataset.SamplesPerPixel = pixels.shape, 1
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
     dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.PixelData = np.tile(np.arange(0, 1024, 16, dtype=np.uint16), (64, 1)).tobytes()
+    dataset.PixelData = pixels.astype(np.uint16).tobytes()
     buffer = BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()

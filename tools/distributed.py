@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ..images import ImageLimits
     from ..models.specialist.specialist import Specialist
 
+_CONNECTING = 10.0
 _OUTPUT = 8 * 2**20
 """Bytes of results after which a worker hands them over."""
 _BLOCKS = 4096
@@ -48,12 +50,28 @@ def connected(address: str) -> Any:
     except ModuleNotFoundError as error:
         raise ConfigurationError("Ray is not installed; pip install 'gsco[ray]'") from error
     if not ray.is_initialized():
+        _check_reachable(address)
         try:
             # Given no address, one is looked for in the environment first; "local" always starts one.
             ray.init(address=address, log_to_driver=False)
         except Exception as error:  # what it raises has no type of its own
             raise ConfigurationError(f"no Ray cluster at {address!r}: {error}") from error
     return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself would try for minutes to reach a cluster that is not there.
+
+    Raises:
+        ConfigurationError: nothing listens there.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECTING).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigurationError(f"no Ray cluster at {address!r}: {error}") from error
 
 
 def build_index_on_ray(
@@ -128,10 +146,14 @@ class Keeper:
     """Reads the store for the workers."""
 
     def __init__(self, reopen: Callable[[], CaseStore]) -> None:
-        self._store = reopen()
+        # Opened at the first call: of an error in here Ray would tell the words only, and not which it was.
+        self._reopen = reopen
+        self._store: CaseStore | None = None
 
     def get(self, ids: Sequence[str]) -> dict[str, Entry]:
         """Entries by id."""
+        if self._store is None:
+            self._store = self._reopen()
         return self._store.get(ids)
 
 

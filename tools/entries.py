@@ -106,8 +106,7 @@ class Maker:
         embedded = self._encoders[name].embed([pictures[id].image for id in (*proof, *lacking)])
         if proof:
             _check_same(name, embedded[0], held[proof[0]].vectors[name])
-        # What this run wrote itself needs no proof.
-        self._unproven.discard(name)
+            self._unproven.discard(name)
         return list(zip(lacking, embedded[len(proof) :], strict=True))
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from gsco.case import Task
+from gsco.errors import ConfigurationError, ImageUnreadable, StoreError
 from gsco.models.dataset import Dataset, read_dataset
 from gsco.models.specialist.card import Transform
 from gsco.models.specialist.specialist import Specialist
@@ -66,6 +70,34 @@ def spread_out(dataset: Dataset, one: Specialist, path: Path, **options: Any) ->
         return build_index_on_ray(dataset, TASK, [one], store, reopen, **options)
 
 
+INDEXER = """
+import functools, sys
+import torch
+from pathlib import Path
+from gsco.case import Task
+from gsco.models.dataset import read_dataset
+from gsco.models.specialist.card import Transform
+from gsco.models.specialist.specialist import Specialist
+from gsco.tools.distributed import build_index_on_ray
+from gsco.tools.stores.embedded import EmbeddedStore
+
+class Loud(EmbeddedStore):
+    def add(self, entries):
+        added = super().add(entries)
+        print("added", added, flush=True)
+        return added
+
+torch.manual_seed(0)
+labels = ("bright", "dark")
+one = Specialist.from_timm("test_resnet", labels, task="shade", name="one", transform=Transform(size=32))
+task = Task(name="shade", modality="grey picture", options=labels, licence="CC0-1.0")
+with Loud(sys.argv[2]) as store:
+    reopen = functools.partial(EmbeddedStore, sys.argv[2], readonly=True)
+    build_index_on_ray(read_dataset(Path(sys.argv[1])), task, [one], store, reopen,
+        address=sys.argv[3], workers=2, batch_size=4, quiet=True)
+"""
+
+
 def same(path: Path, whole: Path) -> None:
     with EmbeddedStore(path) as ours, EmbeddedStore(whole) as theirs:
         for mine, other in zip(ours.scan(), theirs.scan(), strict=True):
@@ -78,6 +110,14 @@ def whole(dataset: Dataset, tmp_path: Path) -> tuple[Path, IndexReport]:
     path = tmp_path / "whole.sqlite"
     with EmbeddedStore(path) as store:
         return path, build_index(dataset, TASK, [specialist()], store, batch_size=8, quiet=True)
+
+
+def test_a_cluster_that_is_not_there_is_said_so(dataset: Dataset, tmp_path: Path) -> None:
+    import ray
+
+    assert not ray.is_initialized()
+    with pytest.raises(ConfigurationError, match=r"no Ray cluster at '127\.0\.0\.1:1'"):
+        spread_out(dataset, specialist(), tmp_path / "cases.sqlite", address="127.0.0.1:1")
 
 
 def test_two_nodes_write_what_one_process_writes(
@@ -93,3 +133,43 @@ def test_two_nodes_write_what_one_process_writes(
     assert (report.added, report.duplicates, report.relabelled) == (TRAIN - 3, 1, ("shades/080.png",))
     assert [broken.path for broken in report.broken] == ["003.png", "050.png"]
     same(tmp_path / "cases.sqlite", path)
+
+
+def test_after_a_kill_the_same_call_goes_on(
+    two_nodes: Any, dataset: Dataset, whole: tuple[Path, IndexReport], tmp_path: Path
+) -> None:
+    killed = tmp_path / "killed.sqlite"
+    command = [sys.executable, "-c", INDEXER, str(dataset.folder), str(killed), two_nodes.address]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline().startswith("added ")
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    with EmbeddedStore(killed) as store:
+        kept = store.count()
+    assert 0 < kept < TRAIN - 3
+    report = spread_out(dataset, specialist(), killed)
+    assert (report.kept, report.added) == (kept, TRAIN - 3 - kept)
+    same(killed, whole[0])
+
+
+def test_what_goes_wrong_on_a_worker_is_told_as_on_one_machine(
+    two_nodes: Any, dataset: Dataset, tmp_path: Path
+) -> None:
+    path = tmp_path / "cases.sqlite"
+    spread_out(dataset, specialist(), path, per_label=4)
+    with pytest.raises(StoreError, match="made by other weights"):
+        spread_out(dataset, specialist(seed=1), path)
+    with (
+        EmbeddedStore(tmp_path / "other.sqlite") as store,
+        pytest.raises(StoreError, match="no case store at"),
+    ):
+        build_index_on_ray(
+            dataset, TASK, [specialist()], store,
+            functools.partial(EmbeddedStore, tmp_path / "nowhere.sqlite", readonly=True),
+            address="auto", workers=2, quiet=True,
+        )  # fmt: skip
+    for item in dataset.items:
+        item.path.write_bytes(b"no image")
+    with pytest.raises(ImageUnreadable):
+        spread_out(dataset, specialist(), tmp_path / "unreadable.sqlite")

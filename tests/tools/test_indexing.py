@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +213,15 @@ def test_other_weights_under_the_same_name_are_refused(
     assert store.count() == 20
 
 
+def test_other_weights_are_refused_though_new_cases_come_first(
+    dataset: Dataset, one: Specialist, store: EmbeddedStore
+) -> None:
+    late = replace(dataset, items=tuple(item for item in dataset.items if item.split == "train")[-2:])
+    _build(late, [one], store)
+    with pytest.raises(StoreError, match="other weights"):
+        _build(dataset, [_specialist("test_resnet", "one", seed=5)], store, batch_size=4)
+
+
 def test_two_tasks_share_a_store(dataset: Dataset, one: Specialist, store: EmbeddedStore) -> None:
     _build(dataset, [one], store)
     other = Task(name="light", modality="picture", options=LABELS)
@@ -333,6 +343,7 @@ INDEXER = """
 import sys
 import torch
 torch.set_num_threads(1)
+from dataclasses import replace
 from pathlib import Path
 from gsco.case import Task
 from gsco.models.dataset import read_dataset

@@ -10,6 +10,8 @@ from gsco.case import SimilarCase
 from gsco.errors import StoreError
 from gsco.tools.stores.protocol import Filter
 from gsco.tools.stores.weaviate import WeaviateStore
+from gsco.tools.stores.weaviate.address import Host
+from gsco.tools.stores.weaviate.connection import Connection
 from gsco.tools.stores.weaviate.failures import passing
 from gsco.tools.stores.weaviate.searching import Searcher
 
@@ -107,11 +109,35 @@ def test_an_index_that_lost_its_vectors_is_not_taken_for_an_empty_bank(
 
     monkeypatch.setattr(Searcher, "_found", losing)
     assert _finds(filled), "a server that was only a moment late is asked again"
+    assert filled.search(unit(1), "one", 1, where=Filter(("nothing of this",))) == [[]]
     answers.extend([] for _ in range(1000))
     with pytest.raises(StoreError, match=r"finds none of 20 cases .*`gsco index move --searches 0`"):
         filled.search(unit(1), "one", 1)
-    answers.clear()
-    assert filled.search(unit(1), "one", 1, where=Filter(("nothing of this",))) == [[]]
+
+
+def test_another_host_is_asked_where_one_has_lost_its_index(
+    server: Server, address: str, filled: WeaviateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    found, client = Searcher._found, Connection._client
+
+    async def noted(self: Connection, host: Host) -> Any:
+        asked.append(self.address.hosts.index(host))
+        return await client(self, host)
+
+    async def losing(self: Searcher, *query: Any) -> list[SimilarCase]:
+        return [] if asked[-1] == 0 else await found(self, *query)
+
+    monkeypatch.setattr(Connection, "_client", noted)
+    monkeypatch.setattr(Searcher, "_found", losing)
+    # The same server under two names stands for two nodes.
+    both = address.replace(server.place, f"{server.place},{server.place.replace('127.0.0.1', 'localhost')}")
+    both = both.replace(f"grpc={server.grpc}", f"grpc={server.grpc},{server.grpc}")
+    with WeaviateStore(both, readonly=True) as store:
+        assert _finds(store)
+        assert asked[0] == 0 and asked[-1] == 1
+        asked.clear()
+        assert _finds(store) and set(asked) == {1}, "it is asked first from then on"
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ class Unreachable(StoreError):
     """This server gives no answer; another one of the cluster may."""
 
 
-class Unready(StoreError):
-    """This server answers and does not hold yet what it will hold in a moment."""
+class Unready(Unreachable):
+    """This server answers without what it should hold; a moment later, or another one, may have it."""
 
 
 SILENT = "does not answer within {seconds:g} s; it is overloaded or hangs, see its log"

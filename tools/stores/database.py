@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ SCHEMA_VERSION = 1
 
 _PAGE_SIZE = 16384
 """Several vectors to a page; with 4 KiB pages a vector of width 1280 wastes a third of its page."""
+_BUSY = 0.01
+"""Seconds before a busy file is tried again."""
 _SMALLEST = 512
 """No SQLite file has fewer bytes, except one that holds nothing."""
 
@@ -95,7 +98,7 @@ def _open_writable(path: Path, timeout: float) -> sqlite3.Connection:
         new = _is_new(sql, path)
         if new:
             sql.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
-        sql.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(sql, timeout)
         if new:
             _create(sql, path)
         sql.execute("PRAGMA foreign_keys = ON")
@@ -103,6 +106,19 @@ def _open_writable(path: Path, timeout: float) -> sqlite3.Connection:
         # transactions can be lost, and only if the machine itself goes down.
         sql.execute("PRAGMA synchronous = NORMAL")
         return sql
+
+
+def _write_ahead(sql: sqlite3.Connection, timeout: float) -> None:
+    """Use a write-ahead log. SQLite does not wait for others here: it gives up at once where one is busy."""
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            sql.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(_BUSY)
 
 
 def _open_readonly(path: Path, timeout: float) -> sqlite3.Connection:

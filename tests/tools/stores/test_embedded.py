@@ -7,8 +7,10 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,21 @@ class TestEmbeddedStore(CaseStoreConformance):
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "cases.sqlite"
+
+
+def test_many_handles_make_and_leave_one_file_at_once(tmp_path: Path) -> None:
+    """SQLite itself refuses the change to a write-ahead log at once where another handle is busy."""
+    for turn in range(60):
+        together = threading.Barrier(6)
+
+        def make_and_leave(turn: int = turn, together: threading.Barrier = together) -> None:
+            together.wait()
+            for _ in range(3):
+                EmbeddedStore(tmp_path / f"{turn}.sqlite").close()
+
+        with ThreadPoolExecutor(6) as pool:
+            for made in [pool.submit(make_and_leave) for _ in range(6)]:
+                made.result()
 
 
 @pytest.fixture

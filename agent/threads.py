@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,12 +17,15 @@ from ..errors import ConfigurationError, ThreadError
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 LOCAL = "local"
 """The user where there is only one."""
 MEMORY = ":memory:"
 """Address of conversations that end with the process."""
 
+_WAITING = 30.0
+"""Seconds to wait for another program that writes."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
 
@@ -128,10 +134,10 @@ class Threads:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.touch(mode=0o600)  # what was said of patients is its owner's only
-            connection = await self._stack.enter_async_context(aiosqlite.connect(path, timeout=30))
+            connection = await self._stack.enter_async_context(aiosqlite.connect(path, timeout=_WAITING))
             await connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
             saver = AsyncSqliteSaver(connection, serde=serde)
-            await saver.setup()
+            await _set_up(saver)
         except (OSError, aiosqlite.Error) as error:
             raise ThreadError(f"conversations cannot be kept in {path}: {error}") from error
         return saver
@@ -169,6 +175,18 @@ def _id(key: Key) -> str:
 
 def _is_sqlite(saver: BaseCheckpointSaver[Any]) -> bool:
     return type(saver).__name__ == "AsyncSqliteSaver"
+
+
+async def _set_up(saver: AsyncSqliteSaver) -> None:
+    """Prepare the file. SQLite gives up at once where another program prepares it at the same moment."""
+    end = time.monotonic() + _WAITING
+    while True:
+        try:
+            return await saver.setup()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+        await asyncio.sleep(0.01)
 
 
 async def _prune_sqlite(saver: Any, key: Key) -> None:

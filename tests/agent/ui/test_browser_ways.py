@@ -64,6 +64,7 @@ def test_a_dicom_image_is_diagnosed_and_its_patient_stays_out_of_everything(visi
 
 def test_the_page_is_used_by_keyboard_alone(visit, address):
     page = visit(address)
+    page.wait_for_selector("input#key:focus")
     page.keyboard.type(ANA)
     page.keyboard.press("Enter")
     ready(page)

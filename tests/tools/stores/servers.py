@@ -20,6 +20,7 @@ HOW = (
     f"no Weaviate server: set {URL} (weaviate://HOST:PORT?grpc=PORT, for example of `docker compose up -d "
     "weaviate` with compose.yaml), or put a `weaviate-server` on PATH"
 )
+_RESTARTS = 3
 HOW_OWN = "needs a `weaviate-server` on PATH that it may start, halt and stop: build Weaviate's Go program"
 
 
@@ -71,12 +72,18 @@ class Server:
         if wait:
             self.wait()
 
-    def wait(self, seconds: float = 90) -> None:
-        """Wait until it is ready."""
-        end = time.monotonic() + seconds
+    def wait(self, seconds: float = 150) -> None:
+        """Wait until it is ready.
+
+        A node of a busy cluster may give up joining it and end; it is started anew, as a supervisor would.
+        """
+        end, again = time.monotonic() + seconds, _RESTARTS
         while not self.ready():
             assert self._process is not None
-            if self._process.poll() is not None or time.monotonic() > end:
+            if self._process.poll() is not None and again:
+                again -= 1
+                self.start(wait=False)
+            elif self._process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError((self.folder / "log").read_text(errors="replace")[-2000:])
             time.sleep(0.1)
 

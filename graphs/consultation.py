@@ -2,9 +2,10 @@
 
 ::
 
-    user ─► ProtocolFirst ─► Confirming ─► Asking ──► no call ─► Concluding ─► Confirming ─► end
-            (level none)        ▲            │ calls
-                                └─ Carrying ◄┘ one task per call
+    user ─► ProtocolFirst ─► Confirming ─► Asking ─► Examining ─► Concluding ─► Confirming ─► Grounding ─► end
+            (level none)        ▲          │   ▲ no call, │
+                                └ Carrying ◄   └──────────┘ a new image, and nothing known of it:
+                                  (calls)                   asked once more
 
 The loop, its limits and its error handling are LangChain's ``create_agent`` and middleware; what is ours is
 what stands in ``nodes``. Who takes part is given with each run, as ``context=Consulting(…)``.
@@ -27,6 +28,8 @@ from .nodes.asking import Asking
 from .nodes.carrying import Carrying, unexpected
 from .nodes.concluding import Closing, Concluding
 from .nodes.confirming import Confirming
+from .nodes.examining import Examining
+from .nodes.grounding import Grounding
 from .nodes.protocol import ProtocolFirst
 
 if TYPE_CHECKING:
@@ -52,13 +55,15 @@ def build_consultation_graph(
         checkpointer: keeps the conversation; give it ``state.serializer()``.
     """
     middleware: list[Any] = [
-        # After the loop the last of the list comes first: Concluding, Confirming, Closing.
+        # After the loop the last of the list comes first: Concluding, Confirming, Grounding, Closing.
         Closing(),
+        Grounding(),
         ModelCallLimitMiddleware(run_limit=MODEL_CALLS, exit_behavior="end"),
         ToolCallLimitMiddleware(run_limit=TOOL_CALLS, exit_behavior="continue"),
         ProtocolFirst(),
         Confirming(),
         Asking(),
+        Examining(),
         Carrying(),
         ToolErrorMiddleware(unexpected),
         Concluding(),

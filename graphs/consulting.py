@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Required, get_args
 
 from langchain.agents import AgentState
+from langchain_core.messages import AnyMessage, HumanMessage
 
 from ..case import Case, Diagnosis, ImageRef
-from ..models.generalist.messages import message
+from ..models.generalist.messages import image_ids, message
 from ..tools.toolbox import Toolbox
 from .collaboration import Collaboration
 from .events import Event, EvidenceArrived, Finding
@@ -115,3 +116,22 @@ def findings_of_turn(state: Mapping[str, Any]) -> list[Finding]:
     """What was found since the user's latest message, in order."""
     found = (state.get("findings") or {}).values()
     return [finding for finding in found if finding.turn == state["turn"]]
+
+
+def examined(state: Mapping[str, Any]) -> bool:
+    """Whether anything was found about an image in the latest turn; a call that failed found nothing."""
+    return any(finding.image for finding in findings_of_turn(state))
+
+
+def shown_in_turn(state: Mapping[str, Any]) -> tuple[ImageRef, ...]:
+    """The images that came with the user's latest message."""
+    shown = set(image_ids(message for message in state["messages"] if message.id == state["turn"]))
+    return tuple(ref for ref in state["images"] if ref.id in shown)
+
+
+def latest_turn(messages: Iterable[AnyMessage]) -> list[AnyMessage]:
+    """What was said since the user's latest message, that included."""
+    turn: list[AnyMessage] = []
+    for one in messages:
+        turn = [one] if isinstance(one, HumanMessage) else [*turn, one]
+    return turn

@@ -80,7 +80,7 @@ class Final(Record):
 
     kind: Literal["final"] = "final"
     text: str = ""
-    """The generalist's whole answer."""
+    """The generalist's whole answer, as it stands."""
     diagnosis: Diagnosis | None = None
     """The decision of this turn, with its evidence and its review; None where nothing was to be diagnosed.
     Where the words and the decision differ, the decision counts and ``notes`` say so."""
@@ -88,6 +88,8 @@ class Final(Record):
     """All of this turn, where it had several."""
     notes: tuple[str, ...] = ()
     """What a reader must know besides."""
+    withdrawn: tuple[str, ...] = ()
+    """Sentences that may have been streamed and are not borne out; ``text`` has the record instead."""
 
 
 Event = EvidenceArrived | ToolStarted | ToolFinished | Text | ReviewAsked | Final

@@ -40,17 +40,32 @@ class Wording:
         system: the system message; empty leaves the chat template's own.
         functions: offered, in this order.
         answer_tokens: an answer or a call is no longer.
+        examine: what it is asked where it answered about a new image without calling anything; ``{text}``
+            stands for the user's words.
     """
 
     name: str
     system: str
     functions: tuple[str, ...]
     answer_tokens: int
+    examine: str
 
 
-BRIEF = Wording("brief", "", ("classify", "retrieve_cases", "diagnose", "list_tasks"), 192)
+BRIEF = Wording(
+    name="brief",
+    system="",
+    functions=("classify", "retrieve_cases", "diagnose", "list_tasks"),
+    answer_tokens=192,
+    examine="What is the diagnosis?",
+)
 """What the bundled model is trained on, to the word; for models that read little."""
-FULL = Wording("full", _SYSTEM, (*BRIEF.functions, "describe", "report"), 1024)
+FULL = Wording(
+    name="full",
+    system=_SYSTEM,
+    functions=(*BRIEF.functions, "describe", "report"),
+    answer_tokens=1024,
+    examine="{text}\n\nFirst call the function that fits the image; where none does, say so.",
+)
 """For models that follow instructions."""
 WORDINGS = {wording.name: wording for wording in (BRIEF, FULL)}
 

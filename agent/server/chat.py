@@ -65,10 +65,15 @@ class ChatTurn:
         """Whether tool calls are shown."""
         return self.options.tools == "shown"
 
-    async def pieces(self) -> AsyncGenerator[Piece]:
-        """Take the turn and yield the answer as it comes; a thread that nobody named is then forgotten."""
+    async def pieces(self, *, streamed: bool) -> AsyncGenerator[Piece]:
+        """Take the turn and yield the answer as it comes; a thread that nobody named is then forgotten.
+
+        Args:
+            streamed: yield words as the generalist says them, even though some may have to be corrected;
+                else only those that stand.
+        """
         evidence: list[EvidenceArrived] = []
-        reviewed, spoken = False, False
+        reviewed, spoken = False, ""
         events = self.consultation.astream(self.told.text, self.told.images, earlier=self.told.earlier)
         try:
             async with aclosing(events):
@@ -79,8 +84,8 @@ class ChatTurn:
                     if isinstance(event, Final | ReviewAsked):
                         reviewed = isinstance(event, ReviewAsked)
                         self.outcome = self._outcome(event, tuple(evidence))
-                    piece = self._piece(event, spoken)
-                    spoken = spoken or bool(piece.words)
+                    piece = self._piece(event, spoken, streamed)
+                    spoken += event.text if event.kind == "text" else ""
                     if piece.words or piece.reasoning:
                         yield piece
         finally:
@@ -107,15 +112,18 @@ class ChatTurn:
             **more,
         }
 
-    def _piece(self, event: Event, spoken: bool) -> Piece:
+    def _piece(self, event: Event, spoken: str, streamed: bool) -> Piece:
         if event.kind == "text":
-            return Piece(words=event.text)
-        between = "\n\n" if spoken else ""
+            return Piece(words=event.text if streamed else "")
+        before = "\n\n" if spoken else ""
         if event.kind == "review":
-            return Piece(words=between + asking(event, self.consultation.thread_id))
+            unsaid = "" if streamed else spoken
+            return Piece(words=unsaid + before + asking(event, self.consultation.thread_id))
         if event.kind == "final":
-            end = closing(event)
-            return Piece(words=between + end if end else "")
+            if not streamed:
+                return Piece(words="\n\n".join(filter(None, [event.text, closing(event)])))
+            end = closing(event, corrected=True)
+            return Piece(words=before + end if end else "")
         return Piece(reasoning=reasoning(event) if self.shown else "")
 
     def _outcome(self, event: Final | ReviewAsked, evidence: tuple[EvidenceArrived, ...]) -> schema.Told:
@@ -158,7 +166,7 @@ async def whole(turn: ChatTurn, policy: ServerPolicy) -> schema.Completion:
     """
     words, thought = [], []
     try:
-        async with asyncio.timeout(policy.seconds), aclosing(turn.pieces()) as pieces:
+        async with asyncio.timeout(policy.seconds), aclosing(turn.pieces(streamed=False)) as pieces:
             async for piece in pieces:
                 words.append(piece.words)
                 thought.append(piece.reasoning)
@@ -171,7 +179,10 @@ async def streamed(turn: ChatTurn, policy: ServerPolicy, request_id: str) -> Asy
     """Take the turn and yield OpenAI's events. What fails now is an event: the status is out already."""
     yield _event(turn.chunk({"role": "assistant", "content": ""}))
     try:
-        async with aclosing(turn.pieces()) as pieces, aclosing(breathing(pieces, policy.seconds)) as breaths:
+        async with (
+            aclosing(turn.pieces(streamed=True)) as pieces,
+            aclosing(breathing(pieces, policy.seconds)) as breaths,
+        ):
             async for piece in breaths:
                 if piece is None:
                     yield ": working\n\n"

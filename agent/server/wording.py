@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 _DECISION = "**Decision ("
+_INSTEAD = "**Corrected by the evidence:**"
 
 
 def reasoning(event: Event) -> str:
@@ -24,12 +25,19 @@ def reasoning(event: Event) -> str:
     return ""
 
 
-def closing(final: Final) -> str:
-    """What follows the generalist's words: where a decision was made, it in figures, and what to know."""
-    return "\n\n".join(_closing(final))
+def closing(final: Final, *, corrected: bool = False) -> str:
+    """What follows the generalist's words: where a decision was made, it in figures, and what to know.
+
+    Args:
+        final: how the turn ended.
+        corrected: the words were streamed and cannot be taken back: what stands in their place is told.
+    """
+    return "\n\n".join(_closing(final, corrected))
 
 
-def _closing(final: Final) -> Iterator[str]:
+def _closing(final: Final, corrected: bool) -> Iterator[str]:
+    if corrected and final.withdrawn:
+        yield f"{_INSTEAD}\n\n{final.text}"
     for one in final.diagnoses:
         if not one.kind.closed:
             continue
@@ -48,8 +56,8 @@ def _closing(final: Final) -> Iterator[str]:
 
 
 def bare(answer: str) -> str:
-    """An earlier answer without what ``closing`` put below the generalist's words."""
-    paragraphs = answer.split("\n\n")
+    """An earlier answer without what ``closing`` put below the generalist's words, or had to correct."""
+    paragraphs = answer.rpartition(_INSTEAD)[2].strip().split("\n\n")
     return "\n\n".join(
         one for one in paragraphs if not one.startswith((_DECISION, "_", "Reviewed by ", "- "))
     )

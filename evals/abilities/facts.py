@@ -6,19 +6,22 @@ import re
 from collections.abc import Callable, Mapping
 
 from ...case import Diagnosis, Missing, Opinion
+from ...models.generalist.statements import HEADINGS
 
 Facts = frozenset[tuple[str, ...]]
 
 _OPINION = re.compile(r"([^\s:;]+): ([^:;%]+?) (\d+)%")
 _NO_OPINION = re.compile(r"([^\s:;]+): no opinion")
 _CASE = re.compile(r"[Cc]ase (\d+): ([^:;]+?), similarity ([\d.]*\d)")
-_SHARE = re.compile(r"(?:^|[.,;] |then )(?:then )?([^.,;:%]+?) (?:has )?(\d+)%")
+_SHARE = re.compile(r"(?:^|[.,;] |then )(?:then )?([^.,;:%]+?) (?:has )?(\d+)%", re.MULTILINE)
 _FOR = re.compile(r"[Ss]pecialists for ([^:]+): ([^.]+)\.")
 _NOBODY = re.compile(r"[Nn]o specialist named ([^.]+)\.")
 
 
 def stated(question: str, text: str) -> Facts:
     """Facts in an answer to one of ``QUESTIONS``."""
+    for heading in HEADINGS:
+        text = text.replace(heading, "")
     return frozenset(_STATED[question](text))
 
 
@@ -31,6 +34,19 @@ def known(question: str, diagnosis: Diagnosis, option: str = "") -> Facts:
         option: that ``why_not`` asks about.
     """
     return frozenset(_KNOWN[question](diagnosis, option))
+
+
+def held(question: str, diagnosis: Diagnosis) -> Facts:
+    """All facts of a kind that the evidence holds, whether or not a full answer needs them."""
+    values = diagnosis.probabilities or {}
+    if question == "closest":
+        similar = enumerate(diagnosis.evidence.similar_cases, start=1)
+        return frozenset((str(rank), ", ".join(one.labels), f"{one.similarity:.2f}") for rank, one in similar)
+    if question == "specialists":
+        return known(question, diagnosis)
+    shares = {(label, f"{100 * value:.0f}") for label, value in values.items()}
+    reasons = {fact for option in values for fact in _known_reasons(diagnosis, option)}
+    return frozenset(shares | reasons if question == "why_not" else shares)
 
 
 def ranked(probabilities: Mapping[str, float]) -> list[str]:

@@ -50,7 +50,8 @@ def table(shown: Sequence[Shown]) -> str:
     for (ability, task), of in sorted(rows.items()):
         right = sum(one.right for one in of)
         stated, expected = sum(one.stated for one in of), sum(one.expected for one in of)
-        shares = f"{_share(wilson(right, stated))} | {_share(wilson(right, expected))}"
+        told = sum(one.right if one.told is None else one.told for one in of)
+        shares = f"{_share(wilson(right, stated))} | {_share(wilson(told, expected))}"
         lines.append(f"| {ability} | {task} | {len(of)} | {shares} |")
     return "\n".join([*lines, "", *_baselines(rows), DISCLAIMER, ""])
 

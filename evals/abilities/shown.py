@@ -24,6 +24,8 @@ class Shown(Record):
     """Version of its weights."""
     right: int
     """Facts stated that are so; for a choice 1 or 0."""
+    told: int | None = None
+    """Facts of a full answer that were stated; None where that is ``right``."""
     stated: int
     expected: int
     """Facts that a full answer states."""

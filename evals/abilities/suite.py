@@ -14,9 +14,10 @@ from ...errors import ConfigurationError, GscoError
 from ...models.generalist.functions import declared, diagnosed, functions
 from ...models.generalist.messages import message
 from ...models.generalist.prompts import PROFILES
+from ...models.generalist.statements import Finished, grounded
 from ...models.journal import Log
 from ..cases import chosen_items, read_cases
-from .facts import QUESTIONS, known, ranked, stated
+from .facts import QUESTIONS, held, known, ranked, stated
 from .shown import LOG, Image, Shown, is_answered
 from .talks import consult
 
@@ -33,6 +34,7 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
     "tool choice, diagnose at hand": ("classify", "retrieve_cases", "diagnose", "list_tasks"),
 }
 """The functions that are offered, by the name of the ability; the first one that fits must be called."""
+AS_SHOWN = "follow-up as shown: {}"
 CHUNK = 64
 
 
@@ -173,7 +175,7 @@ def _followed(
     for name in due:
         option = options[1] if name == "why_not" else ""
         try:
-            yield _answered(generalist, image, diagnosis, said, name, option, tools)
+            yield from _answered(generalist, image, diagnosis, said, name, option, tools)
         except GscoError as error:
             yield _lost(generalist, image, name, error)
 
@@ -188,14 +190,23 @@ def _lost(generalist: Generalist, image: Image, name: str, error: GscoError) -> 
 def _answered(
     generalist: Generalist, image: Image, diagnosis: Diagnosis, said: Sequence[BaseMessage], name: str,
     option: str, tools: Sequence[BaseTool],
-) -> Shown:  # fmt: skip
+) -> Iterator[Shown]:  # fmt: skip
+    """What the generalist says, and what of it a conversation shows: see ``graphs.nodes.grounding``."""
     question = HumanMessage(QUESTIONS[name].format(option=option))
     answer = generalist.call_tools([*said, question], tools)
-    found, wanted = stated(name, answer.text), known(name, diagnosis, option)
-    return Shown(
-        ability=f"follow-up: {name}", task=image.task.name, case=image.id, generalist=generalist.version,
-        right=len(found & wanted), stated=len(found), expected=len(wanted), said=_written(answer),
+    shown, _ = grounded(answer.text, [Finished.of(diagnosis)])
+    own, standing = stated(name, answer.text), stated(name, shown)
+    wanted, so = known(name, diagnosis, option), held(name, diagnosis)
+    about: dict[str, Any] = {
+        "task": image.task.name, "case": image.id, "generalist": generalist.version, "expected": len(wanted),
+    }  # fmt: skip
+    yield Shown(
+        ability=AS_SHOWN.format(name), right=len(standing & so), stated=len(standing),
+        told=len(standing & wanted), said=shown, **about,
     )  # fmt: skip
+    yield Shown(
+        ability=f"follow-up: {name}", right=len(own & wanted), stated=len(own), said=_written(answer), **about
+    )
 
 
 def _request(image: Image) -> BaseMessage:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from ...models.generalist.protocol import Generalist
 
 QUESTION = "What is this?"
-CALL, DECISION, PROTOCOL = "consultation: call", "consultation: decision", "fixed protocol: decision"
+AT_ONCE, CALL = "consultation: call at once", "consultation: call"
+DECISION, PROTOCOL = "consultation: decision", "fixed protocol: decision"
 EXAMINING = ("classify", "retrieve_cases", "diagnose")
 
 
@@ -24,9 +25,9 @@ def consult(
 ) -> None:
     """Ask about each image in a conversation of its own, and have it diagnosed for its task.
 
-    Three things are noted of an image: whether the first function that the generalist called of its own
-    accord examines it for the right task; whether the turn's decision is the truth; and whether the decision
-    of the fixed protocol is, which was told the task.
+    Noted of an image is whether the first function that the generalist itself called examines it for the
+    right task, at once or after it was asked once more (see ``graphs.nodes.examining``); whether the turn's
+    decision is the truth; and whether the decision of the fixed protocol is, which was told the task.
 
     Args:
         gsco: the parts, without a review policy.
@@ -61,10 +62,12 @@ def _consulted(gsco: GSCo, generalist: Generalist, image: Image) -> Iterator[Sho
         turn, history = consultation.send(QUESTION, image.case.images), consultation.history()
     except GscoError as error:
         reason = " ".join(str(error).split())
-        yield from (shown(ability, error=reason) for ability in (CALL, PROTOCOL, DECISION))
+        yield from (shown(ability, error=reason) for ability in (AT_ONCE, CALL, PROTOCOL, DECISION))
         return
-    name, task = _first_call(history)
-    yield shown(CALL, right=name in EXAMINING and task == image.task.name, said=f"{name}({task})")
+    name, task, at_once = _first_call(history)
+    called = name in EXAMINING and task == image.task.name
+    yield shown(AT_ONCE, right=called and at_once, said=f"{name}({task})" if at_once else "")
+    yield shown(CALL, right=called, said=f"{name}({task})")
     yield shown(PROTOCOL, right=whole.labels == image.truth, said=whole.label or "")
     decision = turn.diagnosis
     right = decision is not None and decision.task == image.task.name and decision.labels == image.truth
@@ -72,9 +75,10 @@ def _consulted(gsco: GSCo, generalist: Generalist, image: Image) -> Iterator[Sho
     yield shown(DECISION, right=right, said=said)
 
 
-def _first_call(history: Sequence[Utterance]) -> tuple[str, str]:
-    """Name of the first function that was called, and the task that it was called for."""
-    for said in history:
+def _first_call(history: Sequence[Utterance]) -> tuple[str, str, bool]:
+    """The first function that was called, for which task, and whether nothing was said before."""
+    answers = [said for said in history if said.role == "assistant"]
+    for place, said in enumerate(answers):
         for call in said.calls:
-            return call.name, str(call.arguments.get("task") or "")
-    return "", ""
+            return call.name, str(call.arguments.get("task") or ""), place == 0
+    return "", "", False

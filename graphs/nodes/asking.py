@@ -24,6 +24,7 @@ from ...errors import GeneralistError, GscoError, PromptTooLong
 from ...models.generalist.messages import message, parts
 from ..consulting import ConsultationState, Consulting
 from ..events import Finding
+from .examining import is_aside
 from .protocol import finding_id, told
 
 SHORT_RESULT = 600
@@ -51,7 +52,7 @@ class Asking(AgentMiddleware[ConsultationState, Consulting]):
         """
         consulting, failure = request.runtime.context, None
         system = consulting.wording.system
-        for messages in ever_less(request.messages, request.state):
+        for messages in ever_less(request.messages, request.state, consulting.wording.examine):
             asked = request.override(
                 messages=messages,
                 system_message=SystemMessage(system) if system else None,
@@ -120,23 +121,35 @@ def explained(model: BaseChatModel) -> Iterator[None]:
         raise GeneralistError(f"the generalist failed: {type(error).__name__}: {error}") from error
 
 
-def ever_less(messages: Sequence[AnyMessage], state: Mapping[str, Any]) -> Iterator[list[AnyMessage]]:
+def ever_less(
+    messages: Sequence[AnyMessage], state: Mapping[str, Any], examine: str
+) -> Iterator[list[AnyMessage]]:
     """The conversation as the model is shown it; then with fewer of its oldest turns, at last cut short."""
-    turns = list(in_turns(worded(messages, state.get("findings") or {})))
+    findings = state.get("findings") or {}
+    turns = [list(worded(turn, findings, examine)) for turn in in_turns(messages)]
     for first in range(len(turns)):
         yield _with_image([message for turn in turns[first:] for message in turn], state)
     yield [_shortened(message) for message in _with_image(turns[-1] if turns else [], state)]
 
 
-def worded(messages: Sequence[AnyMessage], findings: Mapping[str, Finding]) -> Iterator[AnyMessage]:
-    """Name the images in the user's words, and put beside them what the fixed protocol found."""
-    answered = {one.tool_call_id for one in messages if isinstance(one, ToolMessage)}
-    for one in messages:
+def worded(turn: Sequence[AnyMessage], findings: Mapping[str, Finding], examine: str) -> Iterator[AnyMessage]:
+    """Name the images in the user's words, and put beside them what the fixed protocol found.
+
+    Where the generalist was asked about the images once more (see ``nodes.examining``), it reads that, and
+    not the answer that it gave before.
+    """
+    answered = {one.tool_call_id for one in turn if isinstance(one, ToolMessage)}
+    asked_once_more = any(map(is_aside, turn))
+    for one in turn:
+        if is_aside(one):
+            continue
         if not isinstance(one, HumanMessage):
             yield one
             yield from _cut_off(one, answered)
             continue
         images, text = parts(one)
+        if asked_once_more:
+            text = examine.replace("{text}", text)
         if images:
             text = f"Image{'s' if len(images) > 1 else ''} {', '.join(images)}. {text}".rstrip()
         if finding := findings.get(finding_id(one.id or "")):

@@ -13,16 +13,25 @@ from ...case import Case, Diagnosis, Evidence, ImageRef, Missing, Task
 from ...errors import AnswerUnparsed, GscoError
 from ...models.generalist.options import match_options
 from ..collaboration import Collaboration
-from ..consulting import ConsultationState, Consulting, findings_of_turn
+from ..consulting import (
+    ConsultationState,
+    Consulting,
+    examined,
+    findings_of_turn,
+    latest_turn,
+    shown_in_turn,
+)
 from ..events import Final, Finding
 from .decide import ask
 from .gate import check_task
+from .grounding import withdrawn
 from .protocol import TOOL as PROTOCOL
-from .protocol import run_protocol, shown_in_turn
+from .protocol import run_protocol
 from .review import conclude, versions
 
 TOOL = "decide"
 """Names the decision among the tools."""
+_WITHDRAWN = "What the generalist said and the evidence does not bear out gave way to what is on record."
 
 
 class Concluding(AgentMiddleware[ConsultationState, Consulting]):
@@ -43,7 +52,7 @@ class Concluding(AgentMiddleware[ConsultationState, Consulting]):
             await _concluded(ref, task, state, runtime.context.collaboration)
             for ref, task in _undecided(state, runtime.context.collaboration)
         ]
-        if not _examined(state) and (refs := shown_in_turn(state)):
+        if not examined(state) and (refs := shown_in_turn(state)):
             found.append(await run_protocol(refs, state, runtime))
         return {"findings": {finding.id: finding for finding in found}} if found else None
 
@@ -56,11 +65,6 @@ class Closing(AgentMiddleware[ConsultationState, Consulting]):
     async def aafter_agent(self, state: ConsultationState, runtime: Runtime[Consulting]) -> dict[str, Any]:
         """Mark it."""
         return {"over": state["turn"]}
-
-
-def _examined(state: Mapping[str, Any]) -> bool:
-    """Whether anything was found about an image in this turn; a call that failed found nothing."""
-    return any(finding.image for finding in findings_of_turn(state))
 
 
 def _undecided(state: Mapping[str, Any], collaboration: Collaboration) -> Iterator[tuple[ImageRef, Task]]:
@@ -119,8 +123,10 @@ def closing(state: Mapping[str, Any], collaboration: Collaboration) -> Final:
         for finding in findings if not finding.diagnosis
         for missing in finding.missing if missing.source in (TOOL, PROTOCOL)
     )  # fmt: skip
-    notes = (*failures, *(_remarks(text, diagnosis, collaboration) if diagnosis else ()))
-    return Final(text=text, diagnosis=diagnosis, diagnoses=diagnoses, notes=notes)
+    remarks = _remarks(text, diagnosis, collaboration) if diagnosis else ()
+    gone = tuple(sentence for one in latest_turn(state["messages"]) for sentence in withdrawn(one))
+    notes = (*failures, *remarks, *(_WITHDRAWN for _ in gone[:1]))
+    return Final(text=text, diagnosis=diagnosis, diagnoses=diagnoses, notes=notes, withdrawn=gone)
 
 
 def answer_of_turn(messages: list[AnyMessage]) -> str:

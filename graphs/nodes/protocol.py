@@ -12,8 +12,7 @@ from langgraph.runtime import Runtime
 from ...case import Case, ImageRef, Missing
 from ...errors import GscoError
 from ...models.generalist.functions import diagnosed
-from ...models.generalist.messages import image_ids
-from ..consulting import ConsultationState, Consulting
+from ..consulting import ConsultationState, Consulting, shown_in_turn
 from ..events import Finding, ToolFinished, ToolStarted
 
 TOOL = "protocol"
@@ -34,12 +33,6 @@ class ProtocolFirst(AgentMiddleware[ConsultationState, Consulting]):
             return None
         finding = await run_protocol(refs, state, runtime)
         return {"findings": {finding.id: finding}}
-
-
-def shown_in_turn(state: Mapping[str, Any]) -> tuple[ImageRef, ...]:
-    """The images that came with the user's latest message."""
-    shown = set(image_ids(message for message in state["messages"] if message.id == state["turn"]))
-    return tuple(ref for ref in state["images"] if ref.id in shown)
 
 
 async def run_protocol(

@@ -255,12 +255,59 @@ def test_an_image_that_nothing_was_called_about_is_diagnosed_by_the_fixed_protoc
     events = streamed(consultation.astream("What is this?", [pictures.stripes("lying", 74)]))
     assert [event.name for event in events if isinstance(event, ToolStarted)] == ["protocol"]
     assert any(isinstance(event, EvidenceArrived) for event in events)
-    assert (events[-1].text, events[-1].diagnosis.label) == ("A drawing.", "lying")
+    assert (events[-1].text, events[-1].diagnosis.label) == ("A drawing.\n\nA drawing.", "lying")
     assert consultation.send("Why?").diagnosis is None, "it was the turn's before"
     assert "specialists:\n" in generalist.asked[-1][0].text, "the generalist hears of it then"
     assert gsco.consult("b").send("Hello.").diagnosis is None
     strange = gsco.consult("c").send("What is this?", [pictures.checks(1)])
     assert strange.diagnosis is None and "No decision" in strange.notes[0]
+
+
+def test_a_generalist_that_called_nothing_about_an_image_is_asked_once_more(make, pictures):
+    def script(messages):
+        if any(message.type == "tool" for message in messages):
+            return "It is dark."
+        return DIAGNOSE if messages[-1].text.endswith("What is the diagnosis?") else "A drawing."
+
+    gsco, generalist = make(script)
+    consultation = gsco.consult("a")
+    events = streamed(consultation.astream("What is this?", [pictures.shade("dark", 74)]))
+    assert [event.name for event in events if isinstance(event, ToolStarted)] == ["diagnose"]
+    assert (events[-1].text, events[-1].diagnosis.label) == ("A drawing.\n\nIt is dark.", "dark")
+    assert "".join(event.text for event in events if isinstance(event, Text)) == "A drawing.It is dark."
+    first, second, third = generalist.asked
+    assert first[0].text.endswith("What is this?") and [one.type for one in second] == ["human"]
+    assert [one.type for one in third] == ["human", "ai", "tool"], "its first answer is left out"
+    assert [one.text for one in consultation.history() if one.role == "user"] == ["What is this?"]
+    consultation.send("Thank you.")
+    assert len(generalist.asked) == 4, "nothing new was shown"
+    assert [one.type for one in generalist.asked[3]] == ["human", "ai", "tool", "ai", "human"]
+
+
+def test_words_that_the_evidence_does_not_bear_out_give_way_to_it(make, pictures):
+    said = iter(["I see. It is dark (3%).", "It is bright 99%, I swear.", "Thank you."])
+
+    def script(messages):
+        return DIAGNOSE if messages[-1].type == "human" and len(messages) == 1 else next(said)
+
+    gsco, generalist = make(script)
+    consultation = gsco.consult("a")
+    events = streamed(consultation.astream("What is this?", [pictures.shade("dark", 78)]))
+    final = events[-1]
+    assert final.withdrawn == ("It is dark (3%).",) and any("on record" in note for note in final.notes)
+    assert final.text.startswith("I see.\n\nDecision: dark ") and "Specialists: " in final.text
+    assert "".join(event.text for event in events if isinstance(event, Text)) == "I see. It is dark (3%)."
+    turn = consultation.send("How sure are you?")
+    assert turn.text.startswith("Decision: dark ") and "99%" not in turn.text
+    assert generalist.asked[-1][3].text == final.text, "it reads what stands"
+    kept = [one for one in consultation.history() if one.role == "assistant" and one.text]
+    assert [one.withdrawn for one in kept] == [final.withdrawn, ("It is bright 99%, I swear.",)]
+    assert consultation.send("Good.").text == "Thank you."
+
+
+def test_words_without_an_image_are_left_alone(make):
+    gsco, _ = make(then("About 50% of them."))
+    assert gsco.consult("a").send("How many?").text == "About 50% of them."
 
 
 def test_only_a_server_can_hold_a_model_to_a_form(make):

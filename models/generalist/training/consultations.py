@@ -14,10 +14,11 @@ from typing import Any
 
 from ....case import Diagnosis, Evidence, GateReport, Missing, Opinion, SimilarCase, Task
 from ..functions import classified, declared, described, diagnosed, functions, retrieved
+from ..statements import Finished, closest
 from ..tool_calls import called, specifications
 from .evidence import Random
-from .follow_ups import Finished, closest, draw_follow_ups
 from .follow_ups import answer as follow_up
+from .follow_ups import draw_follow_ups
 from .names import DIAGNOSES, MODALITIES
 from .scene import Prompt, Scene, Turn, View
 

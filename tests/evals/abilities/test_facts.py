@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from gsco.case import Diagnosis, Evidence, GateReport, Missing, Opinion, SimilarCase, TaskKind
-from gsco.evals.abilities.facts import known, stated
-from gsco.models.generalist.training.follow_ups import Finished, answer
+from gsco.evals.abilities.facts import held, known, stated
+from gsco.models.generalist.statements import Finished, on_record
+from gsco.models.generalist.training.follow_ups import answer
 
 
 def opinion(name: str, label: str, probability: float) -> Opinion:
@@ -57,3 +58,15 @@ def test_what_is_wrong_is_counted_as_stated_and_not_as_right(
 ) -> None:
     found = stated(question, text)
     assert (len(found & known(question, DIAGNOSIS, "glioma")), len(found)) == (right, count)
+
+
+@pytest.mark.parametrize("question", ["specialists", "closest", "sure", "why_not"])
+def test_the_record_states_only_what_is_held_and_so_does_a_full_answer(question: str) -> None:
+    record = stated(question, on_record(Finished.of(DIAGNOSIS)))
+    assert record and record <= held(question, DIAGNOSIS)
+    assert known(question, DIAGNOSIS, "glioma") <= held(question, DIAGNOSIS)
+    if question != "why_not":
+        assert known(question, DIAGNOSIS, "glioma") <= record
+    assert not stated(
+        question, "glioma 70%, then other 9%. Case 1: other, similarity 0.88. vit: other 5%."
+    ) <= held(question, DIAGNOSIS)

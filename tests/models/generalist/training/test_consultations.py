@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gsco.case import Missing, Task
 from gsco.models.generalist.functions import declared, functions
+from gsco.models.generalist.statements import Finished
 from gsco.models.generalist.tool_calls import read_calls, specifications
 from gsco.models.generalist.training.batches import Writer
 from gsco.models.generalist.training.config import Evidence
@@ -25,7 +26,7 @@ from gsco.models.generalist.training.evidence import (
     draw_opinions,
     similar_case,
 )
-from gsco.models.generalist.training.follow_ups import Finished, answer, draw_follow_ups
+from gsco.models.generalist.training.follow_ups import answer, draw_follow_ups
 from gsco.models.generalist.training.mixture import training_texts
 from gsco.models.generalist.training.scene import Prompt, Scene, View
 from gsco.models.generalist.training.tokenizer import train_tokenizer

@@ -1,0 +1,49 @@
+"""An image that is talked about must be looked at: a generalist that called nothing is asked once more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain.agents.middleware import AgentMiddleware, hook_config
+from langchain_core.messages import AIMessage, AnyMessage
+from langgraph.runtime import Runtime
+
+from ..consulting import ConsultationState, Consulting, examined, latest_turn, shown_in_turn
+
+_ASIDE = "gsco_set_aside"
+
+
+class Examining(AgentMiddleware[ConsultationState, Consulting]):
+    """Asks about a new image once more where the generalist answered without calling anything.
+
+    Its first answer stands for the reader, who may have asked for just that, such as the modality. But a new
+    image also gets a diagnosis, by the tools that the generalist itself chooses; where it chooses none again,
+    ``Concluding`` runs the fixed protocol. The question is ``Wording.examine``; the first answer is left out
+    of what ``asking.worded`` shows, since a model that has answered tends to go on answering.
+    """
+
+    state_schema = ConsultationState
+
+    @hook_config(can_jump_to=["model"])
+    async def aafter_model(
+        self, state: ConsultationState, runtime: Runtime[Consulting]
+    ) -> dict[str, Any] | None:
+        """Go back to the model where its first answer is in words and nothing is known of a new image."""
+        if runtime.context.level == "none" or examined(state) or not shown_in_turn(state):
+            return None
+        (first, *further) = (one for one in latest_turn(state["messages"]) if isinstance(one, AIMessage))
+        if further or not in_words(first):
+            return None
+        marked = {**first.additional_kwargs, _ASIDE: True}
+        aside = first.model_copy(update={"additional_kwargs": marked})
+        return {"messages": [aside], "jump_to": "model"}
+
+
+def in_words(message: AnyMessage) -> bool:
+    """Whether a message is an answer of the generalist that calls nothing."""
+    return isinstance(message, AIMessage) and not (message.tool_calls or message.invalid_tool_calls)
+
+
+def is_aside(message: AnyMessage) -> bool:
+    """Whether the generalist was asked about the images once more after this answer."""
+    return bool(message.additional_kwargs.get(_ASIDE))

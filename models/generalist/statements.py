@@ -152,18 +152,24 @@ def _opinions_hold(sentence: str, cases: Sequence[Finished]) -> bool:
 
 
 def _similar_hold(sentence: str, cases: Sequence[Finished]) -> bool:
-    """Whether similar cases are told of as they are."""
-    values = [known.similarity for case in cases for known in case.similar]
+    """Whether similar cases are told of as they are; a similarity behind a case's number must be its own."""
+    ranked = [(rank, known) for case in cases for rank, known in enumerate(case.similar, start=1)]
+    values = [known.similarity for _, known in ranked]
     if not all(any(map(_number(text).fits, values)) for text in _SIMILARITY.findall(sentence)):
         return False
-    told = re.findall(rf"case (\d+)(?: is|:)? {_any(_options(cases))}", sentence, re.IGNORECASE)
-    held = {
-        (rank, label.casefold())
-        for case in cases
-        for rank, known in enumerate(case.similar, start=1)
-        for label in known.labels
-    }
-    return all((int(rank), label.casefold()) in held for rank, label in told)
+    told = re.findall(
+        rf"case (\d+)(?: is|:)? {_any(_options(cases))}(?:\W{{0,3}}{_SIMILARITY.pattern})?",
+        sentence, re.IGNORECASE,
+    )  # fmt: skip
+    return all(
+        any(
+            int(number) == rank
+            and label.casefold() in map(str.casefold, known.labels)
+            and (not similarity or _number(similarity).fits(known.similarity))
+            for rank, known in ranked
+        )
+        for number, label, similarity in told
+    )
 
 
 def _absence_holds(sentence: str, cases: Sequence[Finished]) -> bool:

@@ -74,7 +74,8 @@ class TestPool:
         offsets = np.array(pool.offsets)
         from gsco.models.specialist.calibration import balancing_weights
 
-        balance = balancing_weights(given.truth.argmax(1), 3)
+        balance = np.sqrt(balancing_weights(given.truth.argmax(1), 3))
+        balance /= balance.mean()
 
         def loss(weights: np.ndarray, offsets: np.ndarray) -> float:
             scores = sum(
@@ -117,7 +118,7 @@ class TestPool:
         pooled = pool({"knows": other, "guesses": sure, "babbles": sure})
         assert all(0 < p < 1 for p in pooled.values())
 
-    def test_rare_labels_count_as_much_as_frequent_ones(self) -> None:
+    def test_rare_labels_are_not_given_up(self) -> None:
         given = voices(n=600, seed=5)
         rare = np.flatnonzero(given.truth[:, 2])[15:]
         unequal = take(given, np.setdiff1d(np.arange(600), rare))
@@ -127,15 +128,14 @@ class TestPool:
         found = [right(pooled, fresh)[fresh.truth[:, label]].mean() for label in range(3)]
         assert found[2] > 0.6, "of three labels that are equally frequent now, none is forgotten"
 
-    def test_several_labels_have_thresholds(self) -> None:
+    def test_several_labels_are_said_as_a_set(self) -> None:
         given = several()
         pool = fit_pool(given)
-        assert pool.thresholds is not None and len(pool.thresholds) == 3
         pooled = pool(case(given, 0))
-        wanted = tuple(o for o, t in zip(OPTIONS, pool.thresholds, strict=True) if pooled[o] >= t)
-        assert pool.labels(pooled) == wanted
+        assert pool.sets is not None and pool.labels(pooled) == pool.sets(pooled)
         assert pool.weights["knows"] > pool.weights["babbles"]
-        assert right(out_of_fold(given), given).mean() > 0.75
+        guessed = max(np.unique(given.truth, axis=0, return_counts=True)[1]) / len(given)
+        assert right(out_of_fold(given), given).mean() > guessed + 0.15
 
 
 class TestStack:

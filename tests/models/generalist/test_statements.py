@@ -72,6 +72,7 @@ def test_what_the_evidence_holds_stands(text: str) -> None:
         "No similar case was retrieved.",
         "Case 1: benign lung tissue.",
         "It has a similarity of 0.87.",
+        "Case 1: lung adenocarcinoma, similarity 0.50.",
         "Case 3: lung adenocarcinoma.",
     ],
 )

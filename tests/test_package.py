@@ -100,6 +100,27 @@ def test_bundled_files_are_packaged():
     assert {Path(name).suffix for name in manifest.present()} <= suffixes
 
 
+def test_files_that_are_read_are_packaged():
+    """A file beside the code that no pattern covers works in the checkout and is missing in the wheel."""
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    covered = {
+        path
+        for package, patterns in setuptools["package-data"].items()
+        for pattern in patterns
+        for path in ROOT.joinpath(*package.split(".")[1:]).glob(pattern)
+    }
+    rooms = {package.split(".")[1] for package in setuptools["packages"] if "." in package}
+    beside = {
+        path
+        for room in rooms
+        for path in (ROOT / room).rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+        and (ROOT / "evals" / "results") not in path.parents
+    }  # fmt: skip
+    assert "agent" in rooms and (ROOT / "agent" / "ui" / "page.css") in beside
+    assert sorted(str(path.relative_to(ROOT)) for path in beside - covered) == []
+
+
 def test_a_damaged_bundle_is_noticed(tmp_path):
     (tmp_path / "bank").mkdir()
     (tmp_path / "bank" / "card.json").write_text("{}")

@@ -170,6 +170,9 @@ class Language(Stage):
     between: Share = 0.0
     """How much of the tower's error on new images is shown as something between two images; the rest
     is shown as an image of another label."""
+    clear: Share = 0.0
+    """How many of the scenes with a plain prompt hold nothing else and show the image itself: without
+    evidence there is nothing to weigh one's eyes against."""
     given_questions: Share = 0.6
     """How many of the questions come from ``questions``, where there are any."""
     families: dict[Family, Weight] = Field(

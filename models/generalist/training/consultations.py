@@ -29,7 +29,7 @@ REQUESTS: Mapping[str, tuple[str, ...]] = {
     ),
     "specialists": ("What do the specialists say?", "Ask the specialists.", "Classify this image."),
     "similar": ("Show similar cases.", "Find similar cases.", "Are there known cases like this one?"),
-    "modality": ("Which imaging modality is this?", "What kind of image is this?"),
+    "modality": ("Which imaging modality is this?", "Which modality was used?"),
     "tasks": ("What can you assess?", "Which tasks do you know?"),
 }  # fmt: skip
 CHANCES = {"diagnose": 0.56, "specialists": 0.16, "similar": 0.16, "modality": 0.06, "tasks": 0.06}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,10 @@ class Mixture:
             number = int(random.choice(len(weights), p=weights / weights.sum()))
             place, profile = len(self._materials) + number, self._profile(random)
             return tuple(draw_questions(random, self._questions[number], place, len(families), profile))
+        clear = self._config.language.clear
+        if clear and "plain" in families and random.random() < clear:
+            seen = replace(scene, view=View(scene.source, scene.image))
+            return (self._prompt(random, seen, "plain", self._profile(random)),)
         return tuple(self._prompt(random, scene, family, self._profile(random)) for family in families)
 
     def about(self, random: Random, family: Family, profile: Profile, source: int, image: int) -> Prompt:

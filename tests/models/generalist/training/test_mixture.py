@@ -57,6 +57,17 @@ def test_a_plain_answer_is_what_is_shown() -> None:
             assert prompt.answer == LABELS[TARGETS[prompt.view.image]]
 
 
+def test_a_clear_plain_prompt_shows_the_image_itself_and_stands_alone() -> None:
+    unsure = np.full((3, 3), 1 / 3)
+    language = {"clear": 1.0, "between": 1.0, "families": {"plain": 0.5, "both": 0.5}}
+    made = mixture(unsure, language=language, evidence={"invented": 0, "renamed": 0})
+    rows = [made.prompts(number) for number in range(200)]
+    plain = [row for row in rows if any(prompt.family == "plain" for prompt in row)]
+    assert all(len(row) == 1 and row[0].view.share == 1 for row in plain) and len(plain) > 100
+    assert all(row[0].answer == LABELS[TARGETS[row[0].view.image]] for row in plain)
+    assert any(prompt.view.share < 1 for row in rows for prompt in row), "beside evidence it errs as before"
+
+
 def test_the_view_is_as_wrong_as_the_tower() -> None:
     views = np.array([[0.7, 0.3, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     made = prompts(mixture(views, evidence={"invented": 0, "renamed": 0}), 600)

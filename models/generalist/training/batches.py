@@ -49,6 +49,15 @@ class Batch:
         seen = own & torch.ones(length, length, dtype=torch.bool).tril()
         return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
 
+    def answer_lengths(self) -> Tensor:
+        """For each target that is scored, in row-major order, how many there are in its answer."""
+        scored = self.targets != NOT_SCORED
+        goes_on = scored[:, 1:] & scored[:, :-1] & (self.branches[:, 1:] == self.branches[:, :-1])
+        begins = scored.clone()
+        begins[:, 1:] &= ~goes_on
+        answer = begins.flatten().cumsum(0)[scored.flatten()]
+        return torch.bincount(answer)[answer]
+
 
 Line = tuple[list[int], list[int], list[int], list[int]]
 """Ids, positions, branches and targets of one row."""

@@ -170,6 +170,9 @@ class Language(Stage):
     between: Share = 0.0
     """How much of the tower's error on new images is shown as something between two images; the rest
     is shown as an image of another label."""
+    length_power: Share = 1.0
+    """What an answer counts: its length to this power. At 1 each token counts alike, and a conversation's
+    calls and lists outweigh all diagnoses; at 0 each answer does."""
     clear: Share = 0.0
     """How many of the scenes with a plain prompt hold nothing else and show the image itself: without
     evidence there is nothing to weigh one's eyes against."""

@@ -92,7 +92,7 @@ def draw_consultation(
     turns, answer, finished = _course(
         random, kind, desk, scene, outcomes, similar[: int(random.integers(1, len(similar) + 1))]
     )
-    for question, said in draw_follow_ups(random, finished, int(random.integers(4))) if finished else ():
+    for question, said in draw_follow_ups(random, finished, int(random.integers(2))) if finished else ():
         turns += [Turn("assistant", answer), Turn("user", question)]
         answer = said
     return replace(_opened(desk, kind, random, scene.view), answer=answer, turns=tuple(turns))

@@ -59,7 +59,7 @@ def train_language(
         batch = batches.draw(step)
         chosen = np.random.default_rng([config.seed, 4, step]).integers(variants, size=len(batch.views))
         views = [features.of(view, int(variant)) for view, variant in zip(batch.views, chosen, strict=True)]
-        return answer_loss(model, batch, torch.stack(views))
+        return answer_loss(model, batch, torch.stack(views), config.language.length_power)
 
     stage.run(loss_of, "language", evaluate=evaluate, evaluate_every=config.evaluate_every)
 
@@ -86,18 +86,21 @@ def train_jointly(
         batch = batches.draw(step)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         images = batch_images(sources, batch.views, config.architecture.image_size, generator)
-        return answer_loss(model, batch, shuffled_features(model, images))
+        return answer_loss(model, batch, shuffled_features(model, images), config.language.length_power)
 
     stage.run(loss_of, "joint", evaluate=evaluate, evaluate_every=config.evaluate_every)
 
 
-def answer_loss(model: InternVLForConditionalGeneration, batch: Batch, features: Tensor) -> Tensor:
+def answer_loss(
+    model: InternVLForConditionalGeneration, batch: Batch, features: Tensor, power: float = 1.0
+) -> Tensor:
     """Cross-entropy of the answers' tokens.
 
     Args:
         model: the whole model.
         batch: of prompts.
         features: of each row's image, behind the pixel shuffle, (rows, tokens, 4 · vision width).
+        power: an answer counts for its length to this power.
     """
     inner: Any = model.model
     seen = inner.multi_modal_projector(features.clone() if features.is_inference() else features)
@@ -111,7 +114,11 @@ def answer_loss(model: InternVLForConditionalGeneration, batch: Batch, features:
         use_cache=False,
     ).last_hidden_state
     scored = batch.targets != NOT_SCORED
-    return functional.cross_entropy(model.lm_head(hidden[scored]).float(), batch.targets[scored])
+    losses = functional.cross_entropy(
+        model.lm_head(hidden[scored]).float(), batch.targets[scored], reduction="none"
+    )
+    weights = batch.answer_lengths().to(losses) ** (power - 1)
+    return (losses * weights).sum() / weights.sum()
 
 
 def _rows(config: GeneralistTraining, settings: Stage) -> int:

@@ -36,6 +36,24 @@ def test_prompts_behind_a_common_beginning_learn_as_they_would_alone(writer: Wri
     torch.testing.assert_close(answer_loss(model, together, features), expected)
 
 
+def test_long_answers_can_be_kept_from_outweighing_short_ones(writer: Writer) -> None:
+    sizes = Architecture(**SIZES)
+    model = build_model(sizes, writer._tokenizer, 3).eval()
+    scene = next(s for s in map(MIXTURE.prompts, range(50)) if len({len(p.answer) for p in s}) > 1)
+    written = writer.written(scene)
+    features = torch.randn(1, 4, 64)
+    together = writer.batch([writer.line(written)], [scene[0].view])
+    lengths = [sum(one.learnt) for one in written]
+    assert together.answer_lengths().tolist() == [length for length in lengths for _ in range(length)]
+    losses = torch.stack(
+        [answer_loss(model, writer.batch([writer.line([one])], [scene[0].view]), features) for one in written]
+    )
+    torch.testing.assert_close(answer_loss(model, together, features, 0.0), losses.mean())
+    shares = torch.tensor(lengths, dtype=torch.float) ** 0.5
+    expected = (losses * shares).sum() / shares.sum()
+    torch.testing.assert_close(answer_loss(model, together, features, 0.5), expected)
+
+
 def test_only_answers_are_learnt(writer: Writer) -> None:
     for step in range(8):
         batch = Batches(MIXTURE, writer, 2, seed=0).draw(step)

@@ -14,7 +14,9 @@ from ...errors import ConfigurationError, GeneralistError, GscoError, PromptTooL
 
 _OVERFLOW = re.compile(
     r"context.{0,20}(?:length|window|size)|(?:prompt|input).{0,20}too long|too many tokens"
-    r"|maximum.{0,20}(?:tokens|length)",
+    r"|maximum.{0,20}(?:tokens|length)"
+    # A prompt that fills the context to the last token leaves none for an answer.
+    r"|max_tokens must be at least 1",
     re.I,
 )
 _TOO_MANY_IMAGES = re.compile(r"at most (\d+) image", re.I)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ...case import Diagnosis, Missing, Opinion, SimilarCase
 
-HEADINGS = ("Decision: ", "Specialists: ", "Closest known case: ")
+HEADINGS = ("Decision: ", "Probabilities: ", "Specialists: ", "Closest known case: ")
 """What stands before the parts of ``on_record``."""
 
 _PERCENT = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?) ?%")
@@ -29,6 +29,8 @@ class Finished:
     outcomes: tuple[Opinion | Missing, ...] = ()
     similar: tuple[SimilarCase, ...] = ()
     probabilities: Mapping[str, float] | None = None
+    decided: str = ""
+    """What was decided, and whether by a person; empty where nothing was."""
 
     @classmethod
     def of(cls, diagnosis: Diagnosis) -> Finished:
@@ -41,6 +43,7 @@ class Finished:
             outcomes=(*evidence.opinions, *lost),
             similar=evidence.similar_cases,
             probabilities=values or None,
+            decided=_decided(diagnosis),
         )
 
     @property
@@ -90,7 +93,8 @@ def on_record(case: Finished | None) -> str:
     """All that is known of a case, for a reader."""
     if case is None:
         return "There is no evidence in this conversation to say it from."
-    told = zip(HEADINGS, (shares(case), specialists(case), closest(case.similar)), strict=True)
+    parts = (case.decided, shares(case), specialists(case), closest(case.similar))
+    told = zip(HEADINGS, parts, strict=True)
     return "\n".join(f"{heading}{statement}" for heading, statement in told if statement)
 
 
@@ -215,6 +219,17 @@ def _any(names: Iterable[str]) -> str:
     """A group that matches one of the names as a whole, the longest first; nothing where there are none."""
     longest = sorted(names, key=len, reverse=True)
     return _WORD.format(f"({'|'.join(map(re.escape, longest))})") if longest else r"((?!))"
+
+
+def _decided(diagnosis: Diagnosis) -> str:
+    review = diagnosis.review
+    who = {
+        "approve": ", approved by a person",
+        "edit": ", as a person decided",
+        "reject": ", rejected by a person",
+    }
+    said = ", ".join(diagnosis.labels) or ("none of the options" if diagnosis.kind.closed else "")
+    return f"{said}{who[review.decision.action] if review else ''}." if said else ""
 
 
 def _said(outcome: Opinion | Missing) -> str:

@@ -295,10 +295,13 @@ def test_words_that_the_evidence_does_not_bear_out_give_way_to_it(make, pictures
     events = streamed(consultation.astream("What is this?", [pictures.shade("dark", 78)]))
     final = events[-1]
     assert final.withdrawn == ("It is dark (3%).",) and any("on record" in note for note in final.notes)
-    assert final.text.startswith("I see.\n\nDecision: dark ") and "Specialists: " in final.text
+    assert (
+        final.text.startswith("I see.\n\nDecision: dark.\nProbabilities: dark ")
+        and "Specialists: " in final.text
+    )
     assert "".join(event.text for event in events if isinstance(event, Text)) == "I see. It is dark (3%)."
     turn = consultation.send("How sure are you?")
-    assert turn.text.startswith("Decision: dark ") and "99%" not in turn.text
+    assert turn.text.startswith("Decision: dark.\n") and "99%" not in turn.text
     assert generalist.asked[-1][3].text == final.text, "it reads what stands"
     kept = [one for one in consultation.history() if one.role == "assistant" and one.text]
     assert [one.withdrawn for one in kept] == [final.withdrawn, ("It is bright 99%, I swear.",)]

@@ -305,6 +305,7 @@ OVERFLOWS = (
     "The decoder prompt (length 5000) is longer than the maximum model length of 4096.",
     "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens",
     "request (5000 tokens) exceeds the available context size (4096 tokens), try increasing it",
+    "max_tokens must be at least 1, got 0. (parameter=max_tokens, value=0)",
 )
 NONSENSE = {
     "half JSON": b'{"id": "1", "choices": [{"mess',

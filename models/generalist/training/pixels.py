@@ -115,8 +115,8 @@ def _decode(items: Sequence[Item], side: int, title: str) -> Iterator[Pixels]:
 
 def normalise(pixels: Tensor) -> Tensor:
     """Uint8 or 0–255 float (n, size, size, 3) → float32 (n, 3, size, size), as the processor makes it."""
-    mean = torch.tensor(MEAN)[:, None, None] * 255
-    std = torch.tensor(STD)[:, None, None] * 255
+    mean = torch.tensor(MEAN, device=pixels.device)[:, None, None] * 255
+    std = torch.tensor(STD, device=pixels.device)[:, None, None] * 255
     return (pixels.permute(0, 3, 1, 2).float() - mean) / std
 
 
@@ -132,7 +132,7 @@ def augment(
     Args:
         images: normalised, (n, 3, larger, larger).
         side: of the square to cut out; at zero strength the whole image is scaled to it.
-        generator: source of the random numbers.
+        generator: source of the random numbers, on the CPU: they are the same for every device.
         strength: 1 turns by up to 15°, zooms by 0.75 to 1.1, shifts by 12 %, changes contrast and
             brightness by 30 % and hides a patch of one image in three.
         upright: images that must not be mirrored top to bottom, bool (n,); None means all.
@@ -140,19 +140,19 @@ def augment(
     Returns:
         (n, 3, side, side)
     """
-    count = len(images)
+    count, device = len(images), images.device
 
     def uniform(low: float, high: float) -> Tensor:
-        return torch.empty(count).uniform_(low, high, generator=generator)
+        return torch.empty(count).uniform_(low, high, generator=generator).to(device)
 
     zoom, angle = 1 + strength * uniform(-0.25, 0.1), strength * uniform(-0.26, 0.26)
     mirrored = torch.where(uniform(0, 1) < 0.5 * min(1.0, strength * 2), -1.0, 1.0)
     turned = torch.where(uniform(0, 1) < 0.5 * min(1.0, strength * 2), -1.0, 1.0)
     if upright is None:
-        turned = torch.ones(count)
+        turned = torch.ones(count, device=device)
     else:
-        turned[upright] = 1.0
-    matrix = torch.zeros(count, 2, 3)
+        turned[upright.to(device)] = 1.0
+    matrix = torch.zeros(count, 2, 3, device=device)
     matrix[:, 0, 0], matrix[:, 0, 1] = zoom * angle.cos() * mirrored, -zoom * angle.sin()
     matrix[:, 1, 0], matrix[:, 1, 1] = zoom * angle.sin() * mirrored, zoom * angle.cos() * turned
     matrix[:, 0, 2], matrix[:, 1, 2] = strength * uniform(-0.12, 0.12), strength * uniform(-0.12, 0.12)
@@ -165,7 +165,7 @@ def augment(
 
 def _hide(images: Tensor, chosen: Tensor, extent: Tensor, row: Tensor, column: Tensor) -> Tensor:
     side = images.shape[-1]
-    place = torch.arange(side) / side
+    place = torch.arange(side, device=images.device) / side
     top, left = row * (1 - extent), column * (1 - extent)
     rows = (place >= top[:, None]) & (place < (top + extent)[:, None])
     columns = (place >= left[:, None]) & (place < (left + extent)[:, None])

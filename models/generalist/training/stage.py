@@ -14,7 +14,7 @@ from torch import nn
 
 from ....errors import ConfigurationError
 from ...specialist.progress import Progress
-from .config import Precision, Stage, Vision
+from .config import Precision, Stage, Teacher, Vision
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,15 +22,17 @@ if TYPE_CHECKING:
 CLIP = 1.0
 FLOOR = 0.01
 """The learning rate ends at this share of its peak."""
+NOTE_EVERY = 10
+"""Steps between two looks at the loss: each makes a GPU finish what it was given."""
 
 
-def dtype_of(precision: Precision) -> torch.dtype:
+def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
     """Choose the compute type; ``auto`` is bfloat16 on a GPU and on CPUs with matrix units.
 
     Other CPUs know bfloat16 too, but training in it is slower there (measured: 57 images/s, 85 in float32).
     """
     if precision == "auto":
-        native = torch.cuda.is_available() or torch.cpu.get_capabilities().get("amx_bf16", False)
+        native = device.type == "cuda" or torch.cpu.get_capabilities().get("amx_bf16", False)
         return torch.bfloat16 if native else torch.float32
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
@@ -43,7 +45,8 @@ class Optimisation:
     and goes on from its last checkpoint ends as one that was not.
 
     Args:
-        module: what is trained; parameters that need no gradient stay as they are.
+        module: what is trained, on the device that it is trained on; parameters that need no gradient stay
+            as they are.
         settings: learning rate, decay, warm-up.
         total: number of steps.
         dtype: that the module computes in.
@@ -59,7 +62,7 @@ class Optimisation:
     def __init__(
         self,
         module: nn.Module,
-        settings: Vision | Stage,
+        settings: Vision | Teacher | Stage,
         total: int,
         *,
         dtype: torch.dtype,
@@ -110,7 +113,9 @@ class Optimisation:
         with Progress(title, self.total) as progress:
             progress.advance(self.step)
             while not self.finished:
-                loss = self._one(loss_of)
+                found = self._one(loss_of)
+                if self.finished or self.step % NOTE_EVERY == 1:
+                    loss = float(found)
                 progress.advance(note=f"loss {loss:.3f}")
                 due = time.monotonic() - saved > self._every
                 if self.finished or due:
@@ -132,14 +137,14 @@ class Optimisation:
         }
         write_checkpoint(state, self._path)
 
-    def _one(self, loss_of: Callable[[int], Tensor]) -> float:
+    def _one(self, loss_of: Callable[[int], Tensor]) -> Tensor:
         self.module.train()
         torch.manual_seed(self._seed * 1_000_003 + self.step)
         loss = loss_of(self.step)
         loss.backward()
         self._apply()
         self.step += 1
-        return float(loss.detach())
+        return loss.detach()
 
     def _apply(self) -> None:
         for group in self._optimiser.param_groups:

@@ -1,47 +1,131 @@
-"""The frozen teacher: EfficientNet-Lite0 with ImageNet weights."""
+"""The teacher: EfficientNet-Lite0 with ImageNet weights, fine-tuned on the same labels as the tower.
+
+The tower is too small, and its images too few, to be learnt from labels alone. The teacher looks at the very
+same augmented view as the tower does, for as long as that one learns (Beyer et al. 2022, Knowledge
+distillation: a good teacher is patient and consistent).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn import functional
 
-from ...specialist.backbone import LITE0_ARCHITECTURE, LITE0_TRANSFORM, read_lite0
-from .embeddings import Embed
+from ...specialist.backbone import LITE0_ARCHITECTURE, read_lite0
+from .config import GeneralistTraining
+from .pixels import Images
+from .stage import Optimisation
+from .views import Views, accuracies, percents
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from torch import Tensor
 
-IMAGES_AT_ONCE = 32
+CHECKPOINT = "teacher.pt"
+EVALUATE_EVERY = 500
 
 
-def lite0() -> Embed:
-    """Load the teacher.
+class TeacherNetwork(nn.Module):
+    """A convolutional network of timm with a head for the labels of all tasks together.
+
+    Args:
+        architecture: in timm; EfficientNet-Lite0 starts with ImageNet weights, any other from scratch.
+        labels: of all tasks.
 
     Raises:
-        SpecialistError: the package with its weights is not installed.
+        SpecialistError: the package with the weights is not installed.
     """
-    import timm
-    import torch
 
-    network: Any = timm.create_model(LITE0_ARCHITECTURE, num_classes=1000)
-    network.load_state_dict(read_lite0())
-    network = network.eval().to(memory_format=torch.channels_last)
-    mean, std = (
-        torch.tensor(values)[:, None, None] for values in (LITE0_TRANSFORM.mean, LITE0_TRANSFORM.std)
+    def __init__(self, architecture: str, labels: int) -> None:
+        import timm
+
+        super().__init__()
+        self.network: Any = timm.create_model(architecture, num_classes=1000)
+        if architecture == LITE0_ARCHITECTURE:
+            self.network.load_state_dict(read_lite0())
+        self.width: int = self.network.num_features
+        self.network.reset_classifier(0)
+        self.labels = nn.Linear(self.width, labels)
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features of normalised images, float32 (n, width).
+
+        Only a GPU computes in bfloat16: on a CPU depthwise convolutions lose by it.
+        """
+        on_gpu = images.device.type == "cuda"
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=on_gpu):
+            return self.network(images.contiguous(memory_format=torch.channels_last)).float()
+
+
+def train_teacher(config: GeneralistTraining, images: Mapping[str, list[Images]]) -> TeacherNetwork | None:
+    """Fine-tune the teacher, or go on, or recognise that it is trained; None where there is none.
+
+    Args:
+        config: the section ``teacher`` counts.
+        images: from ``read_images``.
+
+    Returns:
+        The teacher on the training's device, in evaluation mode and without gradients.
+
+    Raises:
+        ConfigurationError: the checkpoint is another configuration's.
+        SpecialistError: the package with the weights is not installed.
+    """
+    settings = config.teacher
+    if settings is None:
+        return None
+    labels = sum(len(source.labels) for source in images["train"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        teacher = TeacherNetwork(settings.architecture, labels).to(config.place)
+    views = Views(config, images["train"], settings, channel=6)
+    stage = Optimisation(
+        teacher,
+        settings,
+        views.steps,
+        dtype=torch.float32,
+        checkpoint=config.work / CHECKPOINT,
+        fingerprint=config.fingerprint("teacher"),
+        every=config.checkpoint_every,
+        seed=config.seed + 3,
     )
 
-    @torch.inference_mode()
-    def embed(images: Sequence[Image]) -> npt.NDArray[np.float32]:
-        found = []
-        for start in range(0, len(images), IMAGES_AT_ONCE):
-            resized = [LITE0_TRANSFORM.resize(image) for image in images[start : start + IMAGES_AT_ONCE]]
-            pixels = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 255
-            inputs = ((pixels - mean) / std).to(memory_format=torch.channels_last)
-            features = network.forward_head(network.forward_features(inputs), pre_logits=True)
-            found.append(torch.nn.functional.normalize(features, dim=1))
-        return torch.cat(found).numpy()
+    def loss_of(step: int) -> Tensor:
+        drawn = views.draw(step)
+        return drawn.loss(teacher.labels(teacher(drawn.images)), settings.label_smoothing)
 
-    return embed
+    stage.run(
+        loss_of,
+        "teacher",
+        evaluate=lambda: "validation " + percents(accuracies(teacher, images["val"])),
+        evaluate_every=EVALUATE_EVERY,
+    )
+    return teacher.eval().requires_grad_(False)
+
+
+def matching_loss(
+    teacher: TeacherNetwork, images: Tensor, logits: Tensor, embeddings: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """How far a student is from the teacher on the same images.
+
+    Args:
+        teacher: in evaluation mode.
+        images: normalised, (n, 3, side, side).
+        logits: the student's, float32 (n, labels).
+        embeddings: the student's guess at the teacher's features, float32 (n, teacher's width).
+        temperature: that both distributions are softened by.
+
+    Returns:
+        The divergence of the label distributions times the temperature's square, so that its gradient keeps
+        its size, and one minus the cosine of the features.
+    """
+    with torch.no_grad():
+        features = teacher(images)
+        goal = functional.log_softmax(teacher.labels(features) / temperature, dim=1)
+    said = functional.log_softmax(logits / temperature, dim=1)
+    divergence = functional.kl_div(said, goal, reduction="batchmean", log_target=True)
+    distance = (1 - functional.cosine_similarity(embeddings, features)).mean()
+    return divergence * temperature**2, distance

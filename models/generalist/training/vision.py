@@ -1,4 +1,4 @@
-"""The first stage: the vision tower learns every label of every task, and a frozen teacher's view."""
+"""The first stage: the vision tower learns every label of every task, and its teacher's view of them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
@@ -15,15 +13,16 @@ from torch.nn import functional
 from ....errors import ConfigurationError, GeneralistError
 from .architecture import build_model
 from .config import GeneralistTraining
-from .pixels import Images, augment, normalise
+from .pixels import Images, normalise
 from .stage import Optimisation, cast, dtype_of, read_checkpoint, write_checkpoint
+from .teacher import TeacherNetwork, matching_loss
+from .views import BATCH_OF_EVALUATION, Views, accuracies, percents
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import InternVLForConditionalGeneration
 
 CHECKPOINT = "vision.pt"
-BATCH_OF_EVALUATION = 128
 
 
 class Classifier(nn.Module):
@@ -44,39 +43,47 @@ class Classifier(nn.Module):
 
 
 def train_vision(
-    config: GeneralistTraining,
-    images: Mapping[str, list[Images]],
-    teachers: npt.NDArray[np.float32] | None = None,
+    config: GeneralistTraining, images: Mapping[str, list[Images]], teacher: TeacherNetwork | None = None
 ) -> Path:
     """Train the tower, or recognise that it is trained; the checkpoint holds its weights.
 
     Args:
         config: the whole configuration; the sections ``architecture`` and ``vision`` count.
         images: from ``read_images``.
-        teachers: the frozen teacher's embeddings of all training images, in their order, float32 (n, d).
+        teacher: from ``train_teacher``; None learns from labels alone.
 
     Raises:
         ConfigurationError: the checkpoint is another configuration's.
     """
-    training, settings = images["train"], config.vision
-    teachers = teachers if settings.distillation else None
-    width = 0 if teachers is None else teachers.shape[1]
-    classifier = _classifier(config, images, width)
-    batches = _Batches(config, training, teachers)
+    settings = config.vision
+    classifier = _classifier(config, images, teacher.width if teacher else 0).to(config.place)
+    views = Views(config, images["train"], settings, channel=1)
     stage = Optimisation(
         classifier,
         settings,
-        batches.steps,
-        dtype=dtype_of(config.precision),
+        views.steps,
+        dtype=dtype_of(config.precision, config.place),
         checkpoint=config.work / CHECKPOINT,
         fingerprint=config.fingerprint("vision"),
         every=config.checkpoint_every,
         seed=config.seed,
     )
+
+    def loss_of(step: int) -> Tensor:
+        drawn = views.draw(step)
+        features = classifier(drawn.images)
+        logits = classifier.labels(features).float()
+        loss = drawn.loss(logits, settings.label_smoothing)
+        if teacher is None or classifier.teacher is None:
+            return loss
+        embeddings = classifier.teacher(features).float()
+        divergence, distance = matching_loss(teacher, drawn.images, logits, embeddings, settings.temperature)
+        return loss + settings.matching * divergence + settings.distillation * distance
+
     stage.run(
-        lambda step: _loss(classifier, *batches.draw(step), settings.label_smoothing, settings.distillation),
+        loss_of,
         "vision",
-        evaluate=lambda: "validation " + _percents(accuracies(classifier, images["val"])),
+        evaluate=lambda: "validation " + percents(accuracies(classifier, images["val"])),
         evaluate_every=config.evaluate_every,
     )
     return config.work / CHECKPOINT
@@ -102,7 +109,7 @@ def adopt_tower(config: GeneralistTraining, images: Mapping[str, list[Images]]) 
     except (AttributeError, RuntimeError) as error:
         raise ConfigurationError(f"the tower of {config.tower} does not fit the architecture") from error
     _fit_heads(classifier.eval(), images["train"], config.architecture.image_size)
-    steps = _Batches(config, images["train"], None).steps
+    steps = Views(config, images["train"], config.vision, channel=1).steps
     state = {
         "fingerprint": config.fingerprint("vision"),
         "step": steps,
@@ -172,35 +179,8 @@ def load_classifier(config: GeneralistTraining, images: Mapping[str, list[Images
     width = weights["teacher.weight"].shape[0] if "teacher.weight" in weights else 0
     classifier = _classifier(config, images, width)
     classifier.load_state_dict(weights)
-    cast(classifier, dtype_of(config.precision))
-    return classifier.eval()
-
-
-def predictions(classifier: Classifier, sources: list[Images]) -> list[npt.NDArray[np.int64]]:
-    """Predicted label index of every image, per source, chosen among the source's own labels."""
-    found, offset = [], 0
-    for images in sources:
-        own = slice(offset, offset + len(images.labels))
-        offset += len(images.labels)
-        parts = [
-            classifier.labels(
-                classifier(normalise(torch.from_numpy(images.pixels[start : start + BATCH_OF_EVALUATION])))
-            )
-            for start in range(0, len(images), BATCH_OF_EVALUATION)
-        ]
-        found.append(torch.cat(parts)[:, own].argmax(1).numpy())
-    return found
-
-
-def accuracies(classifier: Classifier, sources: list[Images]) -> dict[str, float]:
-    """Balanced accuracy per task."""
-    scores = {}
-    for images, predicted in zip(sources, predictions(classifier, sources), strict=True):
-        recalls = [
-            np.mean(predicted[images.targets == label] == label) for label in np.unique(images.targets)
-        ]
-        scores[images.source.name] = float(np.mean(recalls))
-    return scores
+    cast(classifier, dtype_of(config.precision, config.place))
+    return classifier.to(config.place).eval()
 
 
 def _classifier(
@@ -210,66 +190,9 @@ def _classifier(
 
     # The decoder is thrown away here; building the whole keeps one path to the tower's first weights.
     model = build_model(config.architecture, train_tokenizer([], 320), config.seed)
+    if config.place.type == "cuda":
+        model.set_attn_implementation("sdpa")
     labels = sum(len(source.labels) for source in images["train"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return Classifier(model.model.vision_tower, config.architecture.vision_width, labels, teacher_width)
-
-
-class _Batches:
-    """Draws augmented batches; the same step always gives the same batch."""
-
-    def __init__(
-        self, config: GeneralistTraining, training: list[Images], teachers: npt.NDArray[np.float32] | None
-    ) -> None:
-        self._config, self._training, self._teachers = config, training, teachers
-        self._starts = np.cumsum([0, *(len(images) for images in training)])
-        offsets = np.cumsum([0, *(len(images.labels) for images in training)])
-        self._targets = np.concatenate(
-            [i.targets + offset for i, offset in zip(training, offsets, strict=False)]
-        )
-        counts = np.bincount(self._targets)[self._targets]
-        chances = counts ** (config.vision.balance - 1.0)
-        self._chances = np.cumsum(chances / chances.sum())
-        self.steps = max(1, config.vision.epochs * len(self._targets) // config.vision.batch)
-
-    def draw(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Images, labels and the teacher's embeddings."""
-        random = np.random.default_rng([self._config.seed, 1, step])
-        batch = self._config.vision.batch
-        # Stratified draws: evenly spaced quantiles with one jitter each keep a batch's mixture steady.
-        places = np.searchsorted(self._chances, (np.arange(batch) + random.random(batch)) / batch)
-        chosen = np.minimum(places, len(self._targets) - 1)
-        sources = np.searchsorted(self._starts, chosen, side="right") - 1
-        pixels = np.stack(
-            [self._training[s].pixels[i - self._starts[s]] for s, i in zip(sources, chosen, strict=True)]
-        )
-        upright = torch.tensor([not self._training[s].source.any_way_up for s in sources])
-        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
-        side, strength = self._config.architecture.image_size, self._config.vision.augmentation
-        images = augment(normalise(torch.from_numpy(pixels)), side, generator, strength, upright)
-        teachers = None if self._teachers is None else torch.from_numpy(self._teachers[chosen])
-        return images, torch.from_numpy(self._targets[chosen]), teachers
-
-
-def _loss(
-    classifier: Classifier,
-    images: Tensor,
-    targets: Tensor,
-    teachers: Tensor | None,
-    smoothing: float,
-    weight: float,
-) -> Tensor:
-    features: Tensor = classifier(images)
-    loss = functional.cross_entropy(classifier.labels(features).float(), targets, label_smoothing=smoothing)
-    if teachers is not None and classifier.teacher is not None:
-        loss = (
-            loss
-            + weight
-            * (1 - functional.cosine_similarity(classifier.teacher(features).float(), teachers)).mean()
-        )
-    return loss
-
-
-def _percents(scores: Mapping[str, Any]) -> str:
-    return " ".join(f"{name} {100 * value:.1f}%" for name, value in scores.items())

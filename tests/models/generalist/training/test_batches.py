@@ -1,3 +1,5 @@
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
@@ -55,22 +57,24 @@ def test_long_answers_can_be_kept_from_outweighing_short_ones(writer: Writer) ->
 
 
 def test_only_answers_are_learnt(writer: Writer) -> None:
-    for step in range(8):
-        batch = Batches(MIXTURE, writer, 2, seed=0).draw(step)
+    for batch in islice(Batches(MIXTURE, writer, 2, seed=0).from_step(0), 8):
         wanted = writer._tokenizer.decode(batch.targets[batch.targets != NOT_SCORED])
         assert wanted.endswith("<|im_end|>")
         assert "assistant" not in wanted and "<tools>" not in wanted
         assert (batch.branches[batch.targets != NOT_SCORED] > 0).all()
 
 
-def test_a_batch_is_the_same_however_it_is_reached(writer: Writer) -> None:
-    straight, late = Batches(MIXTURE, writer, 2, seed=0), Batches(MIXTURE, writer, 2, seed=0)
-    drawn = [straight.draw(step) for step in range(12)]
-    assert torch.equal(late.draw(11).ids, drawn[11].ids)
-    assert late.draw(11).views == drawn[11].views
+@pytest.mark.parametrize(("start", "workers"), [(11, 0), (0, 2), (5, 2)])
+def test_batches_are_the_same_however_they_are_reached(writer: Writer, start: int, workers: int) -> None:
+    straight = list(islice(Batches(MIXTURE, writer, 2, seed=0).from_step(0), 20))
+    reached = list(islice(Batches(MIXTURE, writer, 2, seed=0).from_step(start, workers), 20 - start))
+    assert len(reached) == 20 - start
+    for one, other in zip(straight[start:], reached, strict=True):
+        assert torch.equal(one.ids, other.ids) and torch.equal(one.targets, other.targets)
+        assert one.views == other.views
 
 
 def test_rows_of_a_batch_are_of_similar_length(writer: Writer) -> None:
-    batches = Batches(MIXTURE, writer, 4, seed=0)
-    padding = [float((batches.draw(step).branches == -1).float().mean()) for step in range(8)]
+    batches = islice(Batches(MIXTURE, writer, 4, seed=0).from_step(0), 8)
+    padding = [float((batch.branches == -1).float().mean()) for batch in batches]
     assert np.mean(padding) < 0.25

@@ -19,7 +19,7 @@ def test_the_bundled_recipe_reads() -> None:
     config = load_config(bundled("recipes") / "generalist.toml", out=Path("elsewhere"))
     assert [source.name for source in config.sources] == ["chest_xray", "brain_mri", "busi", "lung_histology"]
     assert config.out == Path("elsewhere")
-    assert config.architecture.image_tokens == 16
+    assert config.architecture.image_tokens == 36
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from gsco.models.generalist.training.loop import train_generalist
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from .toys import embed, toy_config
+from .toys import toy_config
 
 KILLED = """
 import sys, torch
@@ -25,7 +25,7 @@ import importlib.util
 spec = importlib.util.spec_from_file_location("toys", {toys!r})
 toys = importlib.util.module_from_spec(spec); spec.loader.exec_module(toys)
 config = toys.toy_config(Path({data!r}), Path({home!r}), checkpoint_every=1e-9)
-train_generalist(config, embed=toys.embed)
+train_generalist(config)
 """
 
 
@@ -33,7 +33,7 @@ train_generalist(config, embed=toys.embed)
 def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     home = tmp_path_factory.mktemp("whole")
-    train_generalist(toy_config(data, home), embed=embed)
+    train_generalist(toy_config(data, home))
     return home
 
 
@@ -94,7 +94,7 @@ def test_a_killed_run_ends_as_one_that_was_not(whole: Path, data: Path, tmp_path
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "out").exists()
-    train_generalist(toy_config(data, tmp_path), embed=embed)
+    train_generalist(toy_config(data, tmp_path))
     one, other = (load_file(home / "out" / "model.safetensors") for home in (whole, tmp_path))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -112,7 +112,7 @@ def test_another_configuration_is_refused(whole: Path, data: Path, tmp_path: Pat
         train_generalist(toy_config(data, whole, **changed))
     other = toy_config(data, whole, **changed, out=tmp_path / "out")
     with pytest.raises(ConfigurationError, match=r"language\.pt"):
-        train_generalist(other, embed=embed)
+        train_generalist(other)
     assert not (tmp_path / "out").exists()
 
 
@@ -121,7 +121,7 @@ def test_a_task_that_does_not_fit_its_data_is_named(data: Path, tmp_path: Path) 
     card.write_text('name = "other"\nmodality = "square"\noptions = ["left", "right"]\n')
     sources = [{"folder": "toy", "task": str(card)}]
     with pytest.raises(ConfigurationError, match="options"):
-        train_generalist(toy_config(data, tmp_path, sources=sources), embed=embed)
+        train_generalist(toy_config(data, tmp_path, sources=sources))
     assert not (tmp_path / "work" / "vision.pt").exists()
 
 
@@ -133,6 +133,6 @@ def test_an_unknown_task_is_named_before_any_work(data: Path, tmp_path: Path) ->
 
 def test_training_can_stop_behind_the_tower(data: Path, tmp_path: Path) -> None:
     config = toy_config(data, tmp_path)
-    train_generalist(config, until="vision", embed=embed)
+    train_generalist(config, until="vision")
     assert (config.work / "vision.pt").is_file()
     assert not (config.work / "language.pt").exists()

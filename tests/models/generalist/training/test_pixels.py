@@ -1,13 +1,9 @@
 from pathlib import Path
 
-import numpy as np
-import pytest
 import torch
-from gsco.errors import ConfigurationError
-from gsco.models.generalist.training.embeddings import extract
 from gsco.models.generalist.training.pixels import augment, read_images
 
-from .toys import COUNTS, embed, toy_config
+from .toys import COUNTS, toy_config
 
 
 def test_images_are_read_once_and_test_images_never(data: Path, tmp_path: Path) -> None:
@@ -49,33 +45,3 @@ def test_upright_images_are_not_turned_over() -> None:
     on_top = found[:, :, :4].mean((1, 2, 3)) > found[:, :, -4:].mean((1, 2, 3))
     assert on_top[:32].all()
     assert 4 < int(on_top[32:].sum()) < 28
-
-
-def test_embeddings_go_on_where_they_stopped(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gsco.models.generalist.training.embeddings.CHUNK", 5)
-    images = read_images(toy_config(data, tmp_path))["train"][0]
-    calls = []
-
-    def breaks(batch):
-        calls.append(len(batch))
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return embed(batch)
-
-    with pytest.raises(KeyboardInterrupt):
-        extract(images, "train", breaks, tmp_path / "e")
-    found = extract(images, "train", breaks, tmp_path / "e")
-    assert calls == [5, 5, 5, 5, 5, 4]
-    assert np.array_equal(found, extract(images, "train", breaks, tmp_path / "fresh"))
-    count = len(calls)
-    assert np.array_equal(found, extract(images, "train", breaks, tmp_path / "e"))
-    assert len(calls) == count
-    assert [path.suffix for path in (tmp_path / "e").iterdir()] == [".npy"]
-
-
-def test_an_encoder_that_loses_rows_is_refused(data: Path, tmp_path: Path) -> None:
-    images = read_images(toy_config(data, tmp_path))["train"][0]
-    with pytest.raises(ConfigurationError, match="23 embeddings for 24"):
-        extract(images, "train", lambda batch: embed(batch)[1:], tmp_path / "e")

@@ -1,6 +1,5 @@
 """A toy data set, its task card, and a configuration that trains in seconds."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,8 @@ def toy_config(data: Path, home: Path, **given: Any) -> GeneralistTraining:
         "data": data,
         "sources": [{"folder": "toy", "task": str(data / "toy.toml")}],
         "architecture": SIZES,
-        "vision": {"epochs": 2, "batch": 8},
+        "teacher": {"architecture": "test_efficientnet", "epochs": 2, "batch": 8},
+        "vision": {"epochs": 2, "batch": 8, "mixed": 0.5},
         "language": {"prompts": 48, "batch": 8, "variants": 2},
         "joint": {"prompts": 8, "batch": 8},
         "precision": "fp32",
@@ -51,10 +51,3 @@ def toy_config(data: Path, home: Path, **given: Any) -> GeneralistTraining:
         "evaluation_prompts": 4,
     }
     return GeneralistTraining.model_validate(content | given)
-
-
-def embed(images: Sequence[Image.Image]) -> np.ndarray:
-    """An encoder: mean and spread of the brightness."""
-    values = [np.asarray(image.convert("L"), dtype=np.float32) / 255 for image in images]
-    found = np.array([[value.mean(), value.std(), 1 - value.mean()] for value in values], dtype=np.float32)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)

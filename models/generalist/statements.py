@@ -140,19 +140,29 @@ def _shares_hold(sentence: str, cases: Sequence[Finished]) -> bool:
 
 
 def _opinions_hold(sentence: str, cases: Sequence[Finished]) -> bool:
-    """Whether every option that follows a specialist's name is what it named."""
+    """Whether every option that follows a specialist's name is what it named, with its own share."""
     opinions = [one for case in cases for one in case.opinions]
     if not opinions:
         return True
-    held = {(one.specialist.casefold(), label.casefold()) for one in opinions for label in one.labels}
-    who = _any(dict.fromkeys(one.specialist for one in opinions))
-    said = re.findall(
-        rf"{who}\W{{0,3}}(?:says?|said|named|predicts|sees)?\W{{0,3}}{_any(_options(cases))}",
+    who, option = _any(dict.fromkeys(one.specialist for one in opinions)), _any(_options(cases))
+    told = re.findall(
+        rf"{who}\W{{0,3}}(?:says?|said|named|predicts|sees)?\W{{0,3}}{option}"
+        rf"(?:\W{{0,2}}(?:has|at|with|is|=)?\W{{0,2}}{_PERCENT.pattern})?",
         sentence, re.IGNORECASE,
     )  # fmt: skip
-    listed = re.findall(rf"specialists for {_any(_options(cases))}: ([^.]+)\.?", sentence, re.IGNORECASE)
-    pairs = [*said, *((name.strip(), label) for label, names in listed for name in names.split(","))]
-    return all((name.casefold(), label.casefold()) in held for name, label in pairs)
+    listed = re.findall(rf"specialists for {option}: ([^.]+)\.?", sentence, re.IGNORECASE)
+    told += [(name.strip(), label, "") for label, names in listed for name in names.split(",")]
+    return all(any(_named(one, name, label, share) for one in opinions) for name, label, share in told)
+
+
+def _named(opinion: Opinion, specialist: str, label: str, share: str) -> bool:
+    """Whether an opinion is the specialist's own and names a label, with that share unless it is empty."""
+    named = {one.casefold(): 100 * opinion.probabilities.get(one, 0.0) for one in opinion.labels}
+    return (
+        specialist.casefold() == opinion.specialist.casefold()
+        and label.casefold() in named
+        and (not share or _number(share).fits(named[label.casefold()]))
+    )
 
 
 def _similar_hold(sentence: str, cases: Sequence[Finished]) -> bool:

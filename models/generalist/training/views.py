@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BATCH_OF_EVALUATION = 128
 
 
-class Labelling(Protocol):
+class Labeller(Protocol):
     """A network whose features a linear head turns into the labels of all tasks together."""
 
     labels: nn.Linear
@@ -133,7 +133,7 @@ class Views:
         return torch.from_numpy(partners), torch.from_numpy(shares.astype(np.float32))
 
 
-def predictions(network: Labelling, sources: Sequence[Images]) -> list[npt.NDArray[np.int64]]:
+def predictions(network: Labeller, sources: Sequence[Images]) -> list[npt.NDArray[np.int64]]:
     """Predicted label index of every image, per source, chosen among the source's own labels."""
     found, offset, device = [], 0, network.labels.weight.device
     for images in sources:
@@ -147,7 +147,7 @@ def predictions(network: Labelling, sources: Sequence[Images]) -> list[npt.NDArr
     return found
 
 
-def accuracies(network: Labelling, sources: Sequence[Images]) -> dict[str, float]:
+def accuracies(network: Labeller, sources: Sequence[Images]) -> dict[str, float]:
     """Balanced accuracy per task."""
     scores = {}
     for images, predicted in zip(sources, predictions(network, sources), strict=True):

@@ -77,6 +77,8 @@ def test_what_the_evidence_holds_stands(text: str) -> None:
         "lung adenocarcinoma 71.3%.",
         "lite0 named benign lung tissue.",
         "lite0-b: lung adenocarcinoma.",
+        "lite0: lung adenocarcinoma 71%.",
+        "lite0: lung adenocarcinoma 97%; lite0-b: benign lung tissue 29%.",
         "Specialists for benign lung tissue: lite0-b, lite0.",
         "No specialist named benign lung tissue.",
         "No specialist was asked.",

@@ -262,7 +262,15 @@ class GeneralistTraining(Section):
 
     @property
     def place(self) -> torch.device:
-        """The device that everything is trained on."""
+        """The device that everything is trained on.
+
+        Raises:
+            ConfigurationError: it is to be a GPU, and there is none.
+        """
+        import torch
+
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigurationError('no GPU is found: install torch for it, or say device = "cpu" or "auto"')
         return choose_device(self.device)
 
     def fingerprint(self, stage: Literal["teacher", "vision", "language", "joint"]) -> str:

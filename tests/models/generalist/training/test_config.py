@@ -56,10 +56,21 @@ def changed(config: GeneralistTraining, section: str, **values: Any) -> Generali
 def test_a_fingerprint_covers_what_its_stage_depends_on(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, MINIMAL))
     later, sizes = changed(config, "language", lr=1e-5), changed(config, "architecture", layers=9)
-    tower = changed(config, "vision", epochs=99)
+    tower, taught = changed(config, "vision", epochs=99), changed(config, "teacher", epochs=99)
     last = config.model_copy(update={"joint": Stage(prompts=5)})
-    moved = config.model_copy(update={"work": Path("other"), "threads": 7})
-    expected = {"vision": (tower,), "language": (tower, later, sizes), "joint": (tower, later, sizes, last)}
+    moved = config.model_copy(update={"work": Path("other"), "threads": 7, "device": "cpu", "workers": 3})
+    decoder = (taught, tower, later, sizes)
+    expected = {
+        "teacher": (taught,), "vision": (taught, tower), "language": decoder, "joint": (*decoder, last),
+    }  # fmt: skip
     for stage, differs in expected.items():
-        for other in (later, sizes, tower, last, moved):
+        for other in (later, sizes, tower, taught, last, moved):
             assert (other.fingerprint(stage) != config.fingerprint(stage)) == any(other is d for d in differs)
+
+
+def test_a_gpu_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    config = load_config(write(tmp_path, 'device = "cuda"\n' + MINIMAL))
+    with pytest.raises(ConfigurationError, match="no GPU"):
+        _ = config.place
+    assert load_config(write(tmp_path, MINIMAL)).place.type == "cpu"

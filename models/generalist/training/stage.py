@@ -133,6 +133,7 @@ class Optimisation:
             "step": self.step,
             "total": self.total,
             "weights": dict(zip(self._names, self._masters, strict=True)),
+            "buffers": self._buffers(),
             "optimiser": self._optimiser.state_dict(),
         }
         write_checkpoint(state, self._path)
@@ -161,6 +162,11 @@ class Optimisation:
         for weight, master in zip(self._weights, self._masters, strict=True):
             weight.copy_(master)
 
+    def _buffers(self) -> dict[str, Tensor]:
+        """What a module keeps beside its weights: batch normalisation's running statistics."""
+        weights = {name for name, _ in self.module.named_parameters()}
+        return {name: kept for name, kept in self.module.state_dict().items() if name not in weights}
+
     def _evaluated(self, evaluate: Callable[[], str]) -> str:
         self.module.eval()
         with torch.inference_mode():
@@ -177,6 +183,8 @@ class Optimisation:
         with torch.no_grad():
             for master, kept in zip(self._masters, state["weights"].values(), strict=True):
                 master.copy_(kept)
+        for name, buffer in self._buffers().items():
+            buffer.copy_(state["buffers"][name])
         self._optimiser.load_state_dict(state["optimiser"])
         self.step = int(state["step"])
         self._publish()

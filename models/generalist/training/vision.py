@@ -115,6 +115,7 @@ def adopt_tower(config: GeneralistTraining, images: Mapping[str, list[Images]]) 
         "step": steps,
         "total": steps,
         "weights": {name: weight.detach() for name, weight in classifier.named_parameters()},
+        "buffers": {},
         "optimiser": {},
         "from": earlier.version,
     }

@@ -115,6 +115,10 @@ class Labelling(Section):
     mixed: Share = 0.0
     """Images that are laid over another of the same source, their labels too."""
 
+    def steps(self, images: int) -> int:
+        """How many batches the epochs over so many images are."""
+        return max(1, self.epochs * images // self.batch)
+
 
 class Teacher(Labelling):
     """Before the first stage: a network whose view the tower learns."""

@@ -17,7 +17,7 @@ from torch.nn import functional
 from ...specialist.backbone import LITE0_ARCHITECTURE, read_lite0
 from .config import GeneralistTraining
 from .pixels import Images
-from .stage import Optimisation
+from .stage import Optimisation, dtype_of
 from .views import Views, accuracies, percents
 
 if TYPE_CHECKING:
@@ -33,15 +33,17 @@ class TeacherNetwork(nn.Module):
     Args:
         architecture: in timm; EfficientNet-Lite0 starts with ImageNet weights, any other from scratch.
         labels: of all tasks.
+        low: whether it computes in bfloat16; its weights stay float32, as batch normalisation needs them.
 
     Raises:
         SpecialistError: the package with the weights is not installed.
     """
 
-    def __init__(self, architecture: str, labels: int) -> None:
+    def __init__(self, architecture: str, labels: int, *, low: bool = False) -> None:
         import timm
 
         super().__init__()
+        self._low = low
         self.network: Any = timm.create_model(architecture, num_classes=1000)
         if architecture == LITE0_ARCHITECTURE:
             self.network.load_state_dict(read_lite0())
@@ -51,12 +53,8 @@ class TeacherNetwork(nn.Module):
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features of normalised images, float32 (n, width).
-
-        Only a GPU computes in bfloat16: on a CPU depthwise convolutions lose by it.
-        """
-        on_gpu = images.device.type == "cuda"
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=on_gpu):
+        """Features of normalised images, float32 (n, width)."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._low):
             return self.network(images.contiguous(memory_format=torch.channels_last)).float()
 
 
@@ -80,7 +78,9 @@ def train_teacher(config: GeneralistTraining, images: Mapping[str, list[Images]]
     labels = sum(len(source.labels) for source in images["train"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        teacher = TeacherNetwork(settings.architecture, labels).to(config.place)
+        # On a CPU depthwise convolutions lose by bfloat16.
+        low = config.place.type == "cuda" and dtype_of(config.precision, config.place) == torch.bfloat16
+        teacher = TeacherNetwork(settings.architecture, labels, low=low).to(config.place)
     views = Views(config, images["train"], settings, channel=6)
     stage = Optimisation(
         teacher,

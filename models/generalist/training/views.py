@@ -91,7 +91,7 @@ class Views:
         counts = np.bincount(self._targets)[self._targets]
         chances = counts ** (settings.balance - 1.0)
         self._chances = np.cumsum(chances / chances.sum())
-        self.steps = max(1, settings.epochs * len(self._targets) // settings.batch)
+        self.steps = settings.steps(len(self._targets))
 
     def draw(self, step: int) -> Drawn:
         """The views of one step, on the training's device."""

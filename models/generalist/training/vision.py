@@ -109,7 +109,7 @@ def adopt_tower(config: GeneralistTraining, images: Mapping[str, list[Images]]) 
     except (AttributeError, RuntimeError) as error:
         raise ConfigurationError(f"the tower of {config.tower} does not fit the architecture") from error
     _fit_heads(classifier.eval(), images["train"], config.architecture.image_size)
-    steps = Views(config, images["train"], config.vision, channel=1).steps
+    steps = config.vision.steps(sum(map(len, images["train"])))
     state = {
         "fingerprint": config.fingerprint("vision"),
         "step": steps,

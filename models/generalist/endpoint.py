@@ -6,10 +6,11 @@ import base64
 import io
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from threading import Condition
 from typing import TYPE_CHECKING, Any
 
 import openai
+from cachetools import LRUCache, cached
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -34,11 +35,14 @@ _LONGEST_SIDE = 2048
 
 
 class ImageUris:
-    """Data URIs of stored images: PNG, at most 2048 pixels a side, the latest kept."""
+    """Data URIs of stored images: PNG, at most 2048 pixels a side, the latest kept.
+
+    Several questions about an image at once wait for one of them to encode it.
+    """
 
     def __init__(self, images: ImageStore) -> None:
         self._images = images
-        self.of = lru_cache(maxsize=64)(self._encode)
+        self.of = cached(LRUCache[Any, str](maxsize=64), condition=Condition())(self._encode)
 
     def _encode(self, id: str) -> str:
         image = self._images.get(id)

@@ -83,6 +83,8 @@ class OpenAICompatibleGeneralist:
         self._letters: Mapping[str, tuple[int, ...]] | None = None
         self._loop = BackgroundLoop("this generalist")
         self._slots = asyncio.Semaphore(concurrency)
+        # As many again are made ready meanwhile; more would fill the memory with pixels that wait.
+        self._ready = asyncio.Semaphore(2 * concurrency)
         profile = profile_of(model) if model else None
         self._connected = partial(
             connect, base_url, api_key=api_key or SecretStr(""), images=ImageUris(images),
@@ -278,8 +280,9 @@ class OpenAICompatibleGeneralist:
         if self._endpoint is None:
             await asyncio.to_thread(getattr, self, "endpoint")
         try:
-            with self._explained():
-                answer = await choose(self.mode, request, self._asking)
+            async with self._ready:
+                with self._explained():
+                    answer = await choose(self.mode, request, self._asking)
         except AnswerUnparsed:
             self.counts["unparsed"] += 1
             raise

@@ -12,6 +12,7 @@ import io
 import json
 import math
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -357,6 +358,39 @@ def test_large_images_are_sent_smaller(url: str, server: TinyServer, images: Ima
     client(url, images).generate([PROFILES["paper"].closed_messages(TASK, case)], max_new_tokens=1)
     sent = server.asked[0]["messages"][1]["content"][0]["image_url"]["url"].partition(",")[2]
     assert Image.open(io.BytesIO(base64.b64decode(sent))).size == (2048, 512)
+
+
+class Counted(ImageStore):
+    """Counts how often a picture is taken out, and how far that is ahead of the server."""
+
+    def __init__(self, folder: Path, server: TinyServer) -> None:
+        super().__init__(folder)
+        self.server, self.taken, self.ahead = server, 0, 0
+
+    def get(self, ref: ImageRef | str) -> Image.Image:
+        self.taken += 1
+        self.ahead = max(self.ahead, self.taken - len(self.server.asked))
+        time.sleep(0.05)
+        return super().get(ref)
+
+
+def test_an_image_of_many_questions_is_encoded_once(url: str, server: TinyServer, images: ImageStore) -> None:
+    store = Counted(images.folder, server)
+    ref = store.put(Image.new("L", (64, 64), 7))
+    server.says = "tumor"
+    answers = client(url, store, mode="decode").choose([choice(ref)] * 12)
+    assert all(isinstance(answer, Answer) for answer in answers)
+    assert (store.taken, len(server.asked)) == (1, 12)
+
+
+def test_waiting_questions_do_not_hold_their_pixels(url: str, server: TinyServer, images: ImageStore) -> None:
+    store = Counted(images.folder, server)
+    refs = [store.put(Image.new("L", (32, 32), shade)) for shade in range(40)]
+    server.says = "tumor"
+    answers = client(url, store, mode="decode", concurrency=2).choose([choice(ref) for ref in refs])
+    assert all(isinstance(answer, Answer) for answer in answers)
+    assert store.taken == 40
+    assert store.ahead <= 4
 
 
 def test_tools_are_called_by_the_server(url: str, server: TinyServer, images: ImageStore) -> None:

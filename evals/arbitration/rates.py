@@ -27,12 +27,14 @@ class Said:
         labels: by condition and arm, one per case; None where there was no answer. The condition of the
             unaltered arms, of the vote and of each specialist is the empty one.
         probabilities: the same, of the label that was said; NaN where unknown.
+        alone: what the generalist alone gave each option, one per case; empty or None where unknown.
     """
 
     task: Task
     cases: Sequence[Known]
     labels: Mapping[tuple[str, str], Sequence[str | None]]
     probabilities: Mapping[tuple[str, str], Floats]
+    alone: Sequence[Mapping[str, float] | None] = ()
 
     @property
     def groups(self) -> list[str]:

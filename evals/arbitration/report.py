@@ -15,6 +15,7 @@ from ..metrics.uncertainty import ROUNDS, Difference, Estimate
 from ..records import EVIDENCE, OUTCOMES, RUN_CARD, CaseEvidence, Outcome, RunCard, read_run_card
 from .conditions import Known
 from .rates import Said, accuracies, against_vote, rates
+from .separation import Separation, separation
 from .suite import ANSWERS, Altered, configuration_of
 
 MARKDOWN, JSON = "arbitration.md", "arbitration.json"
@@ -52,6 +53,8 @@ class Arbitration(Record):
     rows: tuple[Row, ...]
     split_panel: Difference | None
     """GSCo minus the vote where the specialists do not agree, over all tasks."""
+    separation: Separation | None = None
+    """How well natural conflicts can be told apart at all; None where there are too few."""
 
 
 def report(folder: Path, *, rounds: int = ROUNDS, seed: int = 0) -> Arbitration:
@@ -88,6 +91,7 @@ def report(folder: Path, *, rounds: int = ROUNDS, seed: int = 0) -> Arbitration:
             )
         ),
         split_panel=against_vote(several, rounds=rounds, seed=seed),
+        separation=separation(several, rounds=rounds, seed=seed),
     )
     write_atomically(folder / JSON, made.model_dump_json(indent=1) + "\n")
     write_atomically(folder / MARKDOWN, "\n".join(_markdown(made, rounds)))
@@ -147,7 +151,8 @@ def _read(home: Path) -> tuple[Said, int]:
     }
     probabilities = {key: np.array([_probability(of[name]) for name in names]) for key, of in altered.items()}
     failed = sum(of[name].error is not None for of in altered.values() for name in names)
-    return Said(card.task, cases, labels, probabilities), failed
+    alone = [natural["generalist"][name].probabilities for name in names]
+    return Said(card.task, cases, labels, probabilities, alone), failed
 
 
 def _natural(home: Path, card: RunCard) -> dict[str, dict[str, Outcome]]:
@@ -193,6 +198,23 @@ def _markdown(made: Arbitration, rounds: int) -> Iterator[str]:
             f"{100 * gain.value:+.1f} points [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]."
         )
         yield ""
+    if made.separation is not None:
+        yield from _separated(made.separation)
+
+
+def _separated(found: Separation) -> Iterator[str]:
+    auc, settled = found.auc, (found.corrected_by_gsco, found.upheld_by_gsco)
+    tasks = ", ".join(f"{task} {count}" for task, count in found.tasks.items())
+    reached = ", ".join(
+        f"{100 * share:.0f} % with {100 * float(kept):.0f} %" for kept, share in found.corrected.items()
+    )
+    yield (
+        f"Natural conflicts in which one side is right: {auc.n} ({tasks}), in {found.own_right} of them the "
+        "generalist alone. A logistic regression fitted on these very conflicts, out of fold, tells who is "
+        f"right with an AUC of {auc.value:.2f} [{auc.low:.2f}, {auc.high:.2f}]. It corrects {reached} upheld; "
+        f"gsco {100 * settled[0]:.0f} % with {100 * settled[1]:.0f} %."
+    )
+    yield ""
 
 
 def _cell(estimate: Estimate | None) -> str:

@@ -55,6 +55,23 @@ class Batch:
         hidden = torch.finfo(dtype).min
         return torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill(~seen, hidden)[:, None]
 
+    def parts(self, tokens: int) -> Iterator[tuple[slice, Batch]]:
+        """Cut the batch into groups of rows of at most so many tokens with padding, at least one row each.
+
+        Yields:
+            Which rows, and the rows as a batch.
+        """
+        rows, length = self.ids.shape
+        step = max(1, tokens // length)
+        for start in range(0, rows, step):
+            own = slice(start, start + step)
+            columns = (self.ids, self.positions, self.branches, self.targets)
+            yield own, Batch(*(column[own] for column in columns), views=self.views[own])
+
+    def weights(self, power: float) -> Tensor:
+        """What each scored target counts, in row-major order: an answer as much as its length to a power."""
+        return self.answer_lengths().float() ** (power - 1)
+
     def answer_lengths(self) -> Tensor:
         """For each target that is scored, in row-major order, how many there are in its answer."""
         scored = self.targets != NOT_SCORED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
@@ -243,6 +244,9 @@ class GeneralistTraining(Section):
     precision: Precision = "auto"
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that write prompts while the decoder learns; 0 writes them in between."""
+    at_once: Annotated[int, Field(ge=0)] = 0
+    """Tokens of a batch of prompts that are computed at once; their gradients are added up to the batch's, so
+    that less memory gives the same result. 0 is the whole batch on a GPU and 16,384 tokens on a CPU."""
     threads: Annotated[int, Field(ge=0)] = 0
     """Torch threads; 0 leaves torch's own choice."""
     seed: int = 0
@@ -277,11 +281,16 @@ class GeneralistTraining(Section):
             raise ConfigurationError('no GPU is found: install torch for it, or say device = "cpu" or "auto"')
         return choose_device(self.device)
 
+    @property
+    def tokens_at_once(self) -> int:
+        """``at_once``, or what it is where nothing is said."""
+        return self.at_once or (sys.maxsize if self.place.type == "cuda" else 16_384)
+
     def fingerprint(self, stage: Literal["teacher", "vision", "language", "joint"]) -> str:
         """Twelve hex digits over all that determines a stage's result.
 
-        Places and pacing (folders, device, workers, threads, checkpoints) do not count, nor does a later
-        stage, nor where tower and decoder started from: the card says that.
+        Places and pacing (folders, device, workers, threads, tokens at once, checkpoints) do not count, nor
+        does a later stage, nor where tower and decoder started from: the card says that.
         """
         sizes = self.architecture.model_dump(mode="json")
         seen = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,13 +56,14 @@ def train_language(
     batches = Batches(mixture, writer, _rows(config, config.language), config.seed)
     drawn = batches.from_step(stage.step, config.workers)
 
-    def loss_of(step: int) -> Tensor:
+    def losses_of(step: int) -> Iterator[Tensor]:
         batch = next(drawn)
         chosen = np.random.default_rng([config.seed, 4, step]).integers(variants, size=len(batch.views))
         views = [features.of(view, int(variant)) for view, variant in zip(batch.views, chosen, strict=True)]
-        return answer_loss(model, batch, torch.stack(views), config.language.length_power)
+        seen = torch.stack(views)
+        return _losses(config, model, batch, lambda rows: seen[rows])
 
-    stage.run(loss_of, "language", evaluate=evaluate, evaluate_every=config.evaluate_every)
+    stage.run(losses_of, "language", evaluate=evaluate, evaluate_every=config.evaluate_every)
 
 
 def train_jointly(
@@ -84,13 +85,13 @@ def train_jointly(
     )
     drawn = batches.from_step(stage.step, config.workers)
 
-    def loss_of(step: int) -> Tensor:
+    def losses_of(step: int) -> Iterator[Tensor]:
         batch = next(drawn)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         images = batch_images(sources, batch.views, config.architecture.image_size, generator, config.place)
-        return answer_loss(model, batch, shuffled_features(model, images), config.language.length_power)
+        return _losses(config, model, batch, lambda rows: shuffled_features(model, images[rows]))
 
-    stage.run(loss_of, "joint", evaluate=evaluate, evaluate_every=config.evaluate_every)
+    stage.run(losses_of, "joint", evaluate=evaluate, evaluate_every=config.evaluate_every)
 
 
 def answer_loss(
@@ -109,7 +110,7 @@ def answer_loss(
     # What depends on the tokens' values is found on the CPU, so that a GPU is never waited for.
     scored = (batch.targets != NOT_SCORED).flatten().nonzero()[:, 0]
     targets = batch.targets.flatten()[scored].to(device)
-    weights = (batch.answer_lengths().float() ** (power - 1)).to(device)
+    weights = batch.weights(power).to(device)
     ids = batch.ids.to(device)
     seen = inner.multi_modal_projector(features.clone() if features.is_inference() else features)
     words = inner.language_model.embed_tokens(ids)
@@ -124,6 +125,19 @@ def answer_loss(
     logits = model.lm_head(hidden.flatten(0, 1)[scored.to(device)]).float()
     losses = functional.cross_entropy(logits, targets, reduction="none")
     return (losses * weights).sum() / weights.sum()
+
+
+def _losses(
+    config: GeneralistTraining,
+    model: InternVLForConditionalGeneration,
+    batch: Batch,
+    seen: Callable[[slice], Tensor],
+) -> Iterator[Tensor]:
+    """The batch's loss in parts that add up to it, so many tokens at once as the memory is to hold."""
+    power = config.language.length_power
+    total = batch.weights(power).sum()
+    for rows, part in batch.parts(config.tokens_at_once):
+        yield answer_loss(model, part, seen(rows), power) * float(part.weights(power).sum() / total)
 
 
 def _rows(config: GeneralistTraining, settings: Stage) -> int:

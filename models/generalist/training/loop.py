@@ -244,7 +244,8 @@ def _card(
             "started_from": started,
             "tower_from": tower_from(config),
             "configuration": config.model_dump(
-                mode="json", exclude={"out", "work", "data", "start", "tower", "device", "workers", "threads"}
+                mode="json",
+                exclude={"out", "work", "data", "start", "tower", "device", "workers", "threads", "at_once"},
             ),
         },
         "validation_accuracy": scores,

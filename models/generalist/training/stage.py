@@ -95,7 +95,7 @@ class Optimisation:
 
     def run(
         self,
-        loss_of: Callable[[int], Tensor],
+        losses_of: Callable[[int], Iterable[Tensor]],
         title: str,
         *,
         evaluate: Callable[[], str] | None = None,
@@ -104,7 +104,8 @@ class Optimisation:
         """Do the steps that are left.
 
         Args:
-            loss_of: the loss of the step of that number.
+            losses_of: the loss of the step of that number, in parts that add up. The gradient of each is
+                taken before the next one is asked for, so that only one part is in memory.
             title: of the progress bar.
             evaluate: returns a line to print.
             evaluate_every: steps between two evaluations; 0 never.
@@ -113,7 +114,7 @@ class Optimisation:
         with Progress(title, self.total) as progress:
             progress.advance(self.step)
             while not self.finished:
-                found = self._one(loss_of)
+                found = self._one(losses_of)
                 if self.finished or self.step % NOTE_EVERY == 1:
                     loss = float(found)
                 progress.advance(note=f"loss {loss:.3f}")
@@ -138,21 +139,31 @@ class Optimisation:
         }
         write_checkpoint(state, self._path)
 
-    def _one(self, loss_of: Callable[[int], Tensor]) -> Tensor:
+    def _one(self, losses_of: Callable[[int], Iterable[Tensor]]) -> Tensor:
         self.module.train()
         torch.manual_seed(self._seed * 1_000_003 + self.step)
-        loss = loss_of(self.step)
-        loss.backward()
+        for master in self._masters:
+            master.grad = None
+        found: list[Tensor] = []
+        for loss in losses_of(self.step):
+            loss.backward()
+            self._collect()
+            found.append(loss.detach())
         self._apply()
         self.step += 1
-        return loss.detach()
+        return torch.stack(found).sum()
+
+    def _collect(self) -> None:
+        """Add the gradients to those of the masters: below float32 a sum of many parts would be coarse."""
+        for master, weight in zip(self._masters, self._weights, strict=True):
+            if weight.grad is not None:
+                fresh = weight.grad.float()
+                master.grad = fresh if master.grad is None else master.grad.add_(fresh)
+            weight.grad = None
 
     def _apply(self) -> None:
         for group in self._optimiser.param_groups:
             group["lr"] = self._settings.lr * schedule(self.step, self.total, self._settings.warmup)
-        for master, weight in zip(self._masters, self._weights, strict=True):
-            master.grad = None if weight.grad is None else weight.grad.float()
-            weight.grad = None
         torch.nn.utils.clip_grad_norm_(self._masters, CLIP, foreach=True)
         self._optimiser.step()
         self._publish()

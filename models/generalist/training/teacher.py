@@ -93,12 +93,12 @@ def train_teacher(config: GeneralistTraining, images: Mapping[str, list[Images]]
         seed=config.seed + 3,
     )
 
-    def loss_of(step: int) -> Tensor:
+    def losses_of(step: int) -> list[Tensor]:
         drawn = views.draw(step)
-        return drawn.loss(teacher.labels(teacher(drawn.images)), settings.label_smoothing)
+        return [drawn.loss(teacher.labels(teacher(drawn.images)), settings.label_smoothing)]
 
     stage.run(
-        loss_of,
+        losses_of,
         "teacher",
         evaluate=lambda: "validation " + percents(accuracies(teacher, images["val"])),
         evaluate_every=EVALUATE_EVERY,

@@ -69,19 +69,19 @@ def train_vision(
         seed=config.seed,
     )
 
-    def loss_of(step: int) -> Tensor:
+    def losses_of(step: int) -> list[Tensor]:
         drawn = views.draw(step)
         features = classifier(drawn.images)
         logits = classifier.labels(features).float()
         loss = drawn.loss(logits, settings.label_smoothing)
         if teacher is None or classifier.teacher is None:
-            return loss
+            return [loss]
         embeddings = classifier.teacher(features).float()
         divergence, distance = matching_loss(teacher, drawn.images, logits, embeddings, settings.temperature)
-        return loss + settings.matching * divergence + settings.distillation * distance
+        return [loss + settings.matching * divergence + settings.distillation * distance]
 
     stage.run(
-        loss_of,
+        losses_of,
         "vision",
         evaluate=lambda: "validation " + percents(accuracies(classifier, images["val"])),
         evaluate_every=config.evaluate_every,

@@ -1,12 +1,13 @@
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from gsco.models.generalist.training.architecture import build_model
 from gsco.models.generalist.training.batches import NOT_SCORED, Batches, Writer
-from gsco.models.generalist.training.config import Architecture
-from gsco.models.generalist.training.language import answer_loss
+from gsco.models.generalist.training.config import Architecture, GeneralistTraining, Source
+from gsco.models.generalist.training.language import _losses, answer_loss
 from gsco.models.generalist.training.mixture import training_texts
 from gsco.models.generalist.training.tokenizer import train_tokenizer
 
@@ -54,6 +55,30 @@ def test_long_answers_can_be_kept_from_outweighing_short_ones(writer: Writer) ->
     shares = torch.tensor(lengths, dtype=torch.float) ** 0.5
     expected = (losses * shares).sum() / shares.sum()
     torch.testing.assert_close(answer_loss(model, together, features, 0.5), expected)
+
+
+@pytest.mark.parametrize("tokens", [1, 700])
+def test_parts_of_a_batch_add_up_to_it(writer: Writer, tokens: int) -> None:
+    model = build_model(Architecture(**SIZES), writer._tokenizer, 3).eval()
+    batch = next(Batches(MIXTURE, writer, 6, seed=0).from_step(0))
+    assert batch.ids.numel() > 700
+    features = torch.randn(len(batch.views), 4, 64)
+    source = Source(folder=Path("x"), task="x")
+    config = GeneralistTraining(out=Path("x"), work=Path("x"), sources=(source,), at_once=tokens)
+    parts = list(batch.parts(tokens))
+    assert 1 < len(parts) <= len(batch.views)
+    assert sum(len(part.views) for _, part in parts) == len(batch.views)
+    gradients = []
+    for losses in (
+        [answer_loss(model, batch, features, config.language.length_power)],
+        _losses(config, model, batch, lambda rows: features[rows]),
+    ):
+        model.zero_grad()
+        for loss in losses:
+            loss.backward()
+        gradients.append([w.grad.clone() for w in model.parameters() if w.grad is not None])
+    for whole, summed in zip(*gradients, strict=True):
+        torch.testing.assert_close(summed, whole, atol=1e-6, rtol=1e-4)
 
 
 def test_only_answers_are_learnt(writer: Writer) -> None:

@@ -204,6 +204,7 @@ def _markdown(made: Arbitration, rounds: int) -> Iterator[str]:
 
 def _separated(found: Separation) -> Iterator[str]:
     auc, settled = found.auc, (found.corrected_by_gsco, found.upheld_by_gsco)
+    told = f"{auc.value:.2f} [{auc.low:.2f}, {auc.high:.2f}]"
     tasks = ", ".join(f"{task} {count}" for task, count in found.tasks.items())
     reached = ", ".join(
         f"{100 * share:.0f} % with {100 * float(kept):.0f} %" for kept, share in found.corrected.items()
@@ -211,7 +212,7 @@ def _separated(found: Separation) -> Iterator[str]:
     yield (
         f"Natural conflicts in which one side is right: {auc.n} ({tasks}), in {found.own_right} of them the "
         "generalist alone. A logistic regression fitted on these very conflicts, out of fold, tells who is "
-        f"right with an AUC of {auc.value:.2f} [{auc.low:.2f}, {auc.high:.2f}]. It corrects {reached} upheld; "
+        f"right with an AUC of {told}. It corrects {reached} upheld; "
         f"gsco {100 * settled[0]:.0f} % with {100 * settled[1]:.0f} %."
     )
     yield ""

@@ -22,6 +22,8 @@ O = TypeVar("O")  # noqa: E741
 
 class _Loaded(NamedTuple):
     generalist: Generalist
+    waiting: AsyncGeneralist | None
+    """The same, if it waits rather than computes."""
     choices: Batcher[Choice, Answer]
     texts: Batcher[Sequence[BaseMessage], str]
 
@@ -64,6 +66,7 @@ class Deciding:
                 model = self._source if isinstance(self._source, Generalist) else self._source()
                 self._loaded = _Loaded(
                     model,
+                    model if isinstance(model, AsyncGeneralist) else None,
                     Batcher(_guarded(model.choose), max_batch=model.batch_size),
                     Batcher(_guarded(model.generate), max_batch=model.batch_size),
                 )
@@ -76,8 +79,8 @@ class Deciding:
             GeneralistError: no answer could be had.
         """
         loaded = self._ready()
-        if isinstance(loaded.generalist, AsyncGeneralist):
-            return await _typed(loaded.generalist.achoose(choice))
+        if loaded.waiting is not None:
+            return await _typed(loaded.waiting.achoose(choice))
         return await loaded.choices(choice)
 
     async def generate(self, messages: Sequence[BaseMessage]) -> str:
@@ -87,8 +90,8 @@ class Deciding:
             GeneralistError: no answer could be had.
         """
         loaded = self._ready()
-        if isinstance(loaded.generalist, AsyncGeneralist):
-            return await _typed(loaded.generalist.agenerate(messages))
+        if loaded.waiting is not None:
+            return await _typed(loaded.waiting.agenerate(messages))
         return await loaded.texts(messages)
 
     def close(self) -> None:

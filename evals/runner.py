@@ -21,6 +21,7 @@ from pydantic import JsonValue
 
 from ..case import Case, Task
 from ..errors import ConfigurationError, SpecialistError
+from ..models.heap import settled
 from ..models.journal import write_atomically
 from . import provenance
 from .arms import ALONE, ASKING, GENERALISTS, MEAN, Arm, FittedArm, arms_of
@@ -291,7 +292,7 @@ def _replay(
     write_atomically(out / RUN_CARD, card.model_dump_json(indent=1) + "\n")
     write_atomically(out / MODELS, json.dumps(_models(bench, task), indent=1, ensure_ascii=False) + "\n")
     worker = bench.team.worker(bench.gsco, card, arms, plan, fitted)
-    with closing(worker):
+    with closing(worker), settled():
         return asyncio.run(Replay(card, out, worker, plan.concurrency).all(cases.asked, quiet=quiet))
 
 

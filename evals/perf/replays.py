@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import subprocess
 import sys
 import time
@@ -25,7 +26,8 @@ from .timing import Race, print_table, race
 if TYPE_CHECKING:
     from ..runner import Bench, CaseSet
 
-CASES = 100
+TURN = 5.0
+"""Seconds that a turn takes at least: enough cases for that, so that a run's beginning weighs little."""
 SECONDS = (0.05, 0.2, 0.5)
 """How long the server takes for an answer."""
 AT_ONCE = 16
@@ -59,7 +61,12 @@ uvicorn.run(app, port=int(sys.argv[1]), log_level="error")
 """
 
 
-def measure(seconds: float, *, number: int = CASES, rounds: int = 3) -> tuple[Race, int]:
+def cases_for(seconds: float, turn: float = TURN) -> int:
+    """Cases whose requests, so many at once, take a turn's time at least."""
+    return math.ceil(turn * AT_ONCE / (seconds * len(ARMS)))
+
+
+def measure(seconds: float, *, number: int, rounds: int = 3) -> tuple[Race, int]:
     """Let run and bare client take turns; also how many requests a turn has."""
     import httpx
 
@@ -96,17 +103,18 @@ def measure(seconds: float, *, number: int = CASES, rounds: int = 3) -> tuple[Ra
 def main(arguments: Sequence[str] | None = ()) -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=CASES)
+    parser.add_argument("--turn", type=float, default=TURN, help="seconds that a turn takes at least")
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args(arguments)
     rows = []
     for seconds in SECONDS:
-        result, sent = measure(seconds, number=asked.cases, rounds=asked.rounds)
+        number = cases_for(seconds, asked.turn)
+        result, sent = measure(seconds, number=number, rounds=asked.rounds)
         speeds = [f"{sent / result.median(name):.1f}" for name in (RUN, BARE)]
-        rows.append((f"{seconds:.2f} s", *speeds, f"{result.speed(RUN, BARE):.2f}", f"{GOAL}"))
-    headings = ("an answer takes", "run, requests/s", "bare, requests/s", "× bare", "goal")
+        rows.append((f"{seconds:.2f} s", f"{number}", *speeds, f"{result.speed(RUN, BARE):.2f}", f"{GOAL}"))
+    headings = ("an answer takes", "cases", "run, requests/s", "bare, requests/s", "× bare", "goal")
     note = (
-        f"{asked.cases} cases, {len(ARMS)} arms, {AT_ONCE} requests at once; evidence gathered before. The "
+        f"{len(ARMS)} arms, {AT_ONCE} requests at once; evidence gathered before. The "
         "run makes prompts, scales and encodes images, reads answers and writes each record with fsync."
     )
     print_table("Replaying against a bare client", headings, rows, note=note)

@@ -81,6 +81,12 @@ def classifier_of(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
     Raises:
         SpecialistError: the architecture has not exactly one linear (or 1 × 1 convolution) classifier.
     """
+    layer = _classifier(network)
+    return next(name for name, module in network.named_modules() if module is layer), layer
+
+
+def _classifier(network: nn.Module) -> nn.Linear | nn.Conv2d:
+    """The layer alone, without looking through all modules for its name."""
     from torch import nn
 
     layer = cast(Any, network).get_classifier() if hasattr(network, "get_classifier") else None
@@ -88,9 +94,7 @@ def classifier_of(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
         # Some architectures (SAM's) return the pooling head that wraps the layer.
         layer = getattr(layer, "fc", layer)
     if isinstance(layer, nn.Linear | nn.Conv2d):
-        for name, module in network.named_modules():
-            if module is layer:
-                return name, layer
+        return layer
     raise SpecialistError(
         f"{type(network).__name__} has no single linear classifier (found {type(layer).__name__}); "
         "choose an architecture with one"
@@ -128,7 +132,7 @@ def head(network: nn.Module, features: Tensor) -> Tensor:
     """Return the logits (n, classes) of embeddings (n, d)."""
     from torch import nn
 
-    _, layer = classifier_of(network)
+    layer = _classifier(network)
     if isinstance(layer, nn.Conv2d):
         return layer(features[:, :, None, None]).flatten(1)
     return layer(features)

@@ -72,10 +72,6 @@ class TestPool:
         names = sorted(given.sources)
         weights = np.array([pool.weights[name] for name in names])
         offsets = np.array(pool.offsets)
-        from gsco.models.specialist.calibration import balancing_weights
-
-        balance = np.sqrt(balancing_weights(given.truth.argmax(1), 3))
-        balance /= balance.mean()
 
         def loss(weights: np.ndarray, offsets: np.ndarray) -> float:
             scores = sum(
@@ -88,7 +84,7 @@ class TestPool:
             pooled = odds / odds.sum(1, keepdims=True)
             away = np.concatenate([weights - 1 / 3, offsets])
             penalty = pooling.PRIOR_STRENGTH / len(given) * away @ away / 2
-            return float((-np.log(pooled[given.truth]) * balance).mean() + penalty)
+            return float(-np.log(pooled[given.truth]).mean() + penalty)
 
         best = loss(weights, offsets)
         for place in range(3):
@@ -124,9 +120,21 @@ class TestPool:
         unequal = take(given, np.setdiff1d(np.arange(600), rare))
         fresh = voices(n=600, seed=9)
         pool = fit_pool(unequal)
-        pooled = np.array([list(pool(case(fresh, row)).values()) for row in range(600)])
-        found = [right(pooled, fresh)[fresh.truth[:, label]].mean() for label in range(3)]
+        labels = [pool.labels(pool(case(fresh, row)))[0] for row in range(600)]
+        hits = np.array(labels) == np.array(OPTIONS)[fresh.truth.argmax(1)]
+        found = [hits[fresh.truth[:, label]].mean() for label in range(3)]
         assert found[2] > 0.6, "of three labels that are equally frequent now, none is forgotten"
+
+    def test_what_is_said_leans_to_rare_labels_and_probabilities_do_not(self) -> None:
+        given = voices(n=600, seed=5)
+        rare = np.flatnonzero(given.truth[:, 2])[30:]
+        unequal = take(given, np.setdiff1d(np.arange(600), rare))
+        pool = fit_pool(unequal)
+        pooled = [pool(case(unequal, row)) for row in range(len(unequal))]
+        assert np.mean([one["c"] for one in pooled]) == pytest.approx(unequal.truth[:, 2].mean(), abs=0.03)
+        close = {"a": 0.52, "b": 0.0, "c": 0.48}
+        assert pool.labels(close) == ("c",) and pool.sureness(close) == pytest.approx(0.48)
+        assert pool.labels({"a": 0.9, "b": 0.0, "c": 0.1}) == ("a",)
 
     def test_several_labels_are_said_as_a_set(self) -> None:
         given = several()
@@ -171,8 +179,9 @@ def test_no_fold_sees_its_own_cases() -> None:
 
 
 def test_what_is_sure() -> None:
-    assert sureness(np.array([[0.2, 0.7, 0.1]]), True) == pytest.approx(0.7)
-    assert sureness(np.array([[0.2, 0.9]]), False) == pytest.approx(0.85)
+    assert sureness(np.array([[0.2, 0.7, 0.1]]), [0.0, 0.0, 0.0]) == pytest.approx(0.7)
+    assert sureness(np.array([[0.3, 0.7, 0.0]]), [1.0, 0.0, 0.0]) == pytest.approx(0.3)
+    assert sureness(np.array([[0.2, 0.9]]), ()) == pytest.approx(0.85)
 
 
 def test_without_a_source() -> None:

@@ -52,7 +52,7 @@ def train_language(
     if stage.finished:
         return
     side, variants = config.architecture.image_size, config.language.variants
-    features = Features(model.eval(), sources, side, variants, config.seed)
+    features = Features(model.eval(), sources, side, variants, config.seed, torch.bfloat16)
     batches = Batches(mixture, writer, _rows(config, config.language), config.seed)
     drawn = batches.from_step(stage.step, config.workers)
 
@@ -112,7 +112,8 @@ def answer_loss(
     targets = batch.targets.flatten()[scored].to(device)
     weights = batch.weights(power).to(device)
     ids = batch.ids.to(device)
-    seen = inner.multi_modal_projector(features.clone() if features.is_inference() else features)
+    # A copy: cached features were made in inference mode, and may be of another type.
+    seen = inner.multi_modal_projector(features.to(model.dtype, copy=True))
     words = inner.language_model.embed_tokens(ids)
     places = (ids == model.config.image_token_id)[:, :, None]
     inputs = words.masked_scatter(places, seen.to(words.dtype))

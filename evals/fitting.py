@@ -24,7 +24,6 @@ from .pooling import (
     Sources,
     Stack,
     complete,
-    fit_leanings,
     fit_pool,
     fit_stack,
     out_of_fold,
@@ -37,7 +36,7 @@ from .pooling import (
 from .records import EVIDENCE, OUTCOMES, CaseEvidence, Outcome, RunCard, read_run_card
 
 FITTED = "fitted.json"
-RECIPE = "log-linear pool 4"
+RECIPE = "log-linear pool 5"
 """Changes whenever the same validation cases would give other weights."""
 
 SIMILAR = "similar cases"
@@ -157,7 +156,7 @@ def consultation(given: Sample, unsettled: npt.NDArray[np.bool_]) -> Consultatio
         unsettled: where specialists and similar cases contradict each other.
     """
     quiet, fused = out_of_fold(without(given, GSCO.name)), out_of_fold(given)
-    sure = sureness(quiet, fit_leanings(given))
+    sure = sureness(quiet, given.exclusive)
     hits = np.stack([right(quiet, given), right(fused, given)])
     losses = np.stack([surprise(quiet, given), surprise(fused, given)])
     always, loss = hits[1].mean(), losses[1].mean()

@@ -26,11 +26,6 @@ FLOOR = 1e-3
 """Smaller probabilities are taken for this: one source that is certain must not silence all others."""
 PRIOR_STRENGTH = 20.0
 """How many cases' worth the equal weights and zero offsets are that the fit starts from."""
-BALANCE = 0.5
-"""How much a rare label counts in what is said: its probability is divided by its frequency to this power.
-The probabilities stay as they are: fitted with rare labels counting more they would be wrong (over validation
-cases of four sets ECE 0.045 instead of 0.034), and without a lean rare labels are given up (balanced accuracy
-0.932 instead of 0.938)."""
 LEAST = 30
 """With fewer validation cases nothing is fitted."""
 _DIGITS = 4
@@ -109,8 +104,6 @@ class Pool(Record):
     """By source."""
     offsets: tuple[float, ...]
     """By option."""
-    leanings: tuple[float, ...] = ()
-    """By option, of a task with one label per case: added to its log-probability for what is said."""
     sets: LabelSets | None = None
     """Of a multi-label task: which labels are said."""
     cases: int
@@ -138,20 +131,22 @@ class Pool(Record):
 
     def sureness(self, pooled: Distribution) -> float:
         """How sure a pooled distribution is of what it says."""
-        return float(sureness(np.array([_row(pooled, self.options)]), self.leanings)[0])
+        return float(sureness(np.array([_row(pooled, self.options)]), self.exclusive)[0])
 
     def labels(self, pooled: Distribution) -> tuple[str, ...]:
         """Say what a pooled distribution amounts to."""
-        if self.sets is not None:
-            return self.sets(pooled)
-        return (self.options[int(said(np.array([_row(pooled, self.options)]), self.leanings)[0])],)
+        if self.sets is None:
+            return (max(self.options, key=lambda option: pooled[option]),)
+        return self.sets(pooled)
 
 
 def fit_pool(given: Sample) -> Pool:
     """Fit weights and offsets by penalised likelihood; the weights are never negative.
 
     The penalty pulls towards equal weights that add up to one and to no offsets, as strongly as
-    ``PRIOR_STRENGTH`` cases would.
+    ``PRIOR_STRENGTH`` cases would. Each case counts alike. Where a rare label counts for more, it is said a
+    little more often rightly, and the probabilities are wrong: over validation cases of five sets log-loss 0.322
+    instead of 0.315, ECE 0.046 instead of 0.038.
     """
     from scipy.optimize import minimize
 
@@ -179,7 +174,6 @@ def fit_pool(given: Sample) -> Pool:
         exclusive=given.exclusive,
         weights={name: _rounded(weight) for name, weight in zip(names, weights, strict=True)},
         offsets=tuple(map(_rounded, offsets)),
-        leanings=tuple(map(_rounded, fit_leanings(given))),
         sets=_label_sets(pooled, given),
         cases=len(given),
     )
@@ -214,11 +208,7 @@ class Stack(Record):
             for option, p in zip(self.options, _normalised(scores, self.exclusive), strict=True)
         }
 
-    def labels(self, pooled: Distribution) -> tuple[str, ...]:
-        """Say what a distribution amounts to: the likeliest label, as usual for this method."""
-        if self.sets is not None:
-            return self.sets(pooled)
-        return (max(self.options, key=lambda option: pooled[option]),)
+    labels = Pool.labels
 
 
 def fit_stack(given: Sample) -> Stack:
@@ -256,32 +246,17 @@ def out_of_fold(given: Sample, folds: int = 5) -> Floats:
     return pooled
 
 
-def fit_leanings(given: Sample) -> Floats:
-    """What ``BALANCE`` adds to each option's log-probability, (options,); empty for a multi-label task."""
-    if not given.exclusive:
-        return np.zeros(0)
-    often = given.truth.sum(0) + 0.5
-    return -BALANCE * np.log(often / often.sum())
-
-
-def said(pooled: Floats, leanings: npt.ArrayLike) -> npt.NDArray[np.intp]:
-    """Which option of a task with one label per case pooled distributions (n, options) amount to, (n,)."""
-    return (np.log(np.clip(pooled, 1e-12, 1)) + np.asarray(leanings, np.float64)).argmax(-1)
-
-
-def sureness(pooled: Floats, leanings: npt.ArrayLike) -> Floats:
+def sureness(pooled: Floats, exclusive: bool) -> Floats:
     """How sure pooled distributions are of what they say, (n,): for multi-label the mean over options."""
-    if not np.size(leanings):
-        return np.maximum(pooled, 1 - pooled).mean(-1)
-    return pooled[np.arange(len(pooled)), said(pooled, leanings)]
+    return pooled.max(-1) if exclusive else np.maximum(pooled, 1 - pooled).mean(-1)
 
 
 def right(pooled: Floats, given: Sample) -> npt.NDArray[np.bool_]:
     """Which cases pooled distributions decide rightly, (n,); for multi-label all labels must be right."""
     if given.exclusive:
-        return given.truth[np.arange(len(given)), said(pooled, fit_leanings(given))]
-    labels = decided(fit_label_sets(given.options, pooled, given.truth), pooled)
-    return (labels == given.truth).all(1)
+        return given.truth[np.arange(len(given)), pooled.argmax(1)]
+    said = decided(fit_label_sets(given.options, pooled, given.truth), pooled)
+    return (said == given.truth).all(1)
 
 
 def surprise(pooled: Floats, given: Sample) -> Floats:

@@ -36,7 +36,7 @@ from .pooling import (
 from .records import EVIDENCE, OUTCOMES, CaseEvidence, Outcome, RunCard, read_run_card
 
 FITTED = "fitted.json"
-RECIPE = "log-linear pool 5"
+RECIPE = "log-linear pool 3"
 """Changes whenever the same validation cases would give other weights."""
 
 SIMILAR = "similar cases"

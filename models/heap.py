@@ -14,7 +14,6 @@ def settled() -> Iterator[None]:
     Libraries and models are half a million objects that stay; every full collection would look through them
     anew, and hold up all threads for half a second each time.
     """
-    gc.collect()
     gc.freeze()
     try:
         yield

@@ -26,7 +26,7 @@ from .timing import Race, print_table, race
 if TYPE_CHECKING:
     from ..runner import Bench, CaseSet
 
-TURN = 5.0
+TURN = 10.0
 """Seconds that a turn takes at least: enough cases for that, so that a run's beginning weighs little."""
 SECONDS = (0.05, 0.2, 0.5)
 """How long the server takes for an answer."""

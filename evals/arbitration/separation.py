@@ -4,7 +4,8 @@ To keep its own right answers and to give up its wrong ones, a generalist must t
 A logistic regression that is fitted on the conflicts themselves, out of fold, tries the same with what is on
 record: how sure the generalist is of its own answer when alone, and how much each specialist and the similar
 cases give it over what the evidence says. No generalist is fitted on the very cases that it is measured on;
-so where that judge cannot have both, more can only come from eyes or evidence that err elsewhere.
+so where that judge is far from both, better eyes or other evidence are the likelier remedy. It is no proof: a
+judge of another kind, or one that sees the image, may come farther.
 """
 
 from __future__ import annotations

@@ -82,7 +82,10 @@ def classifier_of(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
         SpecialistError: the architecture has not exactly one linear (or 1 × 1 convolution) classifier.
     """
     layer = _classifier(network)
-    return next(name for name, module in network.named_modules() if module is layer), layer
+    for name, module in network.named_modules():
+        if module is layer:
+            return name, layer
+    raise _no_classifier(network, layer)
 
 
 def _classifier(network: nn.Module) -> nn.Linear | nn.Conv2d:
@@ -95,7 +98,11 @@ def _classifier(network: nn.Module) -> nn.Linear | nn.Conv2d:
         layer = getattr(layer, "fc", layer)
     if isinstance(layer, nn.Linear | nn.Conv2d):
         return layer
-    raise SpecialistError(
+    raise _no_classifier(network, layer)
+
+
+def _no_classifier(network: nn.Module, layer: object) -> SpecialistError:
+    return SpecialistError(
         f"{type(network).__name__} has no single linear classifier (found {type(layer).__name__}); "
         "choose an architecture with one"
     )

@@ -30,7 +30,7 @@ class Features:
         variants: augmented views per image; 1 for validation.
         seed: of the augmentation.
         dtype: that they are kept in; None is the model's. In bfloat16, as a GPU computes them, those of
-            the bundled recipe take 9 GB.
+            the bundled recipe take 9 GB by arithmetic.
     """
 
     def __init__(

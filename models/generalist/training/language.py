@@ -52,7 +52,8 @@ def train_language(
     if stage.finished:
         return
     side, variants = config.architecture.image_size, config.language.variants
-    features = Features(model.eval(), sources, side, variants, config.seed, torch.bfloat16)
+    kept = None if config.precision == "fp32" else torch.bfloat16
+    features = Features(model.eval(), sources, side, variants, config.seed, kept)
     batches = Batches(mixture, writer, _rows(config, config.language), config.seed)
     drawn = batches.from_step(stage.step, config.workers)
 

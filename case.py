@@ -128,6 +128,8 @@ class Opinion(Record):
     """Calibrated, one per option; sums to one for single-label tasks. Empty for a draft report."""
     reliability: Probability | None = None
     """Balanced accuracy on its validation split."""
+    held_out: Probability | None = None
+    """The same on images that chose nothing of it; None where it was not measured on any."""
     text: str | None = None
     """A draft report, for report specialists."""
     version: str = ""
@@ -216,6 +218,57 @@ class Conflict(Record):
         return self.generalist_against_panel or self.specialists_disagree
 
 
+VoiceKind = Literal["specialist", "similar_cases", "generalist"]
+DecisionRule = Literal["fused", "adaptive", "generalist"]
+
+
+class Voice(Record):
+    """One source of a decision: what it says, what it counts for, and which way it pulls."""
+
+    source: str
+    """A specialist's name, ``similar cases`` or ``generalist``."""
+    kind: VoiceKind
+    labels: tuple[str, ...] = ()
+    probabilities: Mapping[str, Probability] = Field(default_factory=dict)
+    weight: float = 0.0
+    """In the log-linear pool; 0: it is heard and does not count."""
+    log_odds: float = 0.0
+    """Its share of the log-odds of the decision against its strongest rival; positive is for the decision."""
+    note: str = ""
+    """Why it does not count, or counts for less."""
+
+
+class Fusion(Record):
+    """How the sources became the decision. The log-odds of all voices and of the prior add up."""
+
+    rule: DecisionRule
+    fitted: bool
+    """Whether the weights were fitted on labelled cases of this task; else they follow from the cards."""
+    decision: str = ""
+    """What the log-odds speak for: the label; of a multi-label task the presence or absence of the least
+    certain option, such as ``AMD`` or ``no AMD``."""
+    rival: str = ""
+    """And against what: the strongest other label, or the opposite."""
+    log_odds: float = 0.0
+    """Of the decision against the rival, all together."""
+    prior: float = 0.0
+    """Share of the labels' prior."""
+    voices: tuple[Voice, ...] = ()
+    asked: bool = False
+    """Whether the generalist was asked."""
+    counter_example: SimilarCase | None = None
+    """The nearest known case of the rival label."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know: not measured, made for other parts, not asked and why."""
+
+
+class Observed(Record):
+    """What answers about this sure have meant so far, on cases that fitted nothing of the decision."""
+
+    n: int
+    right: int
+
+
 class Decision(Record):
     """What a reviewer makes of a diagnosis."""
 
@@ -257,13 +310,22 @@ class Diagnosis(Record):
     labels: tuple[str, ...] = ()
     probabilities: Mapping[str, Probability] | None = None
     confidence: Probability | None = None
-    """Probability of the label; for multi-label the least certain decision; None if unknown."""
+    """Probability that the decision is right, all labels of a multi-label task together; None if unknown."""
+    observed: Observed | None = None
+    """How often decisions about this sure were right; None where that was not measured."""
     abstained: bool = False
     """True where policy says that a person must decide; ``label`` then is a suggestion only."""
+    promise: str | None = None
+    """The certificate in words, where an error limit is set: what share of the answers given alone is wrong
+    at most, or why nothing can be promised."""
     reasons: tuple[str, ...] = ()
     """Why it abstained or what a reader must know, in plain words."""
     conflict: Conflict = Conflict()
     evidence: Evidence
+    fusion: Fusion | None = None
+    """How the sources became the decision; None for open tasks."""
+    generalist_answer: Answer | None = None
+    """What the generalist itself said, one voice among the others; None where it was not asked."""
     text: str | None = None
     """Answer or report, for open tasks."""
     generalist: str = ""
@@ -276,3 +338,8 @@ class Diagnosis(Record):
     review: Review | None = None
     """A person's decision on it; None where nobody was asked or nobody has answered."""
     disclaimer: str = DISCLAIMER
+
+    @property
+    def answers_alone(self) -> bool:
+        """Whether no person has to decide."""
+        return not self.abstained

@@ -13,14 +13,17 @@ from ..case import (
     Decision,
     Diagnosis,
     Evidence,
+    Fusion,
     GateReport,
     ImageRef,
     Missing,
+    Observed,
     Opinion,
     Review,
     SimilarCase,
     Task,
     TaskKind,
+    Voice,
 )
 from .events import Finding
 
@@ -35,14 +38,17 @@ RECORDS = (
     Diagnosis,
     Evidence,
     Finding,
+    Fusion,
     GateReport,
     ImageRef,
     Missing,
+    Observed,
     Opinion,
     Review,
     SimilarCase,
     Task,
     TaskKind,
+    Voice,
 )
 """Every type of ours that a checkpoint may hold."""
 

@@ -1,0 +1,184 @@
+"""The log-linear opinion pool: several distributions over the same options become one.
+
+In log-odds the shares of the sources add up. A pool has one weight per source and one offset per option, so
+that a few hundred cases determine it. A multi-label task is one two-way question per option; its sources
+keep one weight over all options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ..case import Record
+from .label_sets import LabelSets
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Distribution = Mapping[str, float]
+Sources = Mapping[str, Distribution]
+"""By name of a source, its distribution over the options of one case."""
+
+FLOOR = 1e-3
+"""Smaller probabilities are taken for this: one source that is certain must not silence all others."""
+PRESENT = 0.5
+"""Probability from which on an option of a multi-label task is said where no thresholds were fitted."""
+
+
+class Pool(Record):
+    """A log-linear pool: ``log p ∝ Σ weight · log p(source) + offset``; for multi-label with logits.
+
+    Genest and Zidek, Combining probability distributions (1986), https://doi.org/10.1214/ss/1177013825.
+    """
+
+    options: tuple[str, ...]
+    exclusive: bool
+    weights: Mapping[str, float]
+    """By source."""
+    offsets: tuple[float, ...]
+    """By option."""
+    sets: LabelSets | None = None
+    """Of a multi-label task: which labels are said."""
+    set_confidence: tuple[float, float] | None = None
+    """Slope and intercept from the log-odds that a set of labels is right to calibrated ones."""
+    cases: int = 0
+    """Cases that it was fitted on; 0 for one that follows from reliabilities."""
+
+    def __call__(self, sources: Sources) -> dict[str, float]:
+        """Pool one case's distributions.
+
+        A source that is missing hands its weight to the others.
+
+        Raises:
+            LookupError: none of the sources that count is there.
+        """
+        pooled = normalised(self._scores(sources), self.exclusive)
+        return {option: float(p) for option, p in zip(self.options, pooled, strict=True)}
+
+    def labels(self, pooled: Distribution) -> tuple[str, ...]:
+        """Say what a pooled distribution amounts to."""
+        if self.exclusive:
+            return (max(self.options, key=lambda option: pooled[option]),)
+        if self.sets is None:
+            return tuple(option for option in self.options if pooled[option] >= PRESENT)
+        return self.sets(pooled)
+
+    def confidence(self, pooled: Distribution, labels: Sequence[str]) -> float:
+        """Probability that the labels are right, all of them together."""
+        if self.exclusive:
+            return pooled[labels[0]]
+        values = np.array([[pooled[option] for option in self.options]])
+        said = np.array([[option in labels for option in self.options]])
+        return float(self.confidences(values, said)[0])
+
+    def confidences(self, pooled: Floats, said: Bools) -> Floats:
+        """The same of many cases of a multi-label task, (n,).
+
+        Args:
+            pooled: (n, options).
+            said: (n, options).
+        """
+        from scipy.special import expit
+
+        odds = set_log_odds(self.sets, pooled, said)
+        slope, intercept = self.set_confidence or (1.0, 0.0)
+        return expit(slope * odds + intercept)
+
+    def shares(self, sources: Sources, option: str, rival: str | None) -> tuple[dict[str, float], float]:
+        """What each source adds to the log-odds of an option, and what the offsets add.
+
+        Args:
+            sources: of the case.
+            option: what the log-odds speak for.
+            rival: and against what; None for the option's absence, of a multi-label task.
+        """
+        at, scale = self.options.index(option), self.scale(sources)
+
+        def against(values: Floats) -> float:
+            return float(values[at] - (values[self.options.index(rival)] if rival is not None else 0.0))
+
+        found = {
+            name: scale * weight * against(evidence_of(row_of(sources[name], self.options), self.exclusive))
+            for name, weight in self.weights.items()
+            if name in sources
+        }
+        return found, against(np.array(self.offsets))
+
+    def _scores(self, sources: Sources) -> Floats:
+        scale = self.scale(sources)
+        return np.array(self.offsets) + sum(
+            scale * weight * evidence_of(row_of(sources[name], self.options), self.exclusive)
+            for name, weight in self.weights.items()
+            if name in sources
+        )
+
+    def scale(self, sources: Sources) -> float:
+        """By how much the weights of the sources that are there grow, in place of those that are missing.
+
+        Raises:
+            LookupError: none of the sources that count is there.
+        """
+        there = sum(weight for name, weight in self.weights.items() if name in sources)
+        if there <= 0:
+            raise LookupError("none of the sources that count is there")
+        return sum(self.weights.values()) / there
+
+    def speaks(self, sources: Sources) -> bool:
+        """Whether any source that counts is there."""
+        return any(weight > 0 and name in sources for name, weight in self.weights.items())
+
+    def without(self, names: Collection[str]) -> Pool | None:
+        """The pool without the weight of some sources; None where nothing is left."""
+        left = {name: weight for name, weight in self.weights.items() if name not in names}
+        if len(left) == len(self.weights):
+            return self
+        if sum(left.values()) <= 0:
+            return None
+        scale = sum(self.weights.values()) / sum(left.values())
+        return self.model_copy(update={"weights": {name: scale * weight for name, weight in left.items()}})
+
+
+def row_of(distribution: Distribution, options: Sequence[str]) -> list[float]:
+    """A distribution as a row in the order of the options."""
+    return [distribution.get(option, 0.0) for option in options]
+
+
+def evidence_of(probabilities: npt.ArrayLike, exclusive: bool) -> Floats:
+    """Logarithms, centred over the options; for multi-label tasks logits."""
+    p = np.clip(np.asarray(probabilities, dtype=np.float64), FLOOR, 1 - FLOOR)
+    if not exclusive:
+        return np.log(p) - np.log1p(-p)
+    logs = np.log(p)
+    return logs - logs.mean(-1, keepdims=True)
+
+
+def normalised(scores: Floats, exclusive: bool) -> Floats:
+    """Scores as probabilities, (…, options)."""
+    from scipy.special import expit, softmax
+
+    return softmax(scores, axis=-1) if exclusive else expit(scores)
+
+
+def set_log_odds(sets: LabelSets | None, pooled: Floats, said: Bools) -> Floats:
+    """Log-odds that the labels said are right together, (n,), among the sets of labels that occur.
+
+    Args:
+        sets: those that occur; None takes the options for independent of each other.
+        pooled: probability of each option, (n, options).
+        said: (n, options).
+    """
+    from scipy.special import logsumexp
+
+    p = np.clip(pooled, FLOOR, 1 - FLOOR)
+    own = np.where(said, np.log(p), np.log1p(-p)).sum(1)
+    if sets is None:
+        log_p = own
+    else:
+        members = np.array([[option in one for option in sets.options] for one in sets.sets])
+        every = np.log(p) @ members.T + np.log1p(-p) @ (~members).T
+        known = (said[:, None, :] == members[None]).all(2).any(1)
+        log_p = own - np.where(known, logsumexp(every, axis=1), np.logaddexp(logsumexp(every, axis=1), own))
+    log_p = np.minimum(log_p, -1e-6)
+    return log_p - np.log(-np.expm1(log_p))

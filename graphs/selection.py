@@ -1,0 +1,272 @@
+"""Choosing a task's decision rule out of fold, among everything that could decide.
+
+The pool of specialists and similar cases is the rule unless another is better beyond noise: a single source
+by one standard error (out of fold, by group) of the difference, and anything that asks the generalist by one
+standard error too, asking only where the pool is unsure before asking always. So the choice is not worse
+than the best single source beyond noise, and asks no more than it must. The plain rule of one standard error
+towards fewer sources was tried and gave the pool's gain away: validation cases stopped and calibrated the
+specialists, so that a single one looks better on them than it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from .collaboration_fit import CandidateScore
+from .fitting import (
+    ADAPTIVE,
+    FULL_POOL,
+    MEAN,
+    MOST_CALLS,
+    POOL,
+    STACKING,
+    FitSample,
+    Folds,
+    Stack,
+    apply_pool,
+    fit_pool,
+    fit_stack,
+    folds_of,
+    right,
+    surprise,
+    with_sets,
+)
+from .fusion import GENERALIST, AskLimits
+from .label_sets import decided, fit_label_sets
+from .pool import Bools, Floats, Pool, set_log_odds
+
+AS_GOOD = 0.001
+"""The adaptive rule asks no more than it takes to be this near to asking always, in accuracy,"""
+LOSS_AS_GOOD = 0.01
+"""and this near in log loss, relatively."""
+TEMPERATURES = (0.5, 2.0)
+"""Bounds of the last calibration, which the pool's own penalty leaves little to do."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was chosen, and what it did out of fold."""
+
+    rule: Literal["fused", "adaptive"]
+    chosen: tuple[str, ...]
+    quiet: Pool
+    full: Pool | None
+    limits: AskLimits | None
+    stack: Stack | None
+    candidates: tuple[CandidateScore, ...]
+    confidence: Floats
+    """Of the chosen rule, out of fold, (n,)."""
+    right: Bools
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    name: str
+    sources: tuple[str, ...]
+    calls: float
+    pooled: Floats
+
+
+def select_rule(given: FitSample, disputed: Bools, calls: int = 1) -> Selection:
+    """Fit every candidate out of fold and choose.
+
+    Args:
+        given: labelled cases, with the generalist's answers among the sources if it was asked.
+        disputed: where specialists and similar cases contradict each other, (n,).
+        calls: questions that one answer of the generalist takes.
+    """
+    folds = folds_of(given)
+    quiet_sample = given.only(given.evidence)
+    quiet = _pooled_out_of_fold(quiet_sample, folds)
+    found = [
+        *(
+            _Candidate(name, (name,), 0.0, _pooled_out_of_fold(given.only([name]), folds))
+            for name in given.evidence
+        ),
+        _Candidate(MEAN, given.evidence, 0.0, np.mean([*quiet_sample.sources.values()], axis=0)),
+        _Candidate(POOL, given.evidence, 0.0, quiet),
+        _Candidate(STACKING, given.evidence, 0.0, _stacked_out_of_fold(quiet_sample, folds)),
+    ]
+    limits = None
+    if GENERALIST in given.sources:
+        own = _pooled_out_of_fold(given.only([GENERALIST]), folds)
+        full = _pooled_out_of_fold(given, folds)
+        limits = ask_limits(given, quiet, full, disputed)
+        asked = _asked(limits, _sureness(quiet, given), disputed)
+        adaptive = np.where(asked[:, None], full, quiet)
+        found += [
+            _Candidate(GENERALIST, (GENERALIST,), calls, own),
+            _Candidate(ADAPTIVE, tuple(given.sources), calls * float(asked.mean()), adaptive),
+            _Candidate(FULL_POOL, tuple(given.sources), calls, full),
+        ]
+    scores = _scored(found, given)
+    chosen = _simplest(found, scores)
+    return _selection(chosen, found, scores, given, limits, quiet)
+
+
+def ask_limits(given: FitSample, quiet: Floats, full: Floats, disputed: Bools) -> AskLimits:
+    """Choose when to ask: the fewest calls that are as good as asking always, in accuracy and in log loss.
+
+    Args:
+        given: the cases.
+        quiet: what specialists and similar cases pool to, out of fold, (n, options).
+        full: the same with the generalist.
+        disputed: where they contradict each other, (n,).
+    """
+    sure = _sureness(quiet, given)
+    hits = np.stack([right(quiet, given), right(full, given)])
+    losses = np.stack([surprise(quiet, given), surprise(full, given)])
+    always, loss = hits[1].mean(), losses[1].mean()
+    best: tuple[tuple[bool, float, float], AskLimits] | None = None
+    steps = [0.0, *np.quantile(sure, np.linspace(0.02, 1.0, 50))]
+    for place, limit in enumerate(steps):
+        for disputed_limit in steps[place:]:
+            asked = sure < np.where(disputed, disputed_limit, limit)
+            if asked.mean() > MOST_CALLS:
+                continue
+            accuracy = float(np.where(asked, hits[1], hits[0]).mean())
+            lost = float(np.where(asked, losses[1], losses[0]).mean())
+            good = accuracy >= always - AS_GOOD and lost <= loss * (1 + LOSS_AS_GOOD)
+            rank = (good, -float(asked.mean()) if good else -lost, accuracy)
+            if best is None or rank > best[0]:
+                best = (
+                    rank,
+                    AskLimits(
+                        limit=round(float(limit), 4),
+                        disputed_limit=round(float(disputed_limit), 4),
+                        calls=round(float(asked.mean()), 4),
+                    ),
+                )
+    assert best is not None, "asking never is always among the choices"
+    return best[1]
+
+
+def _asked(limits: AskLimits, sure: Floats, disputed: Bools) -> Bools:
+    return sure < np.where(disputed, limits.disputed_limit, limits.limit)
+
+
+def _pooled_out_of_fold(given: FitSample, folds: Folds) -> Floats:
+    pooled = np.empty(given.truth.shape)
+    for rest, left_out in folds:
+        pooled[left_out] = apply_pool(fit_pool(given.take(rest)), given.take(left_out))
+    return pooled
+
+
+def _stacked_out_of_fold(given: FitSample, folds: Folds) -> Floats:
+    pooled = np.empty(given.truth.shape)
+    for rest, left_out in folds:
+        pooled[left_out] = fit_stack(given.take(rest)).many(given.take(left_out))
+    return pooled
+
+
+def _sureness(pooled: Floats, given: FitSample) -> Floats:
+    """How sure pooled distributions are of what they say, (n,), before the last calibration."""
+    if given.exclusive:
+        return pooled.max(-1)
+    from scipy.special import expit
+
+    sets = fit_label_sets(given.options, pooled, given.truth)
+    return expit(set_log_odds(sets, pooled, decided(sets, pooled)))
+
+
+def _scored(found: list[_Candidate], given: FitSample) -> dict[str, CandidateScore]:
+    losses = {one.name: surprise(one.pooled, given) for one in found}
+    return {
+        one.name: CandidateScore(
+            name=one.name,
+            log_loss=round(float(losses[one.name].mean()), 4),
+            margin=round(_standard_error(losses[one.name] - losses[POOL], given.groups), 4),
+            accuracy=round(float(right(one.pooled, given).mean()), 4),
+            sources=len(one.sources),
+            calls=round(one.calls, 4),
+        )
+        for one in found
+    }
+
+
+def _standard_error(differences: Floats, groups: tuple[str, ...]) -> float:
+    """Of their mean, with cases of one group taken together."""
+    away = differences - differences.mean()
+    _, places = np.unique(groups, return_inverse=True)
+    return float(np.sqrt((np.bincount(places, away) ** 2).sum()) / len(away))
+
+
+def _simplest(found: list[_Candidate], scores: Mapping[str, CandidateScore]) -> _Candidate:
+    """The candidate that ships; the plain mean and stacking are there to be compared with."""
+    by_name = {one.name: one for one in found}
+    pool = scores[POOL].log_loss
+
+    def better(name: str) -> bool:
+        return name in scores and scores[name].log_loss < pool - scores[name].margin
+
+    single = [one.name for one in found if len(one.sources) == 1 and not one.calls and better(one.name)]
+    if single:
+        return by_name[min(single, key=lambda name: scores[name].log_loss)]
+    return by_name[next((name for name in (ADAPTIVE, FULL_POOL) if better(name)), POOL)]
+
+
+def _selection(
+    chosen: _Candidate,
+    found: list[_Candidate],
+    scores: Mapping[str, CandidateScore],
+    given: FitSample,
+    limits: AskLimits | None,
+    quiet: Floats,
+) -> Selection:
+    names = [name for name in chosen.sources if name != GENERALIST] or list(given.evidence)
+    quiet_sample = given.only(names)
+    quiet_pooled = chosen.pooled if len(names) < len(given.evidence) else quiet
+    quiet_pool = _calibrated(fit_pool(quiet_sample), quiet_sample, quiet_pooled)
+    full_pool = None
+    if GENERALIST in given.sources:
+        pooled = next(one.pooled for one in found if one.name == FULL_POOL)
+        full_pool = _calibrated(fit_pool(given), given, pooled)
+    said = (
+        chosen.pooled.argmax(1)[:, None] == np.arange(chosen.pooled.shape[1])
+        if given.exclusive
+        else decided(fit_label_sets(given.options, chosen.pooled, given.truth), chosen.pooled)
+    )
+    pool = full_pool if chosen.name == FULL_POOL and full_pool is not None else quiet_pool
+    confidence = chosen.pooled.max(1) if given.exclusive else pool.confidences(chosen.pooled, said)
+    return Selection(
+        rule="adaptive" if chosen.name == ADAPTIVE else "fused",
+        chosen=chosen.sources,
+        quiet=quiet_pool,
+        full=full_pool,
+        limits=limits if chosen.name == ADAPTIVE else None,
+        stack=fit_stack(given.only(given.evidence)),
+        candidates=tuple(scores.values()),
+        confidence=confidence,
+        right=(said == given.truth).all(1),
+    )
+
+
+def _calibrated(pool: Pool, given: FitSample, out_of_fold: Floats) -> Pool:
+    """Divide a pool's log-odds by the temperature that makes what it said out of fold most likely."""
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logit
+
+    from .pool import normalised
+
+    scores = (
+        np.log(np.clip(out_of_fold, 1e-12, 1))
+        if given.exclusive
+        else logit(np.clip(out_of_fold, 1e-12, 1 - 1e-12))
+    )
+
+    def loss(log_temperature: float) -> float:
+        return float(surprise(normalised(scores / np.exp(log_temperature), given.exclusive), given).mean())
+
+    bounds = (float(np.log(TEMPERATURES[0])), float(np.log(TEMPERATURES[1])))
+    temperature = float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
+    tempered = pool.model_copy(
+        update={
+            "weights": {name: round(weight / temperature, 4) for name, weight in pool.weights.items()},
+            "offsets": tuple(round(offset / temperature, 4) for offset in pool.offsets),
+        }
+    )
+    return with_sets(tempered, given, normalised(scores / temperature, given.exclusive))

@@ -54,6 +54,17 @@ class Settings(BaseSettings):
     """The same for case retrieval."""
     gate: Literal["refuse", "warn", "off"] = "refuse"
     """What happens to an image that is not of the task's modality."""
+    decision: Literal["auto", "fused", "adaptive", "generalist"] = "auto"
+    """What makes the decision: the rule that was fitted for the task (``auto``), the pool of all sources
+    (``fused``), the pool that asks the generalist where it is unsure (``adaptive``), or the generalist's word
+    alone, which is the published protocol (``generalist``)."""
+    max_error: float | None = Field(default=None, gt=0, lt=1)
+    """Of the answers given without a person at most this share may be wrong, certified on held-out cases."""
+    max_missed: str = ""
+    """Labels of which at most a share may be missed by answers given alone, ``LABEL=SHARE`` with commas."""
+    drift: Literal["warn", "suspend", "off"] = "warn"
+    """What happens where incoming cases are no longer like those of the fit: it is said, or every case is
+    left to a person."""
     review: Annotated[frozenset[ReviewReason], NoDecode] = frozenset()
     """Where a consultation stops until a person has decided: any of the reasons, with commas; or ``off``."""
     conversations: SecretStr = SecretStr("")
@@ -75,6 +86,25 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(default=64 * 2**20, gt=0)
     max_image_pixels: int = Field(default=64_000_000, gt=0)
     seed: int = 0
+
+    @property
+    def floors(self) -> tuple[tuple[str, float], ...]:
+        """``max_missed``, read."""
+        pairs = [part.rpartition("=") for part in self.max_missed.split(",") if part.strip()]
+        return tuple((label.strip(), float(share)) for label, _, share in pairs)
+
+    @field_validator("max_missed")
+    @classmethod
+    def _shares(cls, value: str) -> str:
+        for part in filter(str.strip, value.split(",")):
+            label, _, share = part.rpartition("=")
+            try:
+                fits = bool(label.strip()) and 0 < float(share) < 1
+            except ValueError:
+                fits = False
+            if not fits:
+                raise ValueError(f"{part.strip()!r}: write LABEL=SHARE, such as malignant=0.02")
+        return value
 
     @field_validator("review", mode="before")
     @classmethod

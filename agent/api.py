@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
 
-from ..case import Diagnosis, ImageRef, Task
+from ..case import Diagnosis, Evidence, ImageRef, Task
 from ..errors import ConfigurationError, GscoError
 from ..models.background import BackgroundLoop
 from .deciding import Deciding
@@ -20,9 +21,13 @@ from .threads import LOCAL, MEMORY, Threads, key_of
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
-    from ..graphs.collaboration import Collaboration, GatePolicy
+    from ..graphs.collaboration import Collaboration
+    from ..graphs.collaboration_fit import CollaborationFit
     from ..graphs.consulting import Consulting
+    from ..graphs.drift import DriftMonitor
     from ..graphs.events import Event
+    from ..graphs.fusion import RuleWanted
+    from ..graphs.policy import GatePolicy
     from ..graphs.state import DiagnosisInput
     from ..graphs.wording import WordingName
     from ..images import ImageStore
@@ -54,6 +59,12 @@ class Policies(TypedDict, total=False):
     profile: Literal["paper", "calibrated"]
     near_duplicates: float | None
     """Known cases more similar than this are taken for copies of the case and not retrieved."""
+    decision: RuleWanted
+    """Which rule decides; see ``Settings.decision``."""
+    max_error: float | None
+    """Of the answers given alone at most this share may be wrong; see ``Settings.max_error``."""
+    floors: tuple[tuple[str, float], ...]
+    """Labels, with the share of their cases that answers given alone may miss."""
 
 
 class GSCo:
@@ -73,6 +84,9 @@ class GSCo:
         review: where a consultation stops until a person has decided; see ``settings.ReviewReason``.
         tool_calls: how the generalist calls tools in a consultation.
         wording: what it is told in one.
+        fits: what was fitted for a task, by its name.
+        monitor: watches whether the cases are still like those of the fits.
+        trained_tasks: tasks that the generalist was trained on, where that is known.
         policies: how cases are diagnosed unless a call says otherwise.
     """
 
@@ -88,6 +102,9 @@ class GSCo:
         review: Collection[str] = (),
         tool_calls: Level | Literal["auto"] = "auto",
         wording: WordingName = "auto",
+        fits: Callable[[str], CollaborationFit | None] = lambda task: None,
+        monitor: DriftMonitor | None = None,
+        trained_tasks: frozenset[str] | None = None,
         **policies: Unpack[Policies],
     ) -> None:
         from ..tools.retrieval import Retrieval
@@ -98,6 +115,9 @@ class GSCo:
         self.panels = panels
         self.specialists: Specialists = Specialists(panels, images)
         self.retrieval: Retrieval = Retrieval(store, self.specialists)
+        self.fits = fits
+        self.monitor = monitor
+        self._trained_tasks = trained_tasks
         self._deciding = Deciding(generalist)
         self._intake = Intake(images)
         self._policies = policies
@@ -169,6 +189,21 @@ class GSCo:
         """Diagnose one case from any event loop; see ``diagnose``."""
         asked = Asked(image, question, context, group)
         return await asyncio.wrap_future(self._loop.submit(self._diagnose(asked, task, policies)))
+
+    async def aevidence(
+        self,
+        image: CaseSource,
+        *,
+        task: str | Task | None = None,
+        group: str | None = None,
+        **policies: Unpack[Policies],
+    ) -> Evidence:
+        """Gather what specialists and similar cases say, without a decision; no generalist is loaded.
+
+        See ``diagnose`` for the arguments and errors.
+        """
+        asked = Asked(image, None, None, group)
+        return await asyncio.wrap_future(self._loop.submit(self._evidence(asked, task, policies)))
 
     @overload
     def diagnose_many(
@@ -405,6 +440,14 @@ class GSCo:
         state = await diagnosis_graph().ainvoke(given, context=collaboration)
         return state["diagnosis"]
 
+    async def _evidence(self, asked: Asked, task: str | Task | None, policies: Policies) -> Evidence:
+        from ..graphs.diagnosis import diagnosis_graph
+
+        given, collaboration = await self._prepared(asked, task, policies)
+        collaboration = replace(collaboration, evidence_only=True)
+        state = await diagnosis_graph().ainvoke(given, context=collaboration)
+        return state["evidence"]
+
     async def _unfolded(
         self, asked: Asked, task: str | Task | None, policies: Policies
     ) -> AsyncIterator[Event]:
@@ -427,7 +470,7 @@ class GSCo:
         name = task.name if isinstance(task, Task) else task and self.tasks.get(task).name
         case = await self._intake.case(asked)
         read = time.perf_counter()
-        await self._load(name)
+        await self.specialists.load(name)
         collaboration = self._collaboration(task if isinstance(task, Task) else None, policies)
         timings = {"read": read - start, "load": time.perf_counter() - read}
         return {"case": case, "task": name, "timings": timings}, collaboration
@@ -488,7 +531,11 @@ class GSCo:
             retrieval=self.retrieval,
             choose=self._deciding.choose,
             generate=self._deciding.generate,
-            generalist=self._deciding.name,
+            load_generalist=self._deciding.load,
+            generalist_name=lambda: self._deciding.name,
+            fits=self.fits,
+            monitor=self.monitor,
+            trained_tasks=self._trained_tasks,
             profile=PROFILES[name],
             given=given,
             **chosen,

@@ -11,6 +11,7 @@ from ..case import Missing
 from ..errors import ConfigurationError, SpecialistError
 
 if TYPE_CHECKING:
+    from ..graphs.collaboration_fit import CollaborationFit
     from ..models.specialist.panel import Panel
     from ..settings import Settings
 
@@ -22,6 +23,7 @@ def parts_of(settings: Settings) -> dict[str, Any]:
         ConfigurationError: a folder that a setting names is not there.
         TaskError: a task card is wrong.
     """
+    from ..graphs.drift import DriftMonitor
     from ..images import ImageLimits, ImageStore
     from ..models.generalist import load_generalist
     from ..models.mini import bundled
@@ -33,9 +35,10 @@ def parts_of(settings: Settings) -> dict[str, Any]:
         ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
     )
     set_threads(settings.threads)
+    folders = [bundled("specialists"), *own_specialists(settings)]
     return {
         "tasks": TaskBook(settings.tasks),
-        "panels": LazyPanels([bundled("specialists"), *own_specialists(settings)]),
+        "panels": LazyPanels(folders),
         "store": lambda: open_store(
             settings.case_store,
             home=settings.home,
@@ -48,6 +51,12 @@ def parts_of(settings: Settings) -> dict[str, Any]:
         "rad": settings.rad,
         "gate": settings.gate,
         "profile": settings.profile,
+        "decision": settings.decision,
+        "max_error": settings.max_error,
+        "floors": settings.floors,
+        "fits": LazyFits(folders).get,
+        "monitor": DriftMonitor(settings.home / "monitor", settings.drift),
+        "trained_tasks": trained_tasks(settings),
         "conversations": settings.conversations.get_secret_value() or settings.home / "conversations.sqlite",
         "review": settings.review,
         "tool_calls": settings.tool_calls,
@@ -74,6 +83,43 @@ def set_threads(threads: int) -> None:
         import torch
 
         torch.set_num_threads(threads)
+
+
+def trained_tasks(settings: Settings) -> frozenset[str] | None:
+    """Tasks that the generalist was trained on, where its card says so: that of the bundled one does."""
+    import json
+
+    from ..models.mini import NAMES, bundled
+
+    own = settings.generalist_url or settings.generalist_model
+    if own and settings.generalist_model not in NAMES:
+        return None
+    card = json.loads((bundled("generalist") / "card.json").read_text(encoding="utf-8"))
+    return frozenset(source["task"] for source in card["data"] if "task" in source)
+
+
+class LazyFits:
+    """What was fitted for each task, read at its first use.
+
+    Args:
+        folders: of specialists, laid out as ``TASK/NAME``; of two fits of one task the later counts.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = folders
+        self._fits: dict[str, CollaborationFit | None] = {}
+
+    def get(self, task: str) -> CollaborationFit | None:
+        """The fit of a task.
+
+        Raises:
+            ConfigurationError: there is one and it cannot be read.
+        """
+        from ..graphs.collaboration_fit import read_fit
+
+        if task not in self._fits:
+            self._fits[task] = read_fit(self._folders, task)
+        return self._fits[task]
 
 
 class LazyPanels(Mapping[str, "Panel"]):

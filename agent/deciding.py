@@ -42,8 +42,10 @@ class Deciding:
 
     @property
     def name(self) -> str:
-        """The generalist's name and version, once it is loaded."""
-        generalist = self._ready().generalist
+        """The generalist's name and version; empty until it is loaded."""
+        if self._loaded is None:
+            return ""
+        generalist = self._loaded.generalist
         return f"{generalist.name} {generalist.version}".strip()
 
     async def load(self) -> None:

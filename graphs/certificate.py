@@ -1,16 +1,15 @@
 """Certificates: which answers may be given without a person, so that at most a set share of them is wrong.
 
-Learn-then-Test (Angelopoulos et al., arXiv:2110.01052) as MAPIE has it: limits of confidence are tested from
-the strictest on, in a fixed sequence, and the last one that holds is taken. The sequence is the same for every
-task, so that it does not depend on the cases that test it. The risk is the share of wrong answers among those
-that are given alone, in exact binomial tails; one case of each patient or group counts.
+Learn-then-Test (Angelopoulos et al., arXiv:2110.01052) as MAPIE has it: limits of confidence are tested
+from the strictest on, in a fixed sequence, and the last one that holds is taken. The sequence is the same
+for every task, so that it does not depend on the cases that test it. The risk is the share of wrong answers
+among those that are given alone, in exact binomial tails; one case of each patient or group counts.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -54,14 +53,10 @@ class Certificate(Record):
     def words(self) -> str:
         """The promise, or why there is none."""
         if self.limit is None:
-            return (
-                f"Nothing can be promised about an error of at most {self.max_error:.0%}: {self.needed} right "
-                f"answers of as many patients are needed at the least, and {self.n} held-out patients are "
-                "there, of which too many were answered wrongly or too unsurely."
-                if self.n >= self.needed
-                else f"Nothing can be promised about an error of at most {self.max_error:.0%}: at least "
-                f"{self.needed} held-out patients are needed, and {self.n} are there."
-            )
+            nothing = f"Nothing can be promised about an error of at most {self.max_error:.0%}"
+            if self.n < self.needed:
+                return f"{nothing}: at least {self.needed} held-out patients are needed, {self.n} are there."
+            return f"{nothing}: of {self.n} held-out patients too many were answered wrongly or unsurely."
         floors = "".join(f", at most {share:.0%} of {label} missed" for label, share in self.floors)
         return (
             f"certified error at most {self.max_error:.0%}{floors} (n = {self.n} patients, coverage "
@@ -74,7 +69,9 @@ def needed_answers(max_error: float, delta: float = DELTA) -> int:
     return math.ceil(math.log(delta) / math.log1p(-max_error))
 
 
-@lru_cache(maxsize=64)
+_CERTIFICATES: dict[tuple[HeldOutScores, float, float, tuple[tuple[str, float], ...]], Certificate] = {}
+
+
 def certify(
     held_out: HeldOutScores,
     max_error: float,
@@ -94,6 +91,15 @@ def certify(
     Returns:
         A certificate without a limit where nothing can be promised.
     """
+    key = (held_out, max_error, delta, floors)
+    if key not in _CERTIFICATES:
+        _CERTIFICATES[key] = _certified(held_out, max_error, delta, floors)
+    return _CERTIFICATES[key]
+
+
+def _certified(
+    held_out: HeldOutScores, max_error: float, delta: float, floors: tuple[tuple[str, float], ...]
+) -> Certificate:
     needed = needed_answers(max_error, delta)
     base = Certificate(
         max_error=max_error, delta=delta, n=len(held_out), needed=needed, floors=floors,
@@ -104,7 +110,7 @@ def certify(
     share = delta / (1 + len(floors))
     confidence = np.where(np.array(held_out.eligible), np.array(held_out.confidence), 0.0)
     right = np.array(held_out.right)
-    limits = [_lowest_limit(confidence, right, "precision", 1 - max_error, share)]
+    limits = [_lowest_limit(confidence, right, 1 - max_error, share)]
     for label, missed in floors:
         positive = np.array([label in truth for truth in held_out.truth])
         without = np.array([label not in said for said in held_out.said])
@@ -121,7 +127,7 @@ def certify(
 
 
 def _lowest_limit(
-    confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], risk: str, level: float, delta: float
+    confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], level: float, delta: float
 ) -> float | None:
     """The lowest limit in sequence for which MAPIE's test holds the risk."""
     from mapie.risk_control import BinaryClassificationController
@@ -132,8 +138,8 @@ def _lowest_limit(
     if not len(limits):
         return None
     controller = BinaryClassificationController(
-        predict_function=lambda x: np.stack([1 - x[:, 0], x[:, 0]], axis=1),
-        risk=risk,
+        predict_function=_two_columns,
+        risk="precision",
         target_level=level,
         confidence_level=1 - delta,
         list_predict_params=limits,
@@ -145,6 +151,12 @@ def _lowest_limit(
         controller.calibrate(confidence[:, None], right.astype(int))
     found = np.atleast_1d(controller.valid_predict_params)
     return float(found.min()) if len(found) else None
+
+
+def _two_columns(confidence: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Confidences (n, 1) as MAPIE wants a classifier's probabilities, (n, 2)."""
+    p = np.asarray(confidence, dtype=np.float64)[:, 0]
+    return np.stack([1 - p, p], axis=1)
 
 
 def _lowest_missing(

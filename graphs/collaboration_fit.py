@@ -6,7 +6,9 @@ one; a fit names the version of each, so that it can be told which source it no 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +16,7 @@ from pydantic import Field, ValidationError
 
 from ..case import Evidence, Observed, Probability, Record, Task, TaskKind
 from ..errors import ConfigurationError
+from .drift import DriftScores
 from .fusion import GENERALIST, SIMILAR, AskLimits
 from .pool import Pool
 
@@ -96,9 +99,16 @@ class CollaborationFit(Record):
     data: str = ""
     """Hash of the data set, as in the specialists' cards."""
     held_out: HeldOutScores = HeldOutScores()
+    reference: tuple[DriftScores, ...] = ()
+    """Of the cases of the fit, one of each group: what incoming cases are compared with."""
     observed: tuple[tuple[Probability, Observed], ...] = ()
     """From this confidence on, up to the next: how many answers that fitted nothing, and how many right."""
     gsco: str = ""
+
+    @cached_property
+    def version(self) -> str:
+        """First twelve hex digits of the hash of all that it says."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
     def meaning(self, confidence: float) -> Observed | None:
         """What a confidence has meant: the answers about as sure, and how many of them were right."""

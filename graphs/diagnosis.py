@@ -1,4 +1,4 @@
-"""The fixed protocol: gate → specialists ∥ retrieval → decision → review."""
+"""The fixed protocol: gate → specialists ∥ retrieval → ask the generalist, if wanted → decide."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from langgraph.runtime import Runtime
 from langgraph.types import Send
 
 from .collaboration import Collaboration
+from .nodes.ask import ask_generalist
 from .nodes.decide import decide
 from .nodes.gate import gate
 from .nodes.moed import ask_panel, moed
 from .nodes.rad import rad, wanted
-from .nodes.review import review
 from .state import DiagnosisInput, DiagnosisState, Question
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ def build_diagnosis_graph(checkpointer: Checkpointer = None) -> Graph:
     graph.add_node("gate", gate)
     graph.add_node("moed", moed, input_schema=Question)
     graph.add_node("rad", rad, input_schema=Question)
-    graph.add_node("decide", decide, defer=True)
-    graph.add_node("review", review)
+    graph.add_node("ask", ask_generalist, defer=True)
+    graph.add_node("decide", decide)
     graph.add_edge(START, "gate")
-    graph.add_conditional_edges("gate", gather_evidence, ["moed", "rad", "decide"])
-    graph.add_edge("moed", "decide")
-    graph.add_edge("rad", "decide")
-    graph.add_edge("decide", "review")
-    graph.add_edge("review", END)
+    graph.add_conditional_edges("gate", gather_evidence, ["moed", "rad", "ask"])
+    graph.add_edge("moed", "ask")
+    graph.add_edge("rad", "ask")
+    graph.add_conditional_edges("ask", after_evidence, ["decide", END])
+    graph.add_edge("decide", END)
     return graph.compile(checkpointer=checkpointer, name="diagnosis")
 
 
@@ -65,4 +65,9 @@ def gather_evidence(state: DiagnosisState, runtime: Runtime[Collaboration]) -> S
     branches = ask_panel(case, task, collaboration)
     if wanted(collaboration):
         branches.append(Send("rad", Question(case=case, task=task.name, specialist="")))
-    return branches or "decide"
+    return branches or "ask"
+
+
+def after_evidence(state: DiagnosisState, runtime: Runtime[Collaboration]) -> str:
+    """Go on to the decision, or end where only the evidence is wanted."""
+    return END if runtime.context.evidence_only else "decide"

@@ -399,7 +399,9 @@ def _record(
 def _voice(
     task: Task, evidence: Evidence, name: str, p: Distribution, weight: float, log_odds: float, note: str
 ) -> Voice:
-    kind: VoiceKind = {SIMILAR: "similar_cases", GENERALIST: "generalist"}.get(name, "specialist")  # pyright: ignore[reportAssignmentType]
+    kind: VoiceKind = "specialist"
+    if name in (SIMILAR, GENERALIST):
+        kind = "similar_cases" if name == SIMILAR else "generalist"
     opinion = next((one for one in evidence.opinions if one.specialist == name), None)
     labels = opinion.labels if opinion is not None and kind == "specialist" else labels_of(task, p)
     return Voice(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -262,7 +262,8 @@ def _calibrated(pool: Pool, given: FitSample, out_of_fold: Floats) -> Pool:
         return float(surprise(normalised(scores / np.exp(log_temperature), given.exclusive), given).mean())
 
     bounds = (float(np.log(TEMPERATURES[0])), float(np.log(TEMPERATURES[1])))
-    temperature = float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
+    found: Any = minimize_scalar(loss, bounds=bounds, method="bounded")
+    temperature = float(np.exp(found.x))
     tempered = pool.model_copy(
         update={
             "weights": {name: round(weight / temperature, 4) for name, weight in pool.weights.items()},

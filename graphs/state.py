@@ -72,7 +72,9 @@ class DiagnosisState(TypedDict):
     opinions: Annotated[tuple[Opinion, ...], add]
     similar_cases: Annotated[tuple[SimilarCase, ...], add]
     missing: Annotated[tuple[Missing, ...], add]
-    answer: Answer
+    evidence: Evidence
+    answer: Answer | None
+    """The generalist's; None where it was not asked."""
     diagnosis: Diagnosis
     timings: Annotated[Mapping[str, float], or_]
     """Seconds per step; one entry per specialist."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,8 @@ FLOOR_SAMPLE = 200
 FLOOR_LEAST = 20
 """With fewer of them no floor is given."""
 FLOOR_QUANTILE = 0.01
+DIGEST_MOST = 20_000
+"""Of a larger bank the digest holds the number of cases and the first ones by id, rather than reading all."""
 
 _SEARCHES_AT_ONCE = 256
 NOTHING = Exclusion()
@@ -41,6 +44,16 @@ class Surroundings:
     nearest: Mapping[str, float]
     """Similarity to the nearest known case of each task that is near or was asked for. For a case of
     several images it is that of the image that is farthest away."""
+
+
+class KnownCases(NamedTuple):
+    """What is known of a task's cases as a whole."""
+
+    digest: str
+    """Which cases, with which labels."""
+    reliability: float | None
+    """Balanced accuracy of the similar cases' vote about a sample of the known cases themselves, each without
+    itself and its patient; None where too few are known."""
 
 
 class _Query(NamedTuple):
@@ -77,6 +90,7 @@ class Retrieval:
             self._search, max_batch=_SEARCHES_AT_ONCE
         )
         self._floors: dict[tuple[str, str, int], asyncio.Future[float | None]] = {}
+        self._known: dict[str, tuple[int, asyncio.Future[KnownCases]]] = {}
         self._encoder: str | None = None
         self.size: int | None = None
         """Number of known cases at the last search; None before it."""
@@ -163,6 +177,47 @@ class Retrieval:
         except GscoError:
             self._floors.pop(key, None)
             raise
+
+    async def known(self, task: str, k: int) -> KnownCases:
+        """Digest a task's known cases, and measure how well they tell of each other.
+
+        It is done once for each number of known cases. Known cases trained the specialist whose encoder finds
+        them, so that their vote is taken to be no more reliable than that specialist.
+
+        Args:
+            task: whose known cases.
+            k: neighbours that vote.
+
+        Raises:
+            StoreError: the store cannot be read.
+            SpecialistError: the task's encoder is not there.
+        """
+        size, found = self.size or 0, self._known.get(task)
+        if found is None or found[0] != size:
+            encoder = self._specialists.retriever(task) or await self._shared()
+            measured = asyncio.ensure_future(asyncio.to_thread(self._measure_known, task, encoder, k))
+            self._known[task] = found = (size, measured)
+        try:
+            return await asyncio.shield(found[1])
+        except GscoError:
+            self._known.pop(task, None)
+            raise
+
+    def known_digest(self, task: str) -> str:
+        """Digest of a task's known cases, once ``known`` has read them; else empty."""
+        found = self._measured(task)
+        return "" if found is None else found.digest
+
+    def reliability(self, task: str) -> float | None:
+        """How reliable the similar cases of a task are, once ``known`` has measured it."""
+        found = self._measured(task)
+        return None if found is None else found.reliability
+
+    def _measured(self, task: str) -> KnownCases | None:
+        found = self._known.get(task)
+        if found is None or not found[1].done() or found[1].cancelled() or found[1].exception():
+            return None
+        return found[1].result()
 
     def store(self) -> CaseStore:
         """Return the store, opened.
@@ -268,3 +323,46 @@ class Retrieval:
         if len(similarities) < FLOOR_LEAST:
             return None
         return float(np.quantile(similarities, FLOOR_QUANTILE, method="lower"))
+
+    def _measure_known(self, task: str, encoder: str, k: int) -> KnownCases:
+        store, where = self.store(), Filter((task,))
+        digest, sample, count = hashlib.sha256(), [], store.count(where)
+        digest.update(f"{count}\n".encode())
+        for entry in islice(store.scan(where), None if count <= DIGEST_MOST else FLOOR_SAMPLE):
+            digest.update(f"{entry.case.id} {sorted(entry.case.labels)}\n".encode())
+            if len(sample) < FLOOR_SAMPLE and encoder in entry.vectors:
+                sample.append(entry)
+        name = digest.hexdigest()[:16]
+        if len(sample) < FLOOR_LEAST:
+            return KnownCases(name, None)
+        exclude = [
+            Exclusion(frozenset([one.case.sha256]), frozenset(filter(None, [one.case.group])))
+            for one in sample
+        ]
+        vectors = np.stack([one.vectors[encoder] for one in sample])
+        found = store.search(vectors, encoder, k, where=where, exclude=exclude)
+        voted = _balanced_accuracy([one.case.labels for one in sample], found)
+        owner = self._specialists.reliability(task, encoder)
+        return KnownCases(name, voted if owner is None else min(voted, owner))
+
+
+def _balanced_accuracy(truth: Sequence[Sequence[str]], found: Sequence[Sequence[SimilarCase]]) -> float:
+    """Mean over labels of how often the vote finds a label where it is, and leaves it out where it is not."""
+    labels = sorted({label for labels in truth for label in labels})
+    voted = [Counter(label for case in cases for label in case.labels) for cases in found]
+    if all(len(labels) == 1 for labels in truth):
+        said = [counts.most_common(1)[0][0] if counts else "" for counts in voted]
+        by_label = [
+            np.mean([one == label for one, true in zip(said, truth, strict=True) if label in true])
+            for label in labels
+        ]
+        return float(np.mean(by_label))
+    rates = []
+    for label in labels:
+        there = np.array([label in true for true in truth])
+        said = np.array(
+            [2 * counts[label] >= len(cases) > 0 for counts, cases in zip(voted, found, strict=True)]
+        )
+        if there.any() and not there.all():
+            rates.append((said[there].mean() + (~said[~there]).mean()) / 2)
+    return float(np.mean(rates)) if rates else 0.5

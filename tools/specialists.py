@@ -86,6 +86,11 @@ class Specialists:
             return None
         return self._panels[task].members[name].card.encoder
 
+    def reliability(self, task: str, encoder: str) -> float | None:
+        """Balanced accuracy on validation of the specialist with this encoder; None if there is none."""
+        members = self._panels[task].members.values() if task in self._panels else ()
+        return next((one.card.reliability for one in members if one.card.encoder == encoder), None)
+
     async def opinion(self, task: str, specialist: str, images: ImageRef | Sequence[ImageRef]) -> Opinion:
         """Ask one specialist.
 

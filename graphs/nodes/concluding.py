@@ -22,12 +22,12 @@ from ..consulting import (
     shown_in_turn,
 )
 from ..events import Final, Finding
-from .decide import ask
+from .ask import answer_where_wanted
+from .decide import conclude, with_counter_example
 from .gate import check_task
 from .grounding import withdrawn
 from .protocol import TOOL as PROTOCOL
 from .protocol import run_protocol
-from .review import conclude, versions
 
 TOOL = "decide"
 """Names the decision among the tools."""
@@ -105,12 +105,9 @@ async def _decided(
         gate=gathered["gate"], opinions=tuple(opinions.values()), similar_cases=tuple(similar.values()),
         missing=tuple(dict.fromkeys(missing)),
     )  # fmt: skip
-    return conclude(
-        case, task, evidence, await ask(case, task, evidence, collaboration),
-        generalist=collaboration.generalist,
-        profile=f"{collaboration.profile.name}@{collaboration.profile.hash}",
-        versions=versions(task, evidence, collaboration),
-    )  # fmt: skip
+    answer, evidence = await answer_where_wanted(case, task, evidence, collaboration)
+    diagnosis = conclude(case, task, evidence, answer, collaboration)
+    return await with_counter_example(case, task, diagnosis, collaboration)
 
 
 def closing(state: Mapping[str, Any], collaboration: Collaboration) -> Final:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from ...errors import TaskError
 from ...models.generalist.functions import diagnosed
 from ..consulting import ConsultationState, Consulting, findings_of_turn
 from ..events import Finding, ReviewAsked
+from ..policy import review_reasons
 
 
 class Confirming(AgentMiddleware[ConsultationState, Consulting]):
@@ -46,9 +47,9 @@ def _confirmed(state: Mapping[str, Any], consulting: Consulting) -> dict[str, An
     for finding in findings_of_turn(state):
         if finding.diagnosis is None or finding.diagnosis.review is not None:
             continue
-        task = consulting.collaboration.task(finding.diagnosis.task)
-        reasons = tuple(doubts(finding.diagnosis, task, consulting.review))
+        reasons = tuple(review_reasons(finding.diagnosis, consulting.review))
         if reasons:
+            task = consulting.collaboration.task(finding.diagnosis.task)
             reviewed = _asked(finding.id, finding.diagnosis, task, reasons)
             changed[finding.id] = finding.model_copy(update={"diagnosis": reviewed})
     if not changed:
@@ -97,27 +98,6 @@ def decided(diagnosis: Diagnosis, decision: Decision, asked: tuple[str, ...], at
             "confidence": kept.get(decision.labels[0]) if len(decision.labels) == 1 else None,
         }
     return diagnosis.model_copy(update=changes)
-
-
-def doubts(diagnosis: Diagnosis, task: Task, policy: Collection[str]) -> Iterator[str]:
-    """Say why a person must decide, by the policy; nothing where it lets the diagnosis pass.
-
-    Args:
-        diagnosis: what was found.
-        task: its card.
-        policy: of ``ReviewReason``.
-    """
-    if "always" in policy:
-        yield "Every diagnosis is reviewed here."
-    if "low_confidence" in policy and diagnosis.kind.closed:
-        if diagnosis.confidence is None:
-            yield "The generalist gives no probabilities: the confidence is unknown."
-        elif diagnosis.confidence < task.abstain_below:
-            yield f"The confidence {diagnosis.confidence:.2f} is below {task.abstain_below:.2f}."
-    if "conflict" in policy and diagnosis.conflict.generalist_against_panel:
-        yield "The generalist contradicts the specialists."
-    if "out_of_distribution" in policy and diagnosis.evidence.gate.familiar is False:
-        yield "The image is unlike the known cases of this task."
 
 
 def _retold(state: Mapping[str, Any], changed: Mapping[str, Finding]) -> Iterator[ToolMessage]:

@@ -1,151 +1,147 @@
-"""The decision: the generalist answers, with all evidence in its context."""
+"""The decision: sources become one distribution, and the policy says whether it stands without a person."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from langgraph.runtime import Runtime
 
-from ...case import Answer, Case, Evidence, Missing, Task, TaskKind
-from ...errors import PromptTooLong
-from ...models.generalist.hints import nearest
-from ...models.generalist.prompts import PRESENCE, Profile
-from ...models.generalist.protocol import Choice
+from ... import __version__
+from ...case import Answer, Case, Diagnosis, Evidence, Fusion, SimilarCase, Task, TaskKind
+from ...errors import GeneralistError, GscoError
+from ..certificate import Certificate
 from ..collaboration import Collaboration
+from ..fusion import FusedDecision, decide_by
+from ..policy import conflict_of, doubts_of, remarks
 from ..state import DiagnosisState
-from .moed import absent
 
-PRESENT = 0.5
-"""Probability from which on an option of a multi-label task is said."""
-
-_CERTAINTY = ("probabilities", "exact", "alias", "text")
+COUNTER_EXAMPLES = 1000
+"""So many of the nearest known cases are looked through for one of the rival label."""
 
 
 async def decide(state: DiagnosisState, runtime: Runtime[Collaboration]) -> dict[str, Any]:
-    """Ask the generalist; what it raises is raised, since nobody else may decide in its place.
-
-    Raises:
-        GeneralistError: it cannot be reached or understood.
-        TaskError: the task asks a question and the case has none.
-    """
+    """Make the diagnosis of the evidence and of the generalist's answer."""
     start = time.perf_counter()
-    collaboration = runtime.context
-    case, task = state["case"], collaboration.task(state["gate"].task)
-    answer = await ask(case, task, evidence_of(state, task, collaboration), collaboration)
-    return {"answer": answer, "timings": {"decide": time.perf_counter() - start}}
+    collaboration, case, evidence = runtime.context, state["case"], state["evidence"]
+    task = collaboration.task(state["gate"].task)
+    diagnosis = conclude(case, task, evidence, state.get("answer"), collaboration)
+    diagnosis = await with_counter_example(case, task, diagnosis, collaboration)
+    collaboration.watch(diagnosis)
+    timings = {**state.get("timings", {}), "decide": time.perf_counter() - start}
+    return {"diagnosis": diagnosis.model_copy(update={"timings": timings})}
 
 
-def evidence_of(state: DiagnosisState, task: Task, collaboration: Collaboration) -> Evidence:
-    """Gather what the branches brought, and what could not be had."""
-    unavailable: tuple[Missing, ...] = ()
-    if collaboration.moed != "off":
-        unavailable = absent(task, collaboration.specialists)
-    return Evidence(
-        gate=state["gate"],
-        opinions=state.get("opinions", ()),
-        similar_cases=state.get("similar_cases", ()),
-        missing=(*unavailable, *state.get("missing", ())),
-    )
-
-
-async def ask(case: Case, task: Task, evidence: Evidence, collaboration: Collaboration) -> Answer:
-    """Put the case to the generalist; where the prompt is too long, without the farthest similar cases.
-
-    As many of them as fit are kept, and ``Answer.left_out`` says how many were not.
-
-    Raises:
-        PromptTooLong: it is too long even without any similar case.
-    """
-    count = len(evidence.similar_cases)
-    try:
-        return await put(case, task, evidence, collaboration)
-    except PromptTooLong:
-        if not count:
-            raise
-    answer = await put(case, task, without_farthest(evidence, count), collaboration)
-    kept, too_many = 0, count
-    while too_many - kept > 1:
-        middle = (kept + too_many) // 2
-        try:
-            answer = await put(case, task, without_farthest(evidence, count - middle), collaboration)
-            kept = middle
-        except PromptTooLong:
-            too_many = middle
-    return answer.model_copy(update={"left_out": count - kept})
-
-
-def without_farthest(evidence: Evidence, left_out: int) -> Evidence:
-    """Evidence without the farthest similar cases, and with a note that says so."""
-    if not left_out:
-        return evidence
-    count = len(evidence.similar_cases)
-    note = Missing(
-        source="retrieval",
-        reason=f"{left_out} of {count} similar cases, the farthest, were left out: the prompt would have "
-        "been longer than the generalist reads",
-    )
-    cases = nearest(evidence.similar_cases, count - left_out)
-    return evidence.model_copy(update={"similar_cases": cases, "missing": (*evidence.missing, note)})
-
-
-async def put(case: Case, task: Task, evidence: Evidence, collaboration: Collaboration) -> Answer:
-    """Put the case to the generalist in the form that the kind of task asks for."""
-    profile = collaboration.profile
-    if not task.kind.closed:
-        messages = profile.open_messages(task, case, evidence.opinions, evidence.similar_cases)
-        return Answer(text=await collaboration.generate(messages), parse="text")
-    answers = await asyncio.gather(*map(collaboration.choose, choices(case, task, evidence, profile)))
-    return answers[0] if task.kind is TaskKind.DIAGNOSIS else joined(task, answers)
-
-
-def choices(case: Case, task: Task, evidence: Evidence, profile: Profile) -> list[Choice]:
-    """Phrase a closed task: one question, or for a multi-label task one for each option."""
-    said, found = evidence.opinions, evidence.similar_cases
-    if task.kind is TaskKind.DIAGNOSIS:
-        return [Choice(profile.closed_messages(task, case, said, found), task.options, task.aliases)]
-    return [
-        Choice(profile.presence_messages(task, case, option, said, found), PRESENCE)
-        for option in task.options
-    ]
-
-
-def joined(task: Task, answers: Sequence[Answer]) -> Answer:
-    """Make one answer out of a multi-label task's yes and no, one for each option.
-
-    Probabilities are independent of each other. They are None if one of the answers has none.
-    """
-    yes = PRESENCE[0]
-    present = {
-        option: answer.probabilities[yes] if answer.probabilities is not None else float(yes in answer.labels)
-        for option, answer in zip(task.options, answers, strict=True)
-    }
-    known = all(answer.probabilities is not None for answer in answers)
-    masses = [answer.mass for answer in answers if answer.mass is not None]
-    return Answer(
-        labels=present_labels(task, present),
-        probabilities=present if known else None,
-        text=",".join(answer.text for answer in answers),
-        parse=max((answer.parse for answer in answers), key=lambda parse: _CERTAINTY.index(parse)),
-        mass=min(masses, default=None),
-    )
-
-
-def present_labels(task: Task, present: Mapping[str, float]) -> tuple[str, ...]:
-    """Choose the options that are said; the negative one stands alone or not at all.
+def conclude(
+    case: Case, task: Task, evidence: Evidence, answer: Answer | None, collaboration: Collaboration
+) -> Diagnosis:
+    """Make a diagnosis; whichever face asks, this is the code that decides.
 
     Args:
-        task: a multi-label task.
-        present: probability of each option.
+        case: what was asked.
+        task: how it was asked.
+        evidence: of specialists, similar cases and the gate.
+        answer: the generalist's; None where it was not asked or failed.
+        collaboration: who takes part, with fits and policy.
+
+    Raises:
+        GeneralistError: nobody said anything that counts.
     """
-    said = tuple(option for option in task.options if present[option] >= PRESENT)
-    if task.negative is None:
-        return said
-    others = tuple(option for option in said if option != task.negative)
-    if not others:
-        return (task.negative,)
-    if task.negative in said and present[task.negative] > max(present[option] for option in others):
-        return (task.negative,)
-    return others
+    shared: dict[str, Any] = {
+        "case_id": case.id,
+        "task": task.name,
+        "kind": task.kind,
+        "evidence": evidence,
+        "generalist": collaboration.generalist if answer is not None else "",
+        "generalist_answer": answer if task.kind.closed else None,
+        "profile": f"{collaboration.profile.name}@{collaboration.profile.hash}",
+        "versions": versions(task, evidence, collaboration, asked=answer is not None),
+    }
+    if not task.kind.closed:
+        assert answer is not None, "an open task is answered by the generalist"
+        reasons = tuple(remarks(evidence, False, None))
+        return Diagnosis(**shared, text=answer.text, reasons=reasons, parse=answer.parse)
+    decision = _decision(task, evidence, answer, collaboration)
+    policy = collaboration.answer_policy(task, evidence)
+    doubts = tuple(doubts_of(task, evidence, decision, policy))
+    fit = collaboration.fit(task.name)
+    confidence = decision.confidence
+    return Diagnosis(
+        **shared,
+        label=", ".join(decision.labels),
+        labels=decision.labels,
+        probabilities=decision.probabilities,
+        confidence=confidence,
+        observed=fit.meaning(confidence)
+        if fit is not None and decision.fusion.fitted and confidence is not None
+        else None,
+        abstained=bool(doubts),
+        promise=_promise(policy.certificate, bool(doubts)),
+        reasons=(*doubts, *decision.fusion.notes, *remarks(evidence, True, confidence)),
+        conflict=conflict_of(task, decision.labels, answer.labels if answer else None, evidence),
+        fusion=decision.fusion,
+        parse=answer.parse if answer is not None else "probabilities",
+    )
+
+
+def _decision(
+    task: Task, evidence: Evidence, answer: Answer | None, collaboration: Collaboration
+) -> FusedDecision:
+    try:
+        return decide_by(collaboration.plan(task, evidence), task, evidence, answer)
+    except LookupError as error:
+        raise GeneralistError(f"no decision on {task.name}: {error}") from error
+
+
+def _promise(certificate: Certificate | None, doubted: bool) -> str | None:
+    if certificate is None:
+        return None
+    if certificate.limit is None:
+        return certificate.words
+    return f"{'left to a person' if doubted else 'answers alone'}; {certificate.words}"
+
+
+async def with_counter_example(
+    case: Case, task: Task, diagnosis: Diagnosis, collaboration: Collaboration
+) -> Diagnosis:
+    """Add the nearest known case of the rival label, where none is among the similar ones."""
+    fusion = diagnosis.fusion
+    if fusion is None or fusion.counter_example is not None or not diagnosis.evidence.similar_cases:
+        return diagnosis
+    try:
+        found = await collaboration.retrieval.similar(
+            case.images, task.name, COUNTER_EXAMPLES, exclude=collaboration.exclusion(case)
+        )
+    except GscoError:
+        # The similar cases were found a moment ago: without the counter-example the decision stands.
+        return diagnosis
+    rival = next((one for one in found if speaks_for_rival(task, fusion, one)), None)
+    if rival is None:
+        return diagnosis
+    return diagnosis.model_copy(update={"fusion": fusion.model_copy(update={"counter_example": rival})})
+
+
+def speaks_for_rival(task: Task, fusion: Fusion, known: SimilarCase) -> bool:
+    """Whether a known case carries what the decision was made against."""
+    if task.kind is TaskKind.DIAGNOSIS:
+        return fusion.rival in known.labels
+    if fusion.rival in task.options:
+        return fusion.rival in known.labels
+    return fusion.decision not in known.labels
+
+
+def versions(
+    task: Task, evidence: Evidence, collaboration: Collaboration, *, asked: bool
+) -> Mapping[str, str]:
+    """Name everything that took part, so that the same can be had again."""
+    store = collaboration.retrieval.size
+    fit = collaboration.fit(task.name)
+    return {
+        "gsco": __version__,
+        "task": task.version,
+        **({"generalist": collaboration.generalist} if asked else {}),
+        **({} if store is None else {"store": f"{store} cases"}),
+        **({} if fit is None else {"fit": fit.version}),
+        **{f"specialist:{opinion.specialist}": opinion.version for opinion in evidence.opinions},
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
@@ -11,6 +12,8 @@ from ...case import Case, Missing, Task
 from ...errors import EvidenceMissing, SpecialistError, StoreError
 from ..collaboration import Collaboration
 from ..state import Question
+
+logger = logging.getLogger(__name__)
 
 SOURCE = "retrieval"
 """Names retrieval in ``Evidence.missing``."""
@@ -38,12 +41,22 @@ async def retrieve(case: Case, task: Task, collaboration: Collaboration) -> dict
             raise EvidenceMissing(f"retrieval is required and failed: {error}") from error
         return {"missing": (Missing(source=SOURCE, reason=str(error)),)}
     if found:
+        if task.kind.closed and collaboration.decision != "generalist":
+            await _measured(task, collaboration)
         return {"similar_cases": tuple(found)}
     reason = f"the case store holds no known cases of {task.name}; add some with `gsco index build`"
     if collaboration.rad == "require":
         raise EvidenceMissing(f"retrieval is required: {reason}")
     # An open task often has no known cases: nothing that was to be expected is missing there.
     return {"missing": (Missing(source=SOURCE, reason=reason),) if task.kind.closed else ()}
+
+
+async def _measured(task: Task, collaboration: Collaboration) -> None:
+    """Read once what the decision must know of the known cases as a whole; it goes on without."""
+    try:
+        await collaboration.retrieval.known(task.name, collaboration.neighbours)
+    except (StoreError, SpecialistError) as error:
+        logger.warning("the known cases of %s could not be measured: %s", task.name, error)
 
 
 def wanted(collaboration: Collaboration) -> bool:

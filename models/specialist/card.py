@@ -136,6 +136,12 @@ class SpecialistCard(Record):
     """Version of gsco that wrote the card."""
 
     @property
+    def held_out(self) -> float | None:
+        """Balanced accuracy on the test split, which chose nothing; None where it was not measured."""
+        found = self.metrics.get("test", {}).get("balanced_accuracy")
+        return None if found is None else found.value
+
+    @property
     def multilabel(self) -> bool:
         """Whether any number of labels may hold at once."""
         return self.kind is TaskKind.MULTILABEL

@@ -232,6 +232,7 @@ class Specialist:
                 for label, value in zip(self.card.labels, forward.probabilities[index], strict=True)
             },
             reliability=self.card.reliability,
+            held_out=self.card.held_out,
             version=self.card.weights.sha256[:12],
         )
 

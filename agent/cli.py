@@ -14,6 +14,7 @@ from .commands.diagnose import diagnose
 from .commands.doctor import doctor
 from .commands.index import index
 from .commands.mcp import mcp
+from .commands.monitor import monitor
 from .commands.serve import serve
 from .commands.tasks import tasks
 from .commands.threads import threads
@@ -47,6 +48,7 @@ app.command()(demo)
 app.command()(diagnose)
 app.command()(tasks)
 app.command()(doctor)
+app.command()(monitor)
 app.command()(mcp)
 app.command()(ui)
 app.add_typer(train)

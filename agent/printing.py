@@ -10,8 +10,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from ..case import Diagnosis, Opinion, SimilarCase
+from ..case import Diagnosis, Fusion, Opinion, SimilarCase
 from .failures import visible
+from .reports.view import confidence_words, generalist_words, reliability_words, shares
 
 _BAR = 24
 _SHOWN_CASES = 10
@@ -67,13 +68,18 @@ def _sections(diagnosis: Diagnosis) -> Iterator[RenderableType]:
     yield from _answer(diagnosis)
     if diagnosis.probabilities:
         yield _section("Probabilities", _bars(diagnosis.probabilities))
+    if diagnosis.fusion is not None and diagnosis.fusion.voices:
+        yield _section("Why", _why(diagnosis.fusion))
+        if said := generalist_words(diagnosis):
+            yield _indented(plain(f"The generalist's own answer: {said}"))
     if diagnosis.evidence.opinions:
         yield _section("Specialists", _opinions(diagnosis.evidence.opinions))
     if diagnosis.evidence.similar_cases:
         yield _section("Similar known cases", _similar(diagnosis.evidence.similar_cases))
     yield from _remarks(diagnosis)
     yield plain(f"\n{diagnosis.disclaimer}", style="dim italic")
-    yield plain(f"{diagnosis.generalist} · prompt {diagnosis.profile}", style="dim")
+    if diagnosis.generalist:
+        yield plain(f"{diagnosis.generalist} · prompt {diagnosis.profile}", style="dim")
 
 
 def _answer(diagnosis: Diagnosis) -> Iterator[RenderableType]:
@@ -82,7 +88,9 @@ def _answer(diagnosis: Diagnosis) -> Iterator[RenderableType]:
     if diagnosis.text and not diagnosis.kind.closed:
         yield plain(diagnosis.text)
     if diagnosis.confidence is not None:
-        yield plain(f"Confidence  {share(diagnosis.confidence)}")
+        yield plain(f"Confidence  {confidence_words(diagnosis)}")
+    if diagnosis.promise:
+        yield _indented(plain(diagnosis.promise))
     for reason in diagnosis.reasons:
         yield _indented(plain(reason, style="yellow"))
 
@@ -94,7 +102,7 @@ def _section(title: str, body: RenderableType) -> RenderableType:
 def _columns(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for heading in headings:
-        number = heading in ("probability", "reliability", "similarity")
+        number = heading in ("probability", "similarity", "log-odds")
         table.add_column(heading, justify="right" if number else "left")
     return table
 
@@ -108,6 +116,27 @@ def _bars(probabilities: Mapping[str, float]) -> Table:
     return table
 
 
+def _why(fusion: Fusion) -> RenderableType:
+    """What each source adds to the log-odds of the decision, for and against, as bars."""
+    table = _columns("source", "says", "", "log-odds", "")
+    for row in shares(fusion):
+        bar = "━" * round(row.width * _BAR / 2)
+        style = "green" if row.log_odds > 0 else "red"
+        table.add_row(
+            plain(row.source),
+            plain(row.says),
+            plain(bar, style=style),
+            row.signed,
+            plain(row.note, style="dim"),
+        )
+    parts: list[RenderableType] = [plain(f"For {fusion.decision}, against {fusion.rival}"), table]
+    if (known := fusion.counter_example) is not None:
+        labels = ", ".join(known.labels) or "none of the options"
+        where = known.source or known.id
+        parts.append(plain(f"Counter-example: {where}, {labels}, similarity {known.similarity:.2f}"))
+    return Group(*parts)
+
+
 def _opinions(opinions: Iterable[Opinion]) -> Table:
     table = _columns("specialist", "says", "probability", "reliability", "architecture")
     for opinion in opinions:
@@ -117,7 +146,7 @@ def _opinions(opinions: Iterable[Opinion]) -> Table:
             plain(opinion.specialist),
             plain(says),
             share(min(stated) if stated else None),
-            share(opinion.reliability),
+            plain(reliability_words(opinion)),
             plain(opinion.architecture),
         )
     return table

@@ -19,6 +19,10 @@ from .collaboration_fit import HeldOutScores
 
 DELTA = 0.1
 """The promise holds with a confidence of one minus this."""
+START = 3
+"""The sequence begins where so many times the least number of answers are given alone,"""
+LEAST_SHARE = 0.4
+"""or at this share of the cases, where they are few."""
 _LIMITS = tuple(1 - round(float(step), 4) for step in np.geomspace(0.004, 0.9, 48))
 """Confidences from which on an answer may be given alone, the strictest first."""
 
@@ -132,8 +136,10 @@ def _lowest_limit(
     """The lowest limit in sequence for which MAPIE's test holds the risk."""
     from mapie.risk_control import BinaryClassificationController
 
-    # A limit that too few cases pass can never hold, and would end the sequence: it begins where enough do.
-    start = needed_answers(1 - level, delta)
+    # A limit that few cases pass hardly ever holds, and would end the sequence: it begins where enough do
+    # that an error half as large is told from the limit. Which pass is known without what is right.
+    needed = needed_answers(1 - level, delta)
+    start = max(needed, min(START * needed, int((confidence > 0).sum() * LEAST_SHARE)))
     limits = np.array([limit for limit in _LIMITS if (confidence >= limit).sum() >= start])
     if not len(limits):
         return None

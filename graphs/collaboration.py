@@ -132,6 +132,11 @@ class Collaboration:
         held_out = HeldOutScores() if fit is None else fit.held_out
         return AnswerPolicy(certify(held_out, self.max_error, floors=self.floors), suspended)
 
+    def drift(self, task: str) -> str | None:
+        """The alarm of a task in a sentence, if one has rung."""
+        alarm = self.monitor.alarm(task, self.fit(task)) if self.monitor is not None else None
+        return None if alarm is None else alarm.words
+
     def watch(self, diagnosis: Diagnosis) -> None:
         """Tell the monitor of a decision that was made."""
         if self.monitor is not None:

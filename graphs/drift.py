@@ -117,10 +117,10 @@ def find_drift(
         known = np.array([getattr(one, what) for one in reference])
         new = np.array([getattr(one, what) for one in latest])
         share = 0.75 if what == "doubt" else 0.25
-        if alarm := _first_check(known, new, share):
-            return DriftAlarm(task=task, after=alarm[0], what=what, p=alarm[1])
-        if after := _martingale(known, new, MARTINGALE_LEVEL * share):
-            return DriftAlarm(task=task, after=after, what=what, p=MARTINGALE_LEVEL * share)
+        found = [_first_check(known, new, share), _martingale(known, new, MARTINGALE_LEVEL * share)]
+        if alarms := [one for one in found if one is not None]:
+            after, p = min(alarms)
+            return DriftAlarm(task=task, after=after, what=what, p=p)
     return None
 
 
@@ -136,8 +136,8 @@ def _first_check(known: Floats, new: Floats, share: float) -> tuple[int, float] 
     return None
 
 
-def _martingale(known: Floats, new: Floats, level: float) -> int | None:
-    """After how many cases MAPIE's martingale exceeds its limit; None if it never does."""
+def _martingale(known: Floats, new: Floats, level: float) -> tuple[int, float] | None:
+    """After how many cases MAPIE's martingale exceeds its limit, with the level; None if it never does."""
     from mapie.exchangeability_testing import OnlineMartingaleTest
     from mapie.regression import SplitConformalRegressor
     from sklearn.dummy import DummyRegressor
@@ -157,7 +157,7 @@ def _martingale(known: Floats, new: Floats, level: float) -> int | None:
         warnings.simplefilter("ignore")
         test.update(np.zeros((len(new), 1)), new)
     over = np.flatnonzero(np.array(test.martingale_value_history) > test.reject_threshold)
-    return int(over[0]) + 1 if len(over) else None
+    return (int(over[0]) + 1, level) if len(over) else None
 
 
 def find_error_drift(task: str, held_out: Sequence[bool], reviewed: Sequence[bool]) -> DriftAlarm | None:
@@ -195,6 +195,7 @@ class DriftMonitor:
         self._lock = threading.Lock()
         self._watched: dict[str, list[WatchedCase]] = {}
         self._alarms: dict[str, DriftAlarm] = {}
+        self._tested: set[str] = set()
 
     def watch(self, diagnosis: Diagnosis, fit: CollaborationFit | None) -> None:
         """Take note of a case that was decided; without a fit there is nothing to compare it with."""
@@ -214,7 +215,7 @@ class DriftMonitor:
         if fit is None:
             return None
         with self._lock:
-            if task not in self._watched:
+            if task not in self._tested:
                 self._test(task, fit, self._cases(task))
             return self._alarms.get(task)
 
@@ -236,6 +237,7 @@ class DriftMonitor:
             self._path(task).unlink(missing_ok=True)
             self._watched.pop(task, None)
             self._alarms.pop(task, None)
+            self._tested.discard(task)
 
     def tasks(self) -> list[str]:
         """Tasks of which anything was watched."""
@@ -253,6 +255,7 @@ class DriftMonitor:
                 self._test(task, fit, cases)
 
     def _test(self, task: str, fit: CollaborationFit, cases: Sequence[WatchedCase]) -> None:
+        self._tested.add(task)
         since = [one for one in cases if one.fit == fit.version]
         scores = [one.scores for one in since if one.scores is not None]
         reviewed = [one.right for one in since if one.right is not None]

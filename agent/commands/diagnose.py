@@ -53,6 +53,23 @@ def diagnose(
     neighbours: Annotated[
         int | None, typer.Option("--neighbours", "-k", metavar="N", help="How many similar cases.")
     ] = None,
+    decision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE", help="Who decides: auto, fused, adaptive or generalist (GSCO_DECISION)."
+        ),
+    ] = None,
+    max_error: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Answer alone only where at most this share is certified to be wrong, for example 0.05.",
+        ),
+    ] = None,
+    max_missed: Annotated[
+        str | None,
+        typer.Option(metavar="LABEL=SHARE", help="And miss at most this share of a label; with commas."),
+    ] = None,
     generalist_url: Annotated[
         str | None,
         typer.Option(metavar="URL", help="OpenAI-compatible server of the generalist: http://host:8000/v1"),
@@ -76,6 +93,9 @@ def diagnose(
         moed=_policy(moed),
         rad=_policy(rad),
         neighbours=neighbours,
+        decision=decision,
+        max_error=max_error,
+        max_missed=max_missed,
         generalist_url=generalist_url,
         generalist_model=generalist_model,
     )

@@ -16,7 +16,7 @@ from ... import __version__
 from ...errors import ConfigurationError
 from .pictures import Picture
 from .sheet import Sheet
-from .view import Bar, CaseView, Neighbour, Voice
+from .view import Bar, CaseView, Neighbour, OpinionView, ShareView
 
 if TYPE_CHECKING:
     from reportlab.lib.styles import ParagraphStyle
@@ -59,8 +59,14 @@ def _story(sheet: Sheet, width: float) -> Iterator[Any]:
         yield _text("Decision of a person", "heading")
         yield from (_text(line) for line in sheet.decision)
     if view.options:
-        yield _text("What the generalist gives each option", "heading")
+        yield _text("Probabilities", "heading")
         yield _bars(view.options, width)
+    if view.shares:
+        yield _text("Why", "heading")
+        yield _text(view.why)
+        yield _shares(view.shares, width)
+        if view.generalist:
+            yield _text(f"The generalist's own answer: {view.generalist}", "small")
     if view.voices:
         yield _text("Specialists", "heading")
         yield _voices(view.voices, width)
@@ -109,6 +115,16 @@ def _bars(bars: Sequence[Bar], width: float) -> Any:
     return _grid(rows, [width * 0.36, width * 0.44, width * 0.2])
 
 
+def _shares(shares: Sequence[ShareView], width: float) -> Any:
+    rows = []
+    for share in shares:
+        words = ": ".join(filter(None, [share.source, share.says]))
+        tone = "good" if share.log_odds > 0 else "bad" if share.log_odds < 0 else "plain"
+        bar = Bar(words, share.width, share.log_odds > 0)
+        rows.append([_text(words), _track(bar, width * 0.42), _text(share.signed, "number", tone=tone)])
+    return _grid(rows, [width * 0.36, width * 0.44, width * 0.2])
+
+
 def _track(bar: Bar, width: float) -> Any:
     from reportlab.graphics.shapes import Drawing, Rect
     from reportlab.lib.colors import HexColor
@@ -121,7 +137,7 @@ def _track(bar: Bar, width: float) -> Any:
     return drawing
 
 
-def _voices(voices: Sequence[Voice], width: float) -> Any:
+def _voices(voices: Sequence[OpinionView], width: float) -> Any:
     column = width / _COLUMNS
     cells = [list(_voice(one, column - 10)) for one in voices]
     cells += [""] * (-len(cells) % _COLUMNS)
@@ -129,12 +145,12 @@ def _voices(voices: Sequence[Voice], width: float) -> Any:
     return _grid(rows, [column] * _COLUMNS, boxed=True)
 
 
-def _voice(one: Voice, width: float) -> Iterator[Any]:
+def _voice(one: OpinionView, width: float) -> Iterator[Any]:
     mark = f" — {'agrees' if one.agrees else 'differs'}" if one.bars else ""
     yield _text(
         f"{one.name}{mark}", bold=True, tone="good" if one.agrees else "doubt" if one.bars else "plain"
     )
-    trust = f" · balanced accuracy {100 * one.reliability:.0f} % in validation" if one.reliability else ""
+    trust = f" · {one.reliability}" if one.reliability else ""
     yield _text(f"{one.architecture}{trust}", "small")
     if one.bars:
         yield _bars(one.bars, width)

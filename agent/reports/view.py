@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ...case import DISCLAIMER, Diagnosis, Evidence, Opinion, SimilarCase, TaskKind
+from ...case import DISCLAIMER, Diagnosis, Evidence, Fusion, Opinion, SimilarCase, TaskKind
 
 Tone = Literal["good", "doubt", "bad", "plain"]
 SHOWN_CASES = 10
@@ -34,7 +34,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Voice:
+class OpinionView:
     """What one specialist says."""
 
     name: str
@@ -43,9 +43,27 @@ class Voice:
     bars: tuple[Bar, ...]
     agrees: bool | None
     """Whether it says what the diagnosis says; None before there is one."""
-    reliability: float | None
+    reliability: str
+    """Its balanced accuracy in words, and on which images."""
     version: str
     text: str
+
+
+@dataclass(frozen=True)
+class ShareView:
+    """What one source adds to the log-odds of the decision."""
+
+    source: str
+    says: str
+    log_odds: float
+    width: float
+    """Length of its bar, from 0 to 1 of the longest one."""
+    note: str
+
+    @property
+    def signed(self) -> str:
+        """The log-odds with their sign."""
+        return f"{self.log_odds:+.1f}"
 
 
 @dataclass(frozen=True)
@@ -91,8 +109,16 @@ class CaseView:
     badges: tuple[Badge, ...]
     reasons: tuple[str, ...]
     options: tuple[Bar, ...]
-    """The generalist's distribution, likeliest first; empty where it gives none."""
-    voices: tuple[Voice, ...]
+    """The decision's distribution, likeliest first; empty where there is none."""
+    why: str
+    """What the shares speak for and against; empty where they are not known."""
+    shares: tuple[ShareView, ...]
+    """Of the sources, and of the labels' prior."""
+    counter_example: Neighbour | None
+    """The nearest known case of the strongest rival."""
+    generalist: str
+    """What the generalist itself said; empty where it was not asked."""
+    voices: tuple[OpinionView, ...]
     neighbours: tuple[Neighbour, ...]
     missing: tuple[str, ...]
     footer: tuple[str, ...]
@@ -112,15 +138,21 @@ def view_of(
     """
     said = frozenset(diagnosis.labels)
     cases = diagnosis.evidence.similar_cases[:SHOWN_CASES]
+    fusion = diagnosis.fusion
+    known = fusion.counter_example if fusion else None
     return CaseView(
         case_id=diagnosis.case_id,
         task=diagnosis.task,
         title=title or diagnosis.task,
         verdict=verdict(diagnosis),
-        confidence="" if diagnosis.confidence is None else f"{100 * diagnosis.confidence:.1f} %",
+        confidence=confidence_words(diagnosis),
         abstained=diagnosis.abstained,
         badges=tuple(badges(diagnosis)),
-        reasons=diagnosis.reasons,
+        reasons=(*filter(None, [diagnosis.promise]), *diagnosis.reasons),
+        why=f"For {fusion.decision}, against {fusion.rival}" if fusion and fusion.voices else "",
+        shares=tuple(shares(fusion)) if fusion else (),
+        counter_example=neighbour(known, said, (thumbnails or {}).get(known.id)) if known else None,
+        generalist=generalist_words(diagnosis),
         options=bars(diagnosis.probabilities or {}, said),
         voices=tuple(
             voice(opinion, said if diagnosis.kind.closed else None) for opinion in diagnosis.evidence.opinions
@@ -148,6 +180,7 @@ def view_of_evidence(
     return CaseView(
         case_id=image, task=task, title=title or task, verdict=UNDECIDED, confidence="", abstained=False,
         badges=tuple(unusual(evidence)), reasons=evidence.gate.notes, options=(),
+        why="", shares=(), counter_example=None, generalist="",
         voices=tuple(voice(opinion, None) for opinion in evidence.opinions),
         neighbours=tuple(neighbour(case, None, (thumbnails or {}).get(case.id)) for case in cases),
         missing=missing(evidence), footer=(), disclaimer=DISCLAIMER,
@@ -161,6 +194,55 @@ def verdict(diagnosis: Diagnosis) -> str:
     return diagnosis.label or ", ".join(diagnosis.labels) or NONE_OF_THEM
 
 
+def confidence_words(diagnosis: Diagnosis) -> str:
+    """The calibrated confidence without decimals, and what it has meant so far."""
+    if diagnosis.confidence is None:
+        return ""
+    words, observed = percent(diagnosis.confidence), diagnosis.observed
+    if observed is None:
+        return words
+    return f"{words}; of {observed.n} cases this sure, {observed.right} were right"
+
+
+def percent(value: float) -> str:
+    """A probability without decimals; what is almost nothing or almost all is said so."""
+    if value < 0.01:
+        return "under 1 %"
+    return "over 99 %" if value > 0.99 else f"{100 * value:.0f} %"
+
+
+def reliability_words(opinion: Opinion) -> str:
+    """How good a specialist is known to be: on test images where they were measured, else on validation."""
+    if opinion.held_out is not None:
+        return f"balanced accuracy {100 * opinion.held_out:.0f} % on test images"
+    if opinion.reliability is not None:
+        return f"balanced accuracy {100 * opinion.reliability:.0f} % on validation images, which chose it"
+    return ""
+
+
+def generalist_words(diagnosis: Diagnosis) -> str:
+    """What the generalist itself said, one voice among the others."""
+    answer = diagnosis.generalist_answer
+    if answer is None:
+        return ""
+    said = ", ".join(answer.labels) or NONE_OF_THEM
+    given = answer.probabilities or {}
+    sure = [given[label] for label in answer.labels if label in given]
+    return f"{said} ({percent(min(sure))})" if sure else said
+
+
+def shares(fusion: Fusion) -> Iterator[ShareView]:
+    """What each source adds to the log-odds of the decision, and what the labels' prior adds."""
+    rows = [
+        (one.source, ", ".join(one.labels) or NONE_OF_THEM, one.log_odds, one.note) for one in fusion.voices
+    ]
+    if fusion.prior:
+        rows.append(("how frequent the labels are", "", fusion.prior, ""))
+    longest = max((abs(row[2]) for row in rows), default=0.0) or 1.0
+    for source, says, log_odds, note in rows:
+        yield ShareView(source, says, log_odds, abs(log_odds) / longest, note)
+
+
 def bars(probabilities: Mapping[str, float], said: frozenset[str]) -> tuple[Bar, ...]:
     """Order options by probability, the likeliest first."""
     ranked = sorted(probabilities.items(), key=lambda pair: (-pair[1], pair[0]))
@@ -172,16 +254,16 @@ def missing(evidence: Evidence) -> tuple[str, ...]:
     return tuple(f"{item.source}: {item.reason}" for item in evidence.missing)
 
 
-def voice(opinion: Opinion, said: frozenset[str] | None) -> Voice:
+def voice(opinion: Opinion, said: frozenset[str] | None) -> OpinionView:
     """Lay out one opinion beside what the diagnosis says, if it says anything."""
     labels = frozenset(opinion.labels)
-    return Voice(
+    return OpinionView(
         name=opinion.specialist,
         architecture=opinion.architecture,
         says=", ".join(opinion.labels) or ("" if opinion.text else NONE_OF_THEM),
         bars=bars(opinion.probabilities, labels),
         agrees=None if said is None else labels == said,
-        reliability=opinion.reliability,
+        reliability=reliability_words(opinion),
         version=opinion.version,
         text=opinion.text or "",
     )
@@ -205,7 +287,7 @@ def badges(diagnosis: Diagnosis) -> Iterator[Badge]:
     if diagnosis.review is not None:
         yield _REVIEWED[diagnosis.review.decision.action]
     elif diagnosis.abstained:
-        yield Badge("abstained: a person must decide", "bad")
+        yield Badge("a person must decide", "bad")
     yield from _agreement(diagnosis)
     yield from unusual(diagnosis.evidence)
 
@@ -240,7 +322,8 @@ def _agreement(diagnosis: Diagnosis) -> Iterator[Badge]:
 
 def footer(diagnosis: Diagnosis) -> Iterator[str]:
     """Name what took part, so that the same can be had again."""
-    yield f"generalist {diagnosis.generalist}, prompt {diagnosis.profile}"
+    if diagnosis.generalist:
+        yield f"generalist {diagnosis.generalist}, prompt {diagnosis.profile}"
     if diagnosis.kind in (TaskKind.DIAGNOSIS, TaskKind.MULTILABEL):
         yield f"answer read from: {diagnosis.parse}"
     if diagnosis.versions:

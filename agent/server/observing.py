@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from ...case import Diagnosis
+    from ...graphs.collaboration_fit import CollaborationFit
+    from ...graphs.drift import DriftMonitor
     from ...graphs.events import Event
 
 LOG = logging.getLogger("gsco.server")
@@ -42,6 +44,8 @@ class Metrics:
         self.running = Gauge("gsco_requests_running", "Requests being worked on.", **of)
         self.diagnoses = Counter("gsco_diagnoses", "Diagnoses made.", ["task", "abstained", "conflict"], **of)
         self.tools = Counter("gsco_tool_calls", "Tool calls of the generalist.", ["tool", "failed"], **of)
+        self.drift = Gauge("gsco_drift_alarm", "1 where cases are unlike those of the fit.", ["task"], **of)
+        self.watched = Gauge("gsco_drift_cases", "Cases watched since the fit.", ["task"], **of)
         self.reviews = Counter("gsco_reviews", "Times a person was asked to decide.", ["task"], **of)
 
     def text(self) -> bytes:
@@ -49,6 +53,13 @@ class Metrics:
         from prometheus_client import generate_latest
 
         return generate_latest(self.registry)
+
+    def note_drift(self, monitor: DriftMonitor, fits: Callable[[str], CollaborationFit | None]) -> None:
+        """Say how the watch of each task stands."""
+        for task in monitor.tasks():
+            fit = fits(task)
+            self.drift.labels(task).set(monitor.alarm(task, fit) is not None)
+            self.watched.labels(task).set(monitor.count(task, fit))
 
     def count_diagnoses(self, diagnoses: Iterable[Diagnosis]) -> None:
         """Count what was diagnosed."""

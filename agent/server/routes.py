@@ -28,7 +28,7 @@ _NO_CHANGE = ("image", "task", "question", "context", "group", "frame", "window"
 def routes(gsco: GSCo, policy: ServerPolicy, metrics: Metrics, readiness: Readiness) -> APIRouter:
     """Make the routes over one installation."""
     router = APIRouter()
-    router.include_router(_operation(metrics, readiness))
+    router.include_router(_operation(gsco, metrics, readiness))
     router.include_router(_openai(gsco, policy, metrics), responses=documented(400, 401, 403, 408, 413, 429))
     router.include_router(
         _diagnosis(gsco, policy, metrics), responses=documented(400, 401, 403, 408, 413, 429)
@@ -39,7 +39,7 @@ def routes(gsco: GSCo, policy: ServerPolicy, metrics: Metrics, readiness: Readin
     return router
 
 
-def _operation(metrics: Metrics, readiness: Readiness) -> APIRouter:
+def _operation(gsco: GSCo, metrics: Metrics, readiness: Readiness) -> APIRouter:
     router = APIRouter(tags=["operation"])
 
     @router.get("/healthz", summary="Whether the process lives")
@@ -60,6 +60,8 @@ def _operation(metrics: Metrics, readiness: Readiness) -> APIRouter:
         responses={200: {"content": {"text/plain": {}}}, **documented(401, 403, 429)},
     )  # fmt: skip
     async def numbers() -> Response:
+        if gsco.monitor is not None:
+            metrics.note_drift(gsco.monitor, gsco.fits)
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return router

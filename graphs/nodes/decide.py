@@ -78,7 +78,12 @@ def conclude(
         else None,
         abstained=bool(doubts),
         promise=_promise(policy.certificate, bool(doubts)),
-        reasons=(*doubts, *decision.fusion.notes, *remarks(evidence, True, confidence)),
+        reasons=(
+            *doubts,
+            *filter(None, [collaboration.drift(task.name) if not policy.suspended else None]),
+            *decision.fusion.notes,
+            *remarks(evidence, True, confidence),
+        ),
         conflict=conflict_of(task, decision.labels, answer.labels if answer else None, evidence),
         fusion=decision.fusion,
         parse=answer.parse if answer is not None else "probabilities",

@@ -184,7 +184,7 @@ def test_a_generalist_that_cannot_be_loaded_is_an_error_and_not_remembered(setti
     with GSCo.from_settings(**{**settings, "generalist_model": str(tmp_path)}) as gsco:
         for _ in range(2):
             with pytest.raises(GeneralistError):
-                gsco.diagnose(pictures.shade("dark", 1), task="shade")
+                gsco.diagnose(pictures.shade("dark", 1), task="shade", decision="generalist")
 
 
 def test_a_generalist_that_breaks_is_a_typed_error(settings, pictures):
@@ -204,7 +204,7 @@ def test_a_generalist_that_breaks_is_a_typed_error(settings, pictures):
             "store": parts.retrieval.store,
         }
         with GSCo(generalist=Broken(), **given) as gsco, pytest.raises(GeneralistError, match="CUDA is gone"):
-            gsco.diagnose(pictures.shade("dark", 1), task="shade")
+            gsco.diagnose(pictures.shade("dark", 1), task="shade", decision="generalist")
 
 
 def test_settings_that_name_nothing_are_configuration_errors(settings, tmp_path):

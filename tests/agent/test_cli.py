@@ -159,7 +159,16 @@ def test_diagnose_shows_all_the_evidence(small: Gsco, dark: Path):
         "Confidence",
     ):
         assert words in result.stdout
-    for name in ("one", "two", "own", "test_resnet", "test_efficientnet", "0.80"):
+    for name in (
+        "one",
+        "two",
+        "own",
+        "test_resnet",
+        "test_efficientnet",
+        "80 % on validation",
+        "log-odds",
+        "against",
+    ):
         assert name in result.stdout
     assert DISCLAIMER in result.stdout
 
@@ -253,9 +262,26 @@ def test_a_wrong_profile(small: Gsco, dark: Path):
 
 
 def test_a_missing_generalist_is_no_bad_input(small: Gsco, dark: Path, tmp_path: Path):
-    result = small("diagnose", dark, "-t", "shade", "--generalist-model", tmp_path / "nothing")
+    result = small(
+        "diagnose",
+        dark,
+        "-t",
+        "shade",
+        "--generalist-model",
+        tmp_path / "nothing",
+        "--decision",
+        "generalist",
+    )
     assert result.exit_code == 1
     assert "nothing" in result.stderr
+
+
+def test_a_missing_generalist_is_missing_evidence_where_others_decide(
+    small: Gsco, dark: Path, tmp_path: Path
+):
+    result = small("diagnose", dark, "-t", "shade", "--generalist-model", tmp_path / "nothing")
+    assert result.exit_code == 0, result.stderr
+    assert "missing generalist" in result.stdout
 
 
 def test_demo_on_what_is_bundled(gsco: Gsco, monkeypatch: pytest.MonkeyPatch, specialist_folders: Path):

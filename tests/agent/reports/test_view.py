@@ -26,7 +26,7 @@ def test_what_is_almost_certain_does_not_read_as_certain(value, shown):
 def test_each_voice_says_whether_it_agrees(diagnosis):
     one, two, writer = view_of(diagnosis).voices
     assert one.agrees and not two.agrees
-    assert two.says == "bright" and two.bars[0].said and two.reliability is None
+    assert two.says == "bright" and two.bars[0].said and two.reliability == ""
     assert writer.bars == () and writer.says == "" and "script" in writer.text
 
 
@@ -39,7 +39,7 @@ def test_neighbours_carry_their_thumbnail_and_whether_they_agree(diagnosis, thum
 
 def test_badges_of_a_case_in_conflict(diagnosis):
     assert words(diagnosis) == {
-        "abstained: a person must decide": "bad",
+        "a person must decide": "bad",
         "unlike all known cases": "bad",
         "generalist against specialists": "bad",
         "specialists disagree": "doubt",
@@ -91,3 +91,35 @@ def test_an_open_task_shows_its_text(diagnosis):
 def test_a_multilabel_case_without_labels_says_so(diagnosis):
     nothing = diagnosis.model_copy(update={"kind": TaskKind.MULTILABEL, "label": "", "labels": ()})
     assert view_of(nothing).verdict == "none of the options"
+
+
+def test_the_shares_of_a_decision_are_shown_for_and_against(diagnosis):
+    from gsco.case import Answer, Fusion, Observed, Voice
+
+    fusion = Fusion(
+        rule="fused", fitted=True, decision="dark", rival="bright", log_odds=0.7, prior=-0.3,
+        voices=(
+            Voice(source="one", kind="specialist", labels=("dark",), weight=0.8, log_odds=2.0),
+            Voice(source="generalist", kind="generalist", labels=("bright",), weight=0.4, log_odds=-1.0),
+        ),
+        counter_example=diagnosis.evidence.similar_cases[0],
+    )  # fmt: skip
+    answer = Answer(labels=("bright",), probabilities={"dark": 0.3, "bright": 0.7})
+    shown = view_of(
+        diagnosis.model_copy(
+            update={
+                "fusion": fusion,
+                "generalist_answer": answer,
+                "observed": Observed(n=212, right=201),
+                "promise": "answers alone; certified error at most 5%",
+            }
+        )
+    )
+    assert shown.why == "For dark, against bright"
+    assert [(one.source, one.signed, one.width) for one in shown.shares] == [
+        ("one", "+2.0", 1.0), ("generalist", "-1.0", 0.5), ("how frequent the labels are", "-0.3", 0.15)
+    ]  # fmt: skip
+    assert shown.generalist == "bright (70 %)"
+    assert shown.confidence == "40 %; of 212 cases this sure, 201 were right"
+    assert shown.reasons[0] == "answers alone; certified error at most 5%"
+    assert shown.counter_example.id == diagnosis.evidence.similar_cases[0].id

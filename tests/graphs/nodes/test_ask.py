@@ -4,7 +4,8 @@ import pytest
 from gsco.case import Answer, Case, Evidence, GateReport, ImageRef, SimilarCase, Task, TaskKind
 from gsco.errors import PromptTooLong
 from gsco.graphs.collaboration import Collaboration
-from gsco.graphs.nodes.decide import ask, choices, joined, present_labels, without_farthest
+from gsco.graphs.fusion import present_labels
+from gsco.graphs.nodes.ask import ask, choices, joined, without_farthest
 from gsco.models.generalist.prompts import PRESENCE, PROFILES
 from gsco.models.generalist.protocol import Choice
 
@@ -93,7 +94,16 @@ def reading(most: int) -> tuple[Collaboration, list[int]]:
     async def generate(messages):
         raise AssertionError("nobody asks an open question here")
 
-    rest = {"tasks": None, "specialists": None, "retrieval": None, "generalist": "g"}
+    async def loaded():
+        return None
+
+    rest = {
+        "tasks": None,
+        "specialists": None,
+        "retrieval": None,
+        "load_generalist": loaded,
+        "generalist_name": lambda: "g",
+    }
     return Collaboration(choose=choose, generate=generate, profile=PROFILES["paper"], **rest), asked
 
 

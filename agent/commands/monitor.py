@@ -1,0 +1,51 @@
+"""``gsco monitor``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def monitor(
+    reset: Annotated[
+        str | None,
+        typer.Option(metavar="TASK", help="Begin a new watch of this task; its numbers are deleted."),
+    ] = None,
+) -> None:
+    """Say whether the cases are still like those that the fits were made on.
+
+    No labels are needed: how unsure the specialists are and how far the known cases lie is compared with the
+    cases of the fit. Exit status 3: an alarm has rung.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..api import GSCo
+    from ..printing import plain
+
+    with GSCo.from_settings() as gsco:
+        watch = gsco.monitor
+        assert watch is not None, "settings always name one"
+        if reset is not None:
+            gsco.tasks.get(reset)
+            watch.reset(reset)
+            typer.echo(f"A new watch of {reset} has begun.")
+        table, rang = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim"), False
+        for heading in ("task", "cases", "fit", "state"):
+            table.add_column(heading)
+        for name in gsco.tasks.names():
+            fit = gsco.fits(name)
+            if fit is None:
+                continue
+            alarm = watch.alarm(name, fit)
+            rang = rang or alarm is not None
+            state = alarm.words if alarm is not None else "no alarm"
+            table.add_row(plain(name), str(watch.count(name, fit)), fit.version, plain(state))
+    if not table.row_count:
+        typer.echo("No task has a fit, so that there is nothing to watch: run `gsco fit TASK --dataset DIR`.")
+        return
+    Console().print(table)
+    typer.echo(f"GSCO_DRIFT={watch.policy}")
+    if rang:
+        raise typer.Exit(3)

@@ -29,6 +29,7 @@ from ..case import (
     VoiceKind,
 )
 from ..models.generalist.hints import PRESENCE
+from .label_sets import LabelSets
 from .pool import FLOOR, PRESENT, Distribution, Pool, Sources, evidence_of
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def plan_of(
         return DecisionPlan("generalist", fitted=False, quiet=None, full=None)
     sources = sources_of(task, evidence)
     if fit is None:
-        return _unfitted(task, sources, reliabilities or {}, unknown_to_generalist)
+        return _unfitted(task, evidence, sources, reliabilities or {}, unknown_to_generalist)
     changed = dict(stale or {})
     quiet = fit.quiet and fit.quiet.without(changed)
     full = fit.full and fit.full.without(changed)
@@ -231,6 +232,28 @@ def decide_by(plan: DecisionPlan, task: Task, evidence: Evidence, answer: Answer
     )
 
 
+def reliability_weights(
+    reliabilities: Mapping[str, float | None], options: int, exclusive: bool
+) -> dict[str, float]:
+    """Weights that follow from how far above chance each source is known to be.
+
+    Args:
+        reliabilities: balanced accuracy by source; None where it is unknown, which weighs nothing as long as
+            anything else is known.
+        options: how many the task has.
+        exclusive: whether exactly one of them is true.
+    """
+    chance = 1 / options if exclusive else 0.5
+    weights = {
+        name: 0.0 if value is None else max(0.0, (value - chance) / (1 - chance)) ** SHARPNESS
+        for name, value in reliabilities.items()
+    }
+    if not sum(weights.values()):
+        weights = dict.fromkeys(reliabilities, 1.0)
+    total = sum(weights.values())
+    return {name: TOTAL_WEIGHT * weight / total for name, weight in weights.items()}
+
+
 def disputed(task: Task, evidence: Evidence) -> bool:
     """Whether the evidence contradicts itself: specialists disagree, or similar cases with their vote."""
     said = {frozenset(opinion.labels) for opinion in evidence.opinions if opinion.probabilities}
@@ -265,25 +288,31 @@ def present_labels(task: Task, present: Distribution) -> tuple[str, ...]:
 
 
 def _unfitted(
-    task: Task, sources: Sources, reliabilities: Mapping[str, float | None], unknown: str
+    task: Task,
+    evidence: Evidence,
+    sources: Sources,
+    reliabilities: Mapping[str, float | None],
+    unknown: str,
 ) -> DecisionPlan:
     """Weigh the sources by what is known of them; the generalist is heard, and counts if nobody else does."""
     notes = [UNMEASURED]
     source_notes = {GENERALIST: unknown or "not measured on this task: it is heard and does not count"}
-    weights = {name: _weight(task, reliabilities.get(name)) for name in sources}
-    if sources and not sum(weights.values()):
-        weights = dict.fromkeys(sources, 1.0)
+    if not sources:
+        return DecisionPlan("generalist", fitted=False, quiet=None, full=None, notes=(UNMEASURED,))
+    weights = reliability_weights(
+        {name: reliabilities.get(name) for name in sources},
+        len(task.options),
+        task.kind is TaskKind.DIAGNOSIS,
+    )
     for name in sources:
         if reliabilities.get(name) is None and weights[name] == 0:
             source_notes[name] = "its reliability is unknown: it does not outvote measured sources"
-    total = sum(weights.values())
-    if not total:
-        return DecisionPlan("generalist", fitted=False, quiet=None, full=None, notes=(UNMEASURED,))
     pool = Pool(
         options=task.options,
         exclusive=task.kind is TaskKind.DIAGNOSIS,
-        weights={name: TOTAL_WEIGHT * weight / total for name, weight in weights.items()},
+        weights=weights,
         offsets=(0.0,) * len(task.options),
+        sets=_occurring_sets(task, evidence) if task.kind is TaskKind.MULTILABEL else None,
     )
     return DecisionPlan(
         "fused",
@@ -297,12 +326,12 @@ def _unfitted(
     )
 
 
-def _weight(task: Task, reliability: float | None) -> float:
-    """How much a source weighs by its balanced accuracy."""
-    if reliability is None:
-        return 0.0
-    chance = 0.5 if task.kind is TaskKind.MULTILABEL else 1 / len(task.options)
-    return max(0.0, (reliability - chance) / (1 - chance)) ** SHARPNESS
+def _occurring_sets(task: Task, evidence: Evidence) -> LabelSets:
+    """Sets of labels that are known to occur: those of the similar cases, and each label by itself."""
+    known = {tuple(o for o in task.options if o in case.labels) for case in evidence.similar_cases}
+    single = {(option,) for option in task.options}
+    sets = sorted((known | single) - {()} if task.negative else known | single)
+    return LabelSets(options=task.options, thresholds=(PRESENT,) * len(task.options), sets=tuple(sets))
 
 
 def _by_generalist(

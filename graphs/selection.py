@@ -35,7 +35,7 @@ from .fitting import (
     surprise,
     with_sets,
 )
-from .fusion import GENERALIST, AskLimits
+from .fusion import GENERALIST, AskLimits, reliability_weights
 from .label_sets import decided, fit_label_sets
 from .pool import Bools, Floats, Pool, set_log_odds
 
@@ -63,6 +63,23 @@ class Selection:
     right: Bools
 
 
+class _Prior:
+    """Weights that a fit starts from: those of the rule for tasks without a fit.
+
+    The generalist has seen all evidence before it answers: it starts as the most reliable of them.
+    """
+
+    def __init__(self, given: FitSample, reliabilities: Mapping[str, float | None]) -> None:
+        known = {name: reliabilities.get(name) for name in given.evidence}
+        best = max((value for value in known.values() if value is not None), default=None)
+        self._reliabilities = {**known, GENERALIST: best}
+
+    def __call__(self, given: FitSample) -> dict[str, float]:
+        """The weights of these sources."""
+        known = {name: self._reliabilities[name] for name in given.sources}
+        return reliability_weights(known, len(given.options), given.exclusive)
+
+
 @dataclass(frozen=True)
 class _Candidate:
     name: str
@@ -71,20 +88,26 @@ class _Candidate:
     pooled: Floats
 
 
-def select_rule(given: FitSample, disputed: Bools, calls: int = 1) -> Selection:
+def select_rule(
+    given: FitSample,
+    disputed: Bools,
+    calls: int = 1,
+    reliabilities: Mapping[str, float | None] | None = None,
+) -> Selection:
     """Fit every candidate out of fold and choose.
 
     Args:
         given: labelled cases, with the generalist's answers among the sources if it was asked.
         disputed: where specialists and similar cases contradict each other, (n,).
         calls: questions that one answer of the generalist takes.
+        reliabilities: balanced accuracy of specialists and similar cases, from which the fit starts.
     """
-    folds = folds_of(given)
+    folds, prior = folds_of(given), _Prior(given, reliabilities or {})
     quiet_sample = given.only(given.evidence)
-    quiet = _pooled_out_of_fold(quiet_sample, folds)
+    quiet = _pooled_out_of_fold(quiet_sample, folds, prior)
     found = [
         *(
-            _Candidate(name, (name,), 0.0, _pooled_out_of_fold(given.only([name]), folds))
+            _Candidate(name, (name,), 0.0, _pooled_out_of_fold(given.only([name]), folds, prior))
             for name in given.evidence
         ),
         _Candidate(MEAN, given.evidence, 0.0, np.mean([*quiet_sample.sources.values()], axis=0)),
@@ -93,8 +116,8 @@ def select_rule(given: FitSample, disputed: Bools, calls: int = 1) -> Selection:
     ]
     limits = None
     if GENERALIST in given.sources:
-        own = _pooled_out_of_fold(given.only([GENERALIST]), folds)
-        full = _pooled_out_of_fold(given, folds)
+        own = _pooled_out_of_fold(given.only([GENERALIST]), folds, prior)
+        full = _pooled_out_of_fold(given, folds, prior)
         limits = ask_limits(given, quiet, full, disputed)
         asked = _asked(limits, _sureness(quiet, given), disputed)
         adaptive = np.where(asked[:, None], full, quiet)
@@ -105,7 +128,7 @@ def select_rule(given: FitSample, disputed: Bools, calls: int = 1) -> Selection:
         ]
     scores = _scored(found, given)
     chosen = _simplest(found, scores)
-    return _selection(chosen, found, scores, given, limits, quiet)
+    return _selection(chosen, found, scores, given, limits, quiet, prior)
 
 
 def ask_limits(given: FitSample, quiet: Floats, full: Floats, disputed: Bools) -> AskLimits:
@@ -149,10 +172,10 @@ def _asked(limits: AskLimits, sure: Floats, disputed: Bools) -> Bools:
     return sure < np.where(disputed, limits.disputed_limit, limits.limit)
 
 
-def _pooled_out_of_fold(given: FitSample, folds: Folds) -> Floats:
+def _pooled_out_of_fold(given: FitSample, folds: Folds, prior: _Prior) -> Floats:
     pooled = np.empty(given.truth.shape)
     for rest, left_out in folds:
-        pooled[left_out] = apply_pool(fit_pool(given.take(rest)), given.take(left_out))
+        pooled[left_out] = apply_pool(fit_pool(given.take(rest), prior(given)), given.take(left_out))
     return pooled
 
 
@@ -216,15 +239,16 @@ def _selection(
     given: FitSample,
     limits: AskLimits | None,
     quiet: Floats,
+    prior: _Prior,
 ) -> Selection:
     names = [name for name in chosen.sources if name != GENERALIST] or list(given.evidence)
     quiet_sample = given.only(names)
     quiet_pooled = chosen.pooled if len(names) < len(given.evidence) else quiet
-    quiet_pool = _calibrated(fit_pool(quiet_sample), quiet_sample, quiet_pooled)
+    quiet_pool = _calibrated(fit_pool(quiet_sample, prior(quiet_sample)), quiet_sample, quiet_pooled)
     full_pool = None
     if GENERALIST in given.sources:
         pooled = next(one.pooled for one in found if one.name == FULL_POOL)
-        full_pool = _calibrated(fit_pool(given), given, pooled)
+        full_pool = _calibrated(fit_pool(given, prior(given)), given, pooled)
     said = (
         chosen.pooled.argmax(1)[:, None] == np.arange(chosen.pooled.shape[1])
         if given.exclusive

@@ -67,7 +67,7 @@ def test_a_floor_by_class_keeps_misses_of_that_class_rare():
     held_out = scores(confidence, right, [(t,) for t in truth], [(s,) for s in said])
     loose = certify(held_out, 0.2)
     strict = certify(held_out, 0.2, floors=(("malignant", 0.05),))
-    assert strict.limit > loose.limit
+    assert strict.limit is not None and loose.limit is not None and strict.limit > loose.limit
     alone = confidence >= strict.limit
     missed = (alone & (said != "malignant"))[truth == "malignant"].mean()
     assert missed <= 0.05 and "at most 5% of malignant missed" in strict.words

@@ -109,6 +109,7 @@ def test_a_certificate_takes_the_place_of_the_cards_limit():
         eligible=(True,) * 300, truth=(("normal",),) * 300, said=(("normal",),) * 300,
     )  # fmt: skip
     certificate = certify(held_out, 0.05)
+    assert certificate.limit is not None
     assert 0.6 < certificate.limit <= 0.97 and certificate.answered == 200
     (reason,) = doubts("normal", 0.6, evidence(), certificate=certificate)
     assert "at most 5% of the answers are wrong" in reason

@@ -143,8 +143,9 @@ class CollaborationFit(Record):
                 found[SIMILAR] = "The case store has changed since the fit"
             elif (self.parts.encoder, self.parts.neighbours) != (encoder, neighbours):
                 found[SIMILAR] = "Similar cases are searched otherwise than at the fit"
-        asked = (self.parts.generalist, self.parts.profile)
-        if self.parts.generalist and generalist and asked != (generalist, profile):
+        # A version names the weights, whichever runtime serves them.
+        asked = (self.parts.generalist.split(" ")[-1], self.parts.profile)
+        if self.parts.generalist and generalist and asked != (generalist.split(" ")[-1], profile):
             found[GENERALIST] = "The generalist or its prompt has changed since the fit"
         return found
 

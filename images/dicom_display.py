@@ -220,7 +220,7 @@ def _padding(dataset: Dataset, keyword: str, stored: Values) -> int | None:
     value: Any = raw.value if raw is not None else None
     if isinstance(raw, RawDataElement) and raw.VR in _TEXTS - {None, "UN"}:
         value = next(iter(_numbers(dataset, keyword)), None)
-    elif isinstance(value, bytes):
+    elif raw is not None and isinstance(value, bytes):
         order = "little" if dataset.original_encoding[1] is not False else "big"
         value = int.from_bytes(value[:4] if raw.VR in ("SL", "UL") else value[:2], order) if value else None
     if value is None or value != value or stored.dtype.kind not in "ui":

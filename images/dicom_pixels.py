@@ -335,7 +335,7 @@ def _unpacked12(dataset: FileDataset, index: int) -> bytes:
 def _from_jpeg_xl(dataset: FileDataset, name: str, frame: bytes) -> tuple[Values, str]:
     values, precision = jpeg_xl_values(frame, name)
     height, width, *samples = values.shape
-    header = FrameHeader("JPEG XL", _XL, width, height, *(samples or [1]), precision)
+    header = FrameHeader("JPEG XL", _XL, width, height, samples[0] if samples else 1, precision)
     _check_size(dataset, header)
     _believe(dataset, header)
     if samples:

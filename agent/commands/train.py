@@ -93,6 +93,7 @@ def specialist(
         seed=recipe.seed,
         path_column=path_column,
         label_column=label_column,
+        every_option=True,
     )
     folder = train_specialist(
         recipe, place, dataset=images, restart=restart, command=command_of(sys.argv[1:])
@@ -192,8 +193,8 @@ def conversations(
     from ..configuration import settings_from
 
     settings = settings_from()
-    found = read_labelled_images(dataset, settings, task)
     card = TaskBook(settings.tasks).get(task)
+    found = read_labelled_images(dataset, settings, task)
     made = diagnosis_conversations(found, card, PROFILES[settings.profile], split)
     count = write_conversations(made, out)
     collection = out.with_suffix(".json")
@@ -228,8 +229,9 @@ def bootstrap(
     if chosen is None:
         raise ConfigurationError(f"--kind must be one of {', '.join(GUIDED)}, not {kind!r}")
     settings = settings_from()
+    card = TaskBook(settings.tasks).get(task)
     found = read_labelled_images(dataset, settings, task)
-    parts, card = parts_of(settings), TaskBook(settings.tasks).get(task)
+    parts = parts_of(settings)
     done = write(parts["generalist"](), found, card, parts["images"], out, split=split, kind=chosen)
     typer.echo(f"{done.kept} conversations are in {out}")
     for reason, count in sorted(done.refused.items(), key=lambda pair: -pair[1]):

@@ -113,7 +113,7 @@ def _coco_rows(content: Mapping[str, Any], path: Path) -> list[Row]:
 def _split_of(path: Path) -> Split | None:
     """By the name of the file (``instances_train2017.json``) or of its folder."""
     words = [word for word in re.split(r"[^A-Za-z]+", path.stem) if word]
-    found = [split for word in words if (split := split_named(word))]
+    found: list[Split] = [split for word in words if (split := split_named(word))]
     return found[0] if len(set(found)) == 1 else split_named(path.parent.name)
 
 

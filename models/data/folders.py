@@ -87,7 +87,9 @@ def _split_folders(files: Iterable[PurePosixPath]) -> dict[PurePosixPath, Split]
             children[parent.parent].add(parent)
     found: dict[PurePosixPath, Split] = {}
     for siblings in children.values():
-        named = {place: split for place in siblings if (split := split_named(place.name))}
+        named: dict[PurePosixPath, Split] = {
+            place: split for place in siblings if (split := split_named(place.name))
+        }
         if len(set(named.values())) > 1 or len(named) == len(siblings):
             found |= named
     return found

@@ -51,6 +51,6 @@ class Layout:
 def split_named(name: str) -> Split | None:
     """The split that a name stands for: ``Training``, ``valid``, ``train2017``; None for others."""
     words = [word for word in re.split(r"[^a-z]+|(?<=[a-z])(?=\d)", name.casefold()) if word]
-    named = [SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES]
+    named: list[Split] = [SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES]
     others = [word for word in words if word not in SPLIT_NAMES and not _BESIDE.match(word)]
     return named[0] if len(named) == 1 and not others else None

@@ -67,7 +67,7 @@ def read_labelled_images(
     missing = set(card.options) - set(images.labels) - {card.negative} if card is not None else set()
     if every_option and missing:
         raise ConfigurationError(
-            f"data set {images.name} has no image of {', '.join(sorted(missing))}, which task {task} asks for; "
+            f"data set {images.name} has no image of {', '.join(sorted(missing))}, an option of task {task}; "
             "a specialist must know every option: add images, or write a card with fewer options"
         )
     if card is None:

@@ -80,7 +80,7 @@ def registry_name(network: nn.Module, given: str) -> str:
     config = getattr(network, "pretrained_cfg", None) or {}
     name = given if _NAME.fullmatch(given) else str(config.get("architecture", ""))
     if not _NAME.fullmatch(name):
-        raise SpecialistError(f"timm does not say which architecture {given!r} is; give the architecture's name")
+        raise SpecialistError(f"timm does not say which architecture {given!r} is; give its own name")
     return name
 
 

@@ -124,6 +124,11 @@ def _damage_card(home: Path, **changes: object) -> None:
     (home / "card.json").write_text(json.dumps({**fields, **changes}), encoding="utf-8")
 
 
+def _swap_for_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
 @pytest.mark.attack
 def test_no_kind_of_broken_folder_silences_the_others(folder: Path, trained: Path) -> None:
     damages: dict[str, Callable[[Path], object]] = {
@@ -137,7 +142,7 @@ def test_no_kind_of_broken_folder_silences_the_others(folder: Path, trained: Pat
         "other_net": lambda home: _damage_card(home, architecture="resnet18"),
         "no_net": lambda home: _damage_card(home, architecture="no_such_network"),
         "base": lambda home: _damage_card(home, base={"name": "../../x", "sha256": "0" * 64}),
-        "folder": lambda home: ((home / "weights.safetensors").unlink(), (home / "weights.safetensors").mkdir()),
+        "unreadable": lambda home: _swap_for_folder(home / "weights.safetensors"),
         "flat": lambda home: _damage_card(home, temperature=0),
     }
     for name, damage in damages.items():

@@ -53,6 +53,7 @@ app.command()(mcp)
 app.command()(ui)
 app.add_typer(train)
 app.add_typer(index)
+app.add_typer(index, name="store", help="The same as gsco index.")
 app.add_typer(serve)
 app.add_typer(threads)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .banks import backup, move, open_address, optimise, optimise_store, restore
+from .banks import backup, move, open_address, optimise, optimise_store, restore, verify
 
 if TYPE_CHECKING:
     from ...models.specialist.panel import Panel
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ...tools.indexing import IndexReport
 
 index = typer.Typer(name="index", help="Build and look at stores of known cases.", no_args_is_help=True)
-for command in (move, optimise, backup, restore):
+for command in (move, optimise, verify, backup, restore):
     index.command()(command)
 
 Data = Annotated[

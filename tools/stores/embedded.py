@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import threading
 import weakref
@@ -146,6 +147,26 @@ class EmbeddedStore:
                 sql.execute("UPDATE deletions SET count = count + 1")
                 sql.execute("DELETE FROM encoders WHERE encoder NOT IN (SELECT encoder FROM vectors)")
         return len(found)
+
+    def erase(self, ids: Iterable[str]) -> int:
+        """Delete cases and leave no trace of them in the file, its log and its graphs; return how many.
+
+        Raises:
+            StoreError: the store cannot be written, or another program has it open and keeps its log.
+        """
+        deleted = self.delete(ids)
+        with self._lock, errors_of(self.path):
+            sql = self._open()
+            # Pages that an older version freed without overwriting them go too.
+            sql.execute("VACUUM")
+            shutil.rmtree(self.path.with_name(f"{self.path.name}-index"), ignore_errors=True)
+            busy, *_ = sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise StoreError(
+                f"another program has case store {self.path} open, whose log still holds what was deleted; "
+                "stop it and run the same command again"
+            )
+        return deleted
 
     def encoders(self) -> dict[str, int]:
         """See ``CaseStore.encoders``."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .library_logging import guard_libraries
+
 if TYPE_CHECKING:
     from .agent.api import GSCo
     from .case import Case, Diagnosis, Task
@@ -17,6 +19,8 @@ __version__ = "0.1.0"
 __all__ = ["Case", "Diagnosis", "GSCo", "Task", "__version__"]
 
 _HOMES = {"GSCo": "agent.api", "Case": "case", "Diagnosis": "case", "Task": "case"}
+
+guard_libraries()
 
 
 def __getattr__(name: str) -> object:

@@ -124,8 +124,8 @@ class GSCo:
         self._review = frozenset(review)
         self._tool_calls: Level | Literal["auto"] = tool_calls
         self._wording: WordingName = wording
-        self._desk = Desk(Threads(conversations), self._consulting)
         self._passing = Desk(Threads(MEMORY), self._consulting)
+        self._desk = Desk(Threads(conversations), self._consulting, images, [self._passing.threads])
         self._loop = BackgroundLoop()
 
     @classmethod
@@ -437,7 +437,8 @@ class GSCo:
         from ..graphs.diagnosis import diagnosis_graph
 
         given, collaboration = await self._prepared(asked, task, policies)
-        state = await diagnosis_graph().ainvoke(given, context=collaboration)
+        with self.images.held(given["case"].images, given["case"].group):
+            state = await diagnosis_graph().ainvoke(given, context=collaboration)
         return state["diagnosis"]
 
     async def _evidence(self, asked: Asked, task: str | Task | None, policies: Policies) -> Evidence:
@@ -455,13 +456,14 @@ class GSCo:
         from ..graphs.progress import unfold
 
         given, collaboration = await self._prepared(asked, task, policies)
-        async for step in unfold(given, collaboration):
-            if not isinstance(step, Diagnosis):
-                yield step
-                continue
-            if step.text:
-                yield Text(text=step.text)
-            yield Final(text=step.text or "", diagnosis=step, diagnoses=(step,))
+        with self.images.held(given["case"].images, given["case"].group):
+            async for step in unfold(given, collaboration):
+                if not isinstance(step, Diagnosis):
+                    yield step
+                    continue
+                if step.text:
+                    yield Text(text=step.text)
+                yield Final(text=step.text or "", diagnosis=step, diagnoses=(step,))
 
     async def _prepared(
         self, asked: Asked, task: str | Task | None, policies: Policies

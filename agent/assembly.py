@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..case import Missing
-from ..errors import ConfigurationError, SpecialistError
+from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
     from ..graphs.collaboration_fit import CollaborationFit
     from ..models.specialist.panel import Panel
     from ..settings import Settings
+    from ..tasks import TaskBook
 
 
 def parts_of(settings: Settings) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def parts_of(settings: Settings) -> dict[str, Any]:
 
     Raises:
         ConfigurationError: a folder that a setting names is not there.
-        TaskError: a task card is wrong.
+        TaskError: the folder of task cards cannot be read.
     """
     from ..graphs.drift import DriftMonitor
     from ..images import ImageLimits, ImageStore
@@ -36,9 +36,10 @@ def parts_of(settings: Settings) -> dict[str, Any]:
     )
     set_threads(settings.threads)
     folders = [bundled("specialists"), *own_specialists(settings)]
+    tasks = TaskBook(settings.tasks)
     return {
-        "tasks": TaskBook(settings.tasks),
-        "panels": LazyPanels(folders),
+        "tasks": tasks,
+        "panels": LazyPanels(folders, tasks),
         "store": lambda: open_store(
             settings.case_store,
             home=settings.home,
@@ -125,14 +126,14 @@ class LazyFits:
 class LazyPanels(Mapping[str, "Panel"]):
     """Panels by task name, each loaded at its first access; loaded ones come first.
 
-    A panel that cannot be loaded at all has no members, and says in ``missing`` why.
-
     Args:
         folders: laid out as ``TASK/NAME/card.json``; of two specialists with one name the later counts.
+        tasks: whose options the labels must be among; None leaves that unchecked.
     """
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folders: Sequence[Path], tasks: TaskBook | None = None) -> None:
         self._folders = folders
+        self._book = tasks
         self._tasks = sorted(
             {card.parent.parent.name for folder in folders for card in folder.glob("*/*/card.json")}
         )
@@ -142,9 +143,12 @@ class LazyPanels(Mapping[str, "Panel"]):
     def __getitem__(self, task: str) -> Panel:
         if task not in self._tasks:
             raise KeyError(task)
+        from ..models.specialist.panel import Panel
+
         with self._loading:
             if task not in self._panels:
-                self._panels[task] = _load(task, self._folders)
+                options = self._book.get(task).options if self._book and task in self._book else ()
+                self._panels[task] = Panel.load(task, self._folders, options=options)
             return self._panels[task]
 
     def __contains__(self, task: object) -> bool:
@@ -155,12 +159,3 @@ class LazyPanels(Mapping[str, "Panel"]):
 
     def __len__(self) -> int:
         return len(self._tasks)
-
-
-def _load(task: str, folders: Sequence[Path]) -> Panel:
-    from ..models.specialist.panel import Panel
-
-    try:
-        return Panel.load(task, folders)
-    except SpecialistError as error:
-        return Panel(task, {}, missing=[Missing(source="specialist", reason=str(error))])

@@ -12,6 +12,7 @@ from ..errors import GscoError
 from .commands.demo import demo
 from .commands.diagnose import diagnose
 from .commands.doctor import doctor
+from .commands.forget import forget
 from .commands.index import index
 from .commands.mcp import mcp
 from .commands.monitor import monitor
@@ -49,10 +50,12 @@ app.command()(diagnose)
 app.command()(tasks)
 app.command()(doctor)
 app.command()(monitor)
+app.command()(forget)
 app.command()(mcp)
 app.command()(ui)
 app.add_typer(train)
 app.add_typer(index)
+app.add_typer(index, name="store", help="The same as gsco index.")
 app.add_typer(serve)
 app.add_typer(threads)
 

@@ -138,7 +138,7 @@ class Consultation:
         return await self._awaited(self._export())
 
     def delete(self) -> None:
-        """Delete the conversation. Images stay in the image store.
+        """Delete the conversation, and those of its images that no other conversation refers to.
 
         Raises:
             ThreadUnknown: it has not begun, or was deleted.
@@ -153,8 +153,9 @@ class Consultation:
         self, text: str, images: Sequence[Source], earlier: Earlier = NOTHING
     ) -> AsyncIterator[Event]:
         refs = await self._intake.images(images)
-        async for event in self._desk.said(self._key, Said(text, refs, self._about, earlier)):
-            yield event
+        with self._intake.store.held(refs, self._about.get("group")):
+            async for event in self._desk.said(self._key, Said(text, refs, self._about, earlier)):
+                yield event
 
     async def _history(self) -> tuple[Utterance, ...]:
         state = await self._desk.threads.latest(self._key)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..graphs.consulting import Consulting
     from ..graphs.events import Event, ReviewAsked
+    from ..images import ImageStore
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,22 @@ class Desk:
 
     Args:
         threads: where conversations are kept.
+        images: removed with the conversation that they were shown in, unless another refers to them;
+            None leaves them.
+        others: other places where conversations are that may refer to them.
         consulting: who takes part, once everything is loaded.
     """
 
-    def __init__(self, threads: Threads, consulting: Callable[[], Awaitable[Consulting]]) -> None:
+    def __init__(
+        self,
+        threads: Threads,
+        consulting: Callable[[], Awaitable[Consulting]],
+        images: ImageStore | None = None,
+        others: Sequence[Threads] = (),
+    ) -> None:
         self.threads = threads
+        self._images = images
+        self._others = others
         self._consulting = consulting
         self._turns: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
         self._graph: tuple[int, CompiledStateGraph[Any, Any, Any, Any]] | None = None
@@ -129,14 +141,19 @@ class Desk:
         return state
 
     async def delete(self, key: Key) -> None:
-        """Delete a conversation, after the turn that runs.
+        """Delete a conversation, after the turn that runs, and the images that only it refers to.
 
         Raises:
             ThreadUnknown: there is none of that name.
         """
+        from .erasure import images_in, remove_unreferenced
+
         async with self._turn(key):
             await self.known(key)
+            hashes = {one async for state in self.threads.of_key(key) for one in images_in(state)}
             await self.threads.delete(key)
+            if self._images is not None:
+                await remove_unreferenced([self.threads, *self._others], self._images, hashes)
 
     def _turn(self, key: Key) -> asyncio.Lock:
         lock = self._turns.get(key)

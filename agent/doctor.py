@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 from ..errors import ConfigurationError, GscoError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..settings import Settings
 
 State = Literal["ok", "note", "wrong"]
@@ -27,6 +29,7 @@ PACKAGES = (
     "pillow",
 )
 REINSTALL = "reinstall gsco, or rebuild the bundled parts with make mini"
+REPORT = "this is a fault of gsco; please report it with the message"
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ def examine(settings: Settings) -> Iterator[Check]:
             yield Check(subject, "wrong", str(error))
         # Whatever an installation's broken parts raise is a finding here, never a crash.
         except Exception as error:
-            yield Check(subject, "wrong", f"{type(error).__name__}: {error}", REINSTALL)
+            advice = REINSTALL if subject in _BUNDLED else REPORT
+            yield Check(subject, "wrong", f"{type(error).__name__}: {error}", advice)
 
 
 def healthy(checks: Sequence[Check]) -> bool:
@@ -147,16 +151,33 @@ def _backbone(settings: Settings) -> Iterator[Check]:
 
 def _specialists(settings: Settings) -> Iterator[Check]:
     from ..models.mini import bundled
+    from ..tasks import TaskBook
     from .assembly import LazyPanels, own_specialists
 
-    panels = LazyPanels([bundled("specialists"), *own_specialists(settings)])
+    own = own_specialists(settings)
+    panels = LazyPanels([bundled("specialists"), *own], TaskBook(settings.tasks))
     if not len(panels):
         yield Check("specialists", "wrong", "there are none", REINSTALL)
     for task in sorted(panels):
         panel = panels[task]
         for missing in panel.missing:
-            yield Check(f"specialists {task}", "wrong", f"{missing.source}: {missing.reason}", REINSTALL)
+            name = missing.source.removeprefix("specialist:")
+            found = f"{missing.source} is left out: {missing.reason}"
+            yield Check(f"specialists {task}", "wrong", found, _mending(own, task, name))
         yield Check(f"specialists {task}", "ok", ", ".join(panel.members) or "none")
+
+
+def _mending(own: Sequence[Path], task: str, name: str) -> str:
+    """Say how to mend one specialist: the user's own, or a bundled one."""
+    for folder in own:
+        if (folder / task / name).is_file():
+            return f"correct {folder / task / name}, or delete it: gsco index retriever writes it anew"
+        if (folder / task / name).exists():
+            return (
+                f"train it again (gsco train specialist --dataset DATASET --task {task}), copy the whole "
+                f"folder again, or move {folder / task / name} away; the others go on without it"
+            )
+    return REINSTALL
 
 
 def _store(settings: Settings) -> Iterator[Check]:
@@ -177,7 +198,11 @@ def _store(settings: Settings) -> Iterator[Check]:
 def _tasks(settings: Settings) -> Iterator[Check]:
     from ..tasks import TaskBook
 
-    yield Check("tasks", "ok", ", ".join(TaskBook(settings.tasks).names()))
+    book = TaskBook(settings.tasks)
+    for name, error in book.wrong.items():
+        advice = f"correct the card, or move it out of {settings.tasks}; only the task {name} waits for it"
+        yield Check(f"task {name}", "wrong", str(error), advice)
+    yield Check("tasks", "ok", ", ".join(book.names()))
 
 
 def _generalist(settings: Settings) -> Iterator[Check]:
@@ -216,6 +241,9 @@ def _optional(settings: Settings) -> Iterator[Check]:
     if find_spec("weaviate") is None:
         yield Check("Weaviate client", "note", "not installed; this version keeps known cases in a file")
 
+
+_BUNDLED = ("gsco", "computing", "image formats", "bundled parts", "backbone")
+"""What only an installation can have wrong."""
 
 _LOOKS: tuple[tuple[str, Finding], ...] = (
     ("gsco", _python),

@@ -46,7 +46,7 @@ class Intake:
     """
 
     def __init__(self, images: ImageStore) -> None:
-        self._images = images
+        self.store = images
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="gsco-images")
 
     async def case(self, asked: Asked) -> Case:
@@ -85,4 +85,4 @@ class Intake:
     async def _image(self, source: Any) -> ImageRef:
         if isinstance(source, ImageRef):
             return source
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._images.put, source)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self.store.put, source)

@@ -6,7 +6,7 @@ import asyncio
 import re
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -109,7 +109,59 @@ class Threads:
 
     async def delete(self, key: Key) -> None:
         """Remove a conversation with all of its checkpoints."""
-        await (await self.saver()).adelete_thread(_id(key))
+        saver = await self.saver()
+        await saver.adelete_thread(_id(key))
+        if _is_sqlite(saver):
+            await self._empty_log(saver)
+
+    async def everything(self) -> AsyncIterator[tuple[Key, CheckpointTuple]]:
+        """Every checkpoint of all conversations of all users."""
+        async for found in (await self.saver()).alist(None):
+            user, _, thread = found.config.get("configurable", {})["thread_id"].partition("/")
+            yield Key(user, thread), found
+
+    async def of_key(self, key: Key) -> AsyncIterator[CheckpointTuple]:
+        """Every checkpoint of one conversation."""
+        async for found in (await self.saver()).alist(key.config):
+            yield found
+
+    async def referred(self, hashes: Sequence[str]) -> set[str]:
+        """Which of these images, by hash, any conversation refers to."""
+        saver = await self.saver()
+        if _is_sqlite(saver):
+            return await _in_sqlite(saver, hashes)
+        if self._address == MEMORY:
+            from .erasure import images_in
+
+            there = [images_in(state) async for _, state in self.everything()]
+            return set(hashes) & set().union(*there)
+        return await _in_postgres(saver, hashes)
+
+    async def compact(self) -> None:
+        """Leave no trace of what was deleted in the file; Postgres does so by its own VACUUM.
+
+        Raises:
+            ThreadError: another program has the file open.
+        """
+        saver: Any = await self.saver()
+        if not _is_sqlite(saver):
+            return
+        try:
+            async with saver.lock:
+                await saver.conn.execute("VACUUM")
+        except sqlite3.OperationalError as error:
+            raise ThreadError(f"the conversations in {self._address} cannot be compacted: {error}") from error
+        if not await self._empty_log(saver):
+            raise ThreadError(
+                f"another program has {self._address} open, whose log still holds what was deleted; "
+                "stop it and run the same command again"
+            )
+
+    async def _empty_log(self, saver: Any) -> bool:
+        """Empty SQLite's log, which holds what was deleted; False while another program needs it."""
+        async with saver.lock, saver.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)") as cursor:
+            busy, *_ = await cursor.fetchone()
+        return not busy
 
     async def close(self) -> None:
         """Close file or database."""
@@ -187,6 +239,35 @@ async def _set_up(saver: AsyncSqliteSaver) -> None:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                 raise
         await asyncio.sleep(0.01)
+
+
+async def _in_sqlite(saver: Any, hashes: Sequence[str]) -> set[str]:
+    """Look for hashes in the bytes of all checkpoints, which is many times as fast as reading them."""
+    query = (
+        "SELECT EXISTS (SELECT 1 FROM checkpoints WHERE instr(checkpoint, ?)) "
+        "OR EXISTS (SELECT 1 FROM writes WHERE instr(value, ?))"
+    )
+    found: set[str] = set()
+    async with saver.lock:
+        for one in hashes:
+            async with saver.conn.execute(query, (one.encode(), one.encode())) as cursor:
+                if (await cursor.fetchone())[0]:
+                    found.add(one)
+    return found
+
+
+async def _in_postgres(saver: Any, hashes: Sequence[str]) -> set[str]:
+    query = (
+        "SELECT EXISTS (SELECT 1 FROM checkpoint_blobs WHERE position(%(hash)s::bytea IN blob) > 0) "
+        "OR EXISTS (SELECT 1 FROM checkpoint_writes WHERE position(%(hash)s::bytea IN blob) > 0) AS there"
+    )
+    found: set[str] = set()
+    async with saver.conn.connection() as connection:
+        for one in hashes:
+            cursor = await connection.execute(query, {"hash": one.encode()})
+            if (await cursor.fetchone())["there"]:
+                found.add(one)
+    return found
 
 
 async def _prune_sqlite(saver: Any, key: Key) -> None:

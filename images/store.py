@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import shutil
 import tempfile
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +28,8 @@ from .reading import guarded, pixel_hash, read_image, read_unguarded
 Source = str | Path | bytes | Image.Image | npt.NDArray[Any]
 """What the image store takes."""
 
+_GROUPS = "groups"
+"""Folder with an empty file for each image of a group, in a folder that is named after the group's hash."""
 _ID = re.compile(r"img-([0-9a-f]{12})")
 
 
@@ -46,6 +52,8 @@ class ImageStore:
         self.folder = Path(folder)
         self.limits = limits
         self._cache = _Cache(cache_bytes)
+        self._held: Counter[str] = Counter()
+        self._lock = threading.Lock()
 
     def put(self, source: Source, *, frame: int | None = None, window: Window | None = None) -> ImageRef:
         """Keep an image and return its reference. Putting it twice keeps it once.
@@ -102,6 +110,74 @@ class ImageStore:
         except ImageMissing:
             return False
 
+    @contextmanager
+    def held(self, images: Iterable[ImageRef], group: str | None = None) -> Iterator[None]:
+        """Keep images from being discarded by this process, and note whose they are.
+
+        Args:
+            images: that are in the store.
+            group: patient or study pseudonym, by which ``of_group`` finds them.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        hashes = [image.sha256 for image in images]
+        with self._lock:
+            self._held.update(hashes)
+        try:
+            if group:
+                self._assign(hashes, group)
+            yield
+        finally:
+            with self._lock:
+                self._held.subtract(hashes)
+                self._held += Counter()
+
+    def of_group(self, group: str) -> list[str]:
+        """Hashes of the images that are on record as those of a patient or study."""
+        return sorted(mark.name for mark in self._group(group).glob("*"))
+
+    def forget_group(self, group: str) -> None:
+        """Forget which images are those of a patient or study."""
+        shutil.rmtree(self._group(group), ignore_errors=True)
+
+    def discard(self, sha256: str) -> bool:
+        """Remove an image, unless this process holds it; whether it was there.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        path = self._path(sha256)
+        with self._lock:
+            if self._held[sha256]:
+                return False
+            self._cache.remove(sha256)
+            try:
+                for mark in (self.folder / _GROUPS).glob(f"*/{sha256}"):
+                    mark.unlink(missing_ok=True)
+                there = path.exists()
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise StoreError(
+                    f"the image store cannot write to {path.parent}: {error.strerror}"
+                ) from error
+        for folder in (path.parent, path.parents[1]):
+            with suppress(OSError):  # another image is in it
+                folder.rmdir()
+        return there
+
+    def _assign(self, hashes: Sequence[str], group: str) -> None:
+        folder = self._group(group)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for one in hashes:
+                (folder / one).touch()
+        except OSError as error:
+            raise StoreError(f"the image store cannot write to {folder}: {error.strerror}") from error
+
+    def _group(self, group: str) -> Path:
+        return self.folder / _GROUPS / hashlib.sha256(group.encode()).hexdigest()
+
     def _image(self, source: Source, frame: int | None, window: Window | None) -> Image.Image:
         if isinstance(source, (str, Path, bytes)):
             return read_unguarded(source, self.limits, frame, window)
@@ -155,6 +231,11 @@ class _Cache:
             if key in self._images:
                 self._images.move_to_end(key)
             return self._images.get(key)
+
+    def remove(self, key: str) -> None:
+        with self._lock:
+            if key in self._images:
+                self._used -= _size(self._images.pop(key))
 
     def add(self, key: str, image: Image.Image) -> None:
         with self._lock:

@@ -56,9 +56,20 @@ def read_card(path: Path) -> Card:
     return Card(task, override)
 
 
+def claimed_name(path: Path) -> str:
+    """The name of the task that a card is about, however wrong it is: its own, or else the file's."""
+    try:
+        name = _parsed(path).get("name")
+    except TaskError:
+        name = None
+    return name if isinstance(name, str) and name else path.stem
+
+
 def _parsed(path: Path) -> dict[str, Any]:
     if path.suffix.lower() not in SUFFIXES:
         raise TaskError(f"task card {path}: must end in {' or '.join(SUFFIXES)}")
+    if path.exists() and not path.is_file():
+        raise TaskError(f"task card {path}: cannot be read: it is not a regular file")
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .banks import backup, move, open_address, optimise, optimise_store, restore
+from .banks import backup, move, open_address, optimise, optimise_store, restore, verify
 from .labelled_images import Data, LabelColumn, PathColumn, read_labelled_images
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ...tools.indexing import IndexReport
 
 index = typer.Typer(name="index", help="Build and look at stores of known cases.", no_args_is_help=True)
-for command in (move, optimise, backup, restore):
+for command in (move, optimise, verify, backup, restore):
     index.command()(command)
 
 TaskName = Annotated[

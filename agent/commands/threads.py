@@ -99,7 +99,7 @@ def delete(
     user: User = LOCAL,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Delete a conversation for good; its images stay in the image store."""
+    """Delete a conversation for good, and those of its images that no other one refers to."""
     with _kept() as gsco:
         turns = sum(said.role == "user" for said in gsco.export_thread(thread, user=user).said)
         if not yes:

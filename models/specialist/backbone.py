@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 BUNDLED = Path(__file__).parents[1] / "mini" / "backbones"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 LITE0 = "efficientnet_lite0"
 LITE0_ARCHITECTURE = "tf_efficientnet_lite0"
@@ -122,6 +125,8 @@ def read_backbone(
     Raises:
         SpecialistError: there is none of that name, or it is damaged.
     """
+    if not _NAME.fullmatch(name):
+        raise SpecialistError("a backbone's name is letters, digits and _.-; it is no path")
     folder = (bases or BUNDLED) / name
     if not folder.is_dir():
         raise SpecialistError(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 CARD_FILE = "card.json"
+_MAX_BYTES = 16 * 2**20
 
 C = TypeVar("C", bound=Record)
 
@@ -170,7 +171,13 @@ def read_card(folder: Path, kind: type[C]) -> C:
     """
     path = folder / CARD_FILE
     try:
-        return kind.model_validate_json(path.read_bytes())
+        if path.exists() and not path.is_file():
+            raise SpecialistError(f"the card of {folder.name!r} is not a regular file")
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise SpecialistError(f"the card of {folder.name!r} is larger than {_MAX_BYTES} bytes")
+        return kind.model_validate_json(content)
     except FileNotFoundError as error:
         raise SpecialistError(
             f"{folder.name!r} has no {CARD_FILE}: it is not a finished specialist or backbone"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +14,74 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from .card import Transform
+
+_NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")
+"""A name of timm's registry, with or without a tag; neither a path nor an address."""
+_MAX_DERIVED = 2**29
+"""Bytes of tensors that a network computes for itself and that are not among its weights."""
+
+
+def network_of_weights(
+    architecture: str,
+    classes: int,
+    state: Mapping[str, Tensor],
+    *,
+    source: str,
+    image_size: int | None = None,
+) -> nn.Module:
+    """Build a timm network around the weights of a card, in evaluation mode.
+
+    Nothing is allocated for a network that the weights do not fit: their names and shapes are compared
+    with an outline of the network, on torch's ``meta`` device, before it is built.
+
+    Args:
+        architecture: a name of timm's registry.
+        classes: width of the classifier.
+        state: float32 tensors by name; the network may share their memory.
+        source: of the weights, named in errors.
+        image_size: see ``create_network``.
+
+    Raises:
+        SpecialistError: the name is not one of timm's, or the weights are those of another network.
+    """
+    import torch
+
+    if not _NAME.fullmatch(architecture):
+        raise SpecialistError(
+            f"{source} have the architecture {architecture!r} by their card, which is no name of timm's "
+            "registry; hubs, paths and addresses are not opened for a card"
+        )
+    with torch.device("meta"):
+        outline = create_network(architecture, classes, image_size=image_size)
+    _check_fit(outline, state, source=source)
+    own = outline.state_dict()
+    derived = {name: tensor for name, tensor in outline.named_buffers() if name not in own}
+    if not derived:
+        fitting = {name: state[name].to(tensor.dtype) for name, tensor in own.items()}
+        outline.load_state_dict(fitting, assign=True)
+        return outline
+    size = sum(tensor.numel() * tensor.element_size() for tensor in derived.values())
+    if size > _MAX_DERIVED:
+        raise SpecialistError(
+            f"{architecture} at {image_size} px needs {size / 2**30:.1f} GiB beside its weights; "
+            "train a specialist for a smaller image size"
+        )
+    network = create_network(architecture, classes, image_size=image_size)
+    load_state(network, state, source=source)
+    return network
+
+
+def registry_name(network: nn.Module, given: str) -> str:
+    """Name a network in timm's registry, also where it was given by the address of a hub.
+
+    Raises:
+        SpecialistError: timm does not say which architecture it is.
+    """
+    config = getattr(network, "pretrained_cfg", None) or {}
+    name = given if _NAME.fullmatch(given) else str(config.get("architecture", ""))
+    if not _NAME.fullmatch(name):
+        raise SpecialistError(f"timm does not say which architecture {given!r} is; give its own name")
+    return name
 
 
 def create_network(
@@ -219,6 +288,16 @@ def load_state(
     """
     import torch
 
+    wanted, given = _check_fit(network, state, source=source, skip=skip)
+    own = network.state_dict()
+    with torch.no_grad():
+        for name in wanted:
+            own[name].copy_(given[name])
+
+
+def _check_fit(
+    network: nn.Module, state: Mapping[str, Tensor], *, source: str, skip: Sequence[str] = ()
+) -> tuple[set[str], dict[str, Tensor]]:
     own = network.state_dict()
     skipped = tuple(f"{prefix}." for prefix in skip)
     wanted = {name for name in own if not (skipped and name.startswith(skipped))}
@@ -233,6 +312,4 @@ def load_state(
             if names
         ]
         raise SpecialistError(f"{source} does not fit {type(network).__name__}: {'; '.join(found)}")
-    with torch.no_grad():
-        for name in wanted:
-            own[name].copy_(given[name])
+    return wanted, given

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,19 +62,21 @@ class Panel:
         task_name: str,
         folders: Sequence[Path],
         *,
+        options: Sequence[str] = (),
         bases: Path | None = None,
         device: str | torch.device = "cpu",
     ) -> Panel:
-        """Load every specialist of a task; a broken one is reported in ``missing``.
+        """Load every specialist of a task; one that is broken or does not fit is reported in ``missing``.
+
+        All members of a panel have the same labels. Where they differ, those with the task's options stay,
+        or else those that most have; the others are left out.
 
         Args:
             task_name: members are ``FOLDER/TASK/NAME``.
             folders: the bundled specialists and the user's; of two with one name the later counts.
+            options: of the task; labels must be among them. Empty for an open task or an unknown one.
             bases: folder of shared backbones; None means the bundled one.
             device: where they will run.
-
-        Raises:
-            SpecialistError: members do not agree on the labels.
         """
         members: dict[str, Specialist] = {}
         missing: dict[str, Missing] = {}
@@ -93,7 +96,9 @@ class Panel:
         if retriever and retriever not in members and retriever not in missing:
             reason = f"{PANEL_FILE} names it as retriever, but there is no such specialist"
             missing[retriever] = Missing(source=f"specialist:{retriever}", reason=reason)
-        _check_labels(task_name, members)
+        for name, reason in _misfits(members, tuple(options)):
+            del members[name]
+            missing[name] = Missing(source=f"specialist:{name}", reason=reason)
         return cls(task_name, members, missing=list(missing.values()), retriever=retriever)
 
     @property
@@ -134,17 +139,30 @@ def _read_retriever(folder: Path) -> str:
 
 
 def _load_member(home: Path, task: str, bases: Path | None, device: str | torch.device) -> Specialist:
-    card = read_card(home, SpecialistCard)
-    if card.task != task or card.name != home.name:
-        raise SpecialistError(f"its card is of {card.task}/{card.name}, its folder is {task}/{home.name}")
-    return Specialist.load(home, bases=bases, device=device)
+    try:
+        card = read_card(home, SpecialistCard)
+        if card.task != task or card.name != home.name:
+            raise SpecialistError(f"its card is of {card.task}/{card.name}, its folder is {task}/{home.name}")
+        return Specialist.load(home, bases=bases, device=device)
+    except SpecialistError:
+        raise
+    except Exception as error:  # torch, timm and damaged files raise anything; one member must not stop all
+        raise SpecialistError(f"it cannot be loaded: {type(error).__name__}: {error}") from error
 
 
-def _check_labels(task: str, members: Mapping[str, Specialist]) -> None:
+def _misfits(members: Mapping[str, Specialist], options: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Name the members whose labels are not those of the panel, and say why."""
     sets = {name: frozenset(member.card.labels) for name, member in members.items() if member.card.labels}
-    if len(set(sets.values())) > 1:
-        listing = "; ".join(f"{name}: {sorted(labels)}" for name, labels in sorted(sets.items()))
-        raise SpecialistError(f"the specialists of {task!r} do not have the same labels: {listing}")
+    foreign = {name for name, labels in sets.items() if options and not labels <= set(options)}
+    for name in sorted(foreign):
+        strange = sorted(sets[name] - set(options))
+        yield name, f"its labels {strange} are not options of the task, which are {sorted(options)}"
+    # Most common first; of equally common ones the first that was loaded.
+    counts = Counter(labels for name, labels in sets.items() if name not in foreign)
+    shared = max(counts, key=lambda labels: (labels == set(options), counts[labels]), default=frozenset())
+    for name, labels in sets.items():
+        if name not in foreign and labels != shared:
+            yield name, f"its labels {sorted(labels)} are not those of the panel, {sorted(shared)}"
 
 
 def write_panel(folder: Path, retriever: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 from collections.abc import Sequence
 from functools import cached_property
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+_SPARE = 1_000_000
+"""Numbers that a model may have beside its weights, such as tables of positions."""
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
@@ -69,6 +72,7 @@ class ReportSpecialist(Specialist):
             raise SpecialistError(
                 f"the weights of {card.name!r} are not those of its card; adopt the model again"
             )
+        _check_size(Path(folder))
         return cls(card, *_load_parts(str(folder)), device=device)
 
     @classmethod
@@ -237,23 +241,54 @@ def _load_parts(source: str) -> tuple[Any, Any, Any]:
     from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
-            source, use_safetensors=True, trust_remote_code=False
-        )
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        # What a folder's files name is not fetched.
+        options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": Path(source).is_dir()}
+        model = AutoModelForImageTextToText.from_pretrained(source, use_safetensors=True, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
         try:
-            processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
+            processor = AutoProcessor.from_pretrained(source, **options)
         except (OSError, ValueError):
             processor = None
         # Plain encoder-decoders have no joint processor.
         if getattr(processor, "image_processor", None) is None:
-            processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
+            processor = AutoImageProcessor.from_pretrained(source, **options)
     except Exception as error:  # the hub client and the loaders raise anything; the caller gets one type
         reason = f"{type(error).__name__}: {error}"
         raise SpecialistError(
             f"transformers cannot load {source!r} as an image-to-text model: {reason}"
         ) from error
     return model, processor, tokenizer
+
+
+def _check_size(folder: Path) -> None:
+    """Refuse a configuration that is of a much larger model than the weights beside it.
+
+    The model is outlined on torch's ``meta`` device, so that nothing is allocated for it.
+
+    Raises:
+        SpecialistError: they do not fit, or the configuration cannot be read.
+    """
+    import torch
+    from safetensors import safe_open
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        with torch.device("meta"):
+            outline = AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
+        stored = 0
+        for path in folder.glob("*.safetensors"):
+            with safe_open(path, "pt") as file:
+                stored += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    except Exception as error:  # as in _load_parts
+        reason = f"{type(error).__name__}: {error}"
+        raise SpecialistError(f"the model in {folder.name!r} cannot be read: {reason}") from error
+    wanted = sum(parameter.numel() for parameter in outline.parameters())
+    if wanted > 2 * stored + _SPARE:
+        raise SpecialistError(
+            f"the configuration in {folder.name!r} is of a model with {wanted:,} numbers, its weights have "
+            f"{stored:,}; adopt the model again"
+        )
 
 
 def _weights(folder: Path) -> Weights:

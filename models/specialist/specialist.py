@@ -24,8 +24,10 @@ from .network import (
     create_network,
     head,
     load_state,
+    network_of_weights,
     normalise,
     place,
+    registry_name,
     state_hash,
     trunk,
     trunk_hash,
@@ -103,8 +105,13 @@ class Specialist:
         state = read_weights(Path(folder), card.weights)
         if card.base is not None:
             state |= read_base(card.base, bases, without=state.keys())
-        network = create_network(card.architecture, len(card.labels), image_size=card.transform.side)
-        load_state(network, state, source=f"the weights of {card.name!r}")
+        network = network_of_weights(
+            card.architecture,
+            len(card.labels),
+            state,
+            source=f"the weights of {card.name!r}",
+            image_size=card.transform.side,
+        )
         return cls(card, network, device=device)
 
     @classmethod
@@ -147,7 +154,7 @@ class Specialist:
             name=name,
             task=task,
             kind=TaskKind.MULTILABEL if multilabel else TaskKind.DIAGNOSIS,
-            architecture=architecture,
+            architecture=registry_name(network, architecture),
             labels=tuple(labels),
             transform=transform,
             encoder=f"{task}/{name}",

@@ -107,6 +107,9 @@ def read_weights(folder: Path, weights: Weights, *, without: Collection[str] = (
     if Path(weights.file).name != weights.file:
         raise SpecialistError(f"the card of {folder.name!r} names weights outside its folder")
     try:
+        # A device or a pipe would never end.
+        if (folder / weights.file).exists() and not (folder / weights.file).is_file():
+            raise SpecialistError(f"the weights of {folder.name!r} cannot be read: not a regular file")
         payload = (folder / weights.file).read_bytes()
     except OSError as error:
         raise SpecialistError(f"the weights of {folder.name!r} cannot be read: {error.strerror}") from error
@@ -120,7 +123,10 @@ def read_weights(folder: Path, weights: Weights, *, without: Collection[str] = (
         state = load(payload)
     except SafetensorError as error:
         raise SpecialistError(f"the weights of {folder.name!r} are no safetensors file: {error}") from error
-    return unpack_state({name: tensor for name, tensor in state.items() if name not in without})
+    try:
+        return unpack_state({name: tensor for name, tensor in state.items() if name not in without})
+    except RuntimeError as error:
+        raise SpecialistError(f"the weights of {folder.name!r} do not fit their scales: {error}") from error
 
 
 def read_foreign_state(path: Path) -> dict[str, Tensor]:

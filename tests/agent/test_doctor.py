@@ -66,6 +66,34 @@ def test_a_broken_specialist_is_named(small, specialist_folders: Path, tmp_path:
     wrong = [check for check in checks if check.state == "wrong" and check.subject == "specialists shade"]
     assert len(wrong) == 1
     assert "two" in wrong[0].found
+    assert "gsco train specialist" in wrong[0].advice
+    assert str(broken / "shade" / "two") in wrong[0].advice
+    assert "reinstall" not in wrong[0].advice
+
+
+def test_a_specialist_whose_labels_do_not_fit_is_named(small, specialist_folders: Path, tmp_path: Path):
+    broken = tmp_path / "specialists"
+    shutil.copytree(specialist_folders, broken)
+    card = broken / "shade" / "two" / "card.json"
+    card.write_text(card.read_text(encoding="utf-8").replace('"bright"', '"brilliant"'), encoding="utf-8")
+    checks = [check for check in examine(Settings.model_validate({**small, "specialists": broken}))]
+    (wrong,) = [check for check in checks if check.state == "wrong" and check.subject == "specialists shade"]
+    assert "specialist:two" in wrong.found and "brilliant" in wrong.found
+    assert "reinstall" not in wrong.advice
+    (right,) = [check for check in checks if check.state == "ok" and check.subject == "specialists shade"]
+    assert right.found == "one, own"
+
+
+def test_a_wrong_task_card_is_named_and_the_other_tasks_stay(small, cards: Path, tmp_path: Path):
+    own = tmp_path / "cards"
+    shutil.copytree(cards, own)
+    (own / "lens.toml").write_text('name = "lens"\nmodality = 7', encoding="utf-8")
+    checks = found(**{**small, "tasks": own})
+    assert checks["task lens"].state == "wrong"
+    assert "lens.toml" in checks["task lens"].found and "modality" in checks["task lens"].found
+    assert "correct the card" in checks["task lens"].advice
+    assert "shade" in checks["tasks"].found
+    assert checks["specialists shade"].state == "ok"
 
 
 def test_a_home_that_cannot_be_written(small, tmp_path: Path):

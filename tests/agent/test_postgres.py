@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 from gsco import GSCo
+from gsco.agent.erasure import forget
 from gsco.case import Decision
 from gsco.errors import ThreadError
 from gsco.models.mini.samples import samples
+from gsco.settings import Settings
 
 ACCOUNT = "postgres"
 """Whom it runs as where the tests are run by root, which it refuses."""
@@ -86,6 +88,34 @@ def test_conversations_are_kept_listed_pruned_and_deleted(database: str, tmp_pat
             assert size < 100_000, "no pixels"
         gsco.delete_thread("one", user="ana")
         assert gsco.threads(user="ana") == [] and len(gsco.threads(user="ben")) == 1
+
+
+@pytest.mark.attack
+def test_a_patient_is_forgotten(database: str, tmp_path: Path):
+    import psycopg
+
+    image = samples("busi")[0].path
+    with opened(database, tmp_path) as gsco:
+        for group in ("Zybulska-1", "Zybulska-2"):
+            gsco.consult(group, user="ana", group=group).send("What is the diagnosis?", [image])
+        ref = gsco.images.put(image)
+        images = gsco.images
+    settings = Settings.model_validate({"home": tmp_path, "conversations": database})
+    first = forget(settings, "Zybulska-1", citing=False)
+    assert [key.thread for key in first.conversations] == ["Zybulska-1"]
+    assert (first.images, first.kept_images) == (0, 1) and ref in images
+    second = forget(settings, "Zybulska-2", citing=False)
+    assert (second.images, second.kept_images) == (1, 0) and ref not in images
+    with psycopg.connect(database) as connection:
+        assert connection.execute(
+            "SELECT count(*) FROM checkpoint_blobs WHERE position('Zybulska'::bytea IN blob) > 0"
+        ).fetchone() == (0,)
+        assert connection.execute(
+            "SELECT count(*) FROM checkpoint_writes WHERE position('Zybulska'::bytea IN blob) > 0"
+        ).fetchone() == (0,)
+        assert connection.execute(
+            "SELECT count(*) FROM checkpoints WHERE thread_id LIKE 'ana/Zy%'"
+        ).fetchone() == (0,)
 
 
 def test_a_database_that_is_not_there(tmp_path: Path):

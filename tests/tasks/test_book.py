@@ -72,25 +72,60 @@ def test_an_unknown_name_lists_the_near_ones(folder):
         TaskBook(folder).get("zzzzzz")
 
 
-def test_two_own_cards_of_one_name(folder):
+def test_two_own_cards_of_one_name_stop_that_task(folder):
     (folder / "same.toml").write_text(OWN.format(name="own"))
+    book = TaskBook(folder)
     with pytest.raises(TaskError, match=r"same\.toml.*own\.toml"):
-        TaskBook(folder)
+        book.get("own")
+    assert book.names() == sorted(BUILTIN)
 
 
 def test_a_builtin_name_must_be_overridden_on_purpose(folder):
     (folder / "busi.toml").write_text(OWN.format(name="busi"))
+    book = TaskBook(folder)
     with pytest.raises(TaskError, match="override = true"):
-        TaskBook(folder)
+        book.get("busi")
+    assert "busi" not in book and "own" in book and "chest_xray" in book
     (folder / "busi.toml").write_text(OWN.format(name="busi") + "override = true\n")
     assert TaskBook(folder).get("busi").options == ("a", "b")
     assert TaskBook().get("busi").options == ("benign", "malignant", "normal")
 
 
-def test_a_wrong_card_or_folder_is_told(folder):
-    (folder / "bad.toml").write_text("name = 7")
-    with pytest.raises(TaskError, match=r"bad\.toml"):
-        TaskBook(folder)
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    ("name", "content", "stopped"),
+    [
+        ("bad.toml", b"name = 7", "bad"),
+        ("bad.toml", b"\x00\xff\xfe", "bad"),
+        ("bad.json", b"[" * 200_000, "bad"),
+        ("bad.json", b'{"name": "worse", "modality": "CT", "options": []}', "worse"),
+        ("bad.toml", b'name = "worse"\nmodality = "CT"\noptions = ["a", "a"]', "worse"),
+        ("bad.toml", b'name = "busi"\noverride = "yes"\nmodality = "US"\noptions = ["a", "b"]', "busi"),
+        ("bad.toml", b"#" * (2**20 + 1), "bad"),
+    ],
+)
+def test_a_wrong_card_stops_only_its_task(folder, caplog, name, content, stopped):
+    (folder / name).write_bytes(content)
+    book = TaskBook(folder)
+    assert set(book.names()) == ({*BUILTIN, "own"} - {stopped})
+    assert list(book.wrong) == [stopped]
+    assert stopped not in book
+    for _ in range(2):
+        with pytest.raises(TaskError, match=name.replace(".", r"\.")):
+            book.get(stopped)
+    assert name in caplog.text
+
+
+@pytest.mark.attack
+def test_a_card_that_never_ends_is_not_read(folder):
+    os.mkfifo(folder / "pipe.toml")
+    (folder / "zero.toml").symlink_to("/dev/zero")
+    book = TaskBook(folder)
+    assert set(book.wrong) == {"pipe", "zero"}
+    assert "own" in book
+
+
+def test_a_missing_folder_is_told(folder):
     with pytest.raises(TaskError, match="cannot be read"):
         TaskBook(folder / "none")
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ...errors import StoreError
+from .migration import add_checksums
+from .verification import CASES, DAMAGED, THUMBNAILS, Damage
 
 APPLICATION_ID = 0x6773636F
 """Marks the file as ours in SQLite's header (``gsco`` in ASCII)."""
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raise it with every change of the schema and add the step from the version before."""
 
 _PAGE_SIZE = 16384
@@ -26,26 +28,52 @@ _SCHEMA = (
     """CREATE TABLE cases(
         row INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL,
         task TEXT NOT NULL, labels TEXT NOT NULL, modality TEXT NOT NULL, patient TEXT NOT NULL,
-        source TEXT NOT NULL, licence TEXT NOT NULL, report TEXT)""",
+        source TEXT NOT NULL, licence TEXT NOT NULL, report TEXT, checksum INTEGER)""",
     "CREATE INDEX cases_by_task ON cases(task, id)",
     "CREATE INDEX cases_by_sha256 ON cases(sha256)",
     "CREATE INDEX cases_by_patient ON cases(patient) WHERE patient != ''",
     """CREATE TABLE thumbnails(
-        case_row INTEGER PRIMARY KEY REFERENCES cases(row) ON DELETE CASCADE, jpeg BLOB NOT NULL)""",
+        case_row INTEGER PRIMARY KEY REFERENCES cases(row) ON DELETE CASCADE, jpeg BLOB NOT NULL,
+        checksum INTEGER)""",
     "CREATE TABLE encoders(encoder INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, width INTEGER NOT NULL)",
     # Vectors are never changed in place and their rows never reused: a reader that has seen row n
     # needs only the rows above it, unless something was deleted.
     """CREATE TABLE vectors(
         row INTEGER PRIMARY KEY AUTOINCREMENT, encoder INTEGER NOT NULL REFERENCES encoders,
-        case_row INTEGER NOT NULL REFERENCES cases(row) ON DELETE CASCADE, halves BLOB NOT NULL)""",
+        case_row INTEGER NOT NULL REFERENCES cases(row) ON DELETE CASCADE, halves BLOB NOT NULL,
+        checksum INTEGER)""",
     "CREATE UNIQUE INDEX vectors_by_case ON vectors(case_row, encoder)",
     "CREATE TABLE deletions(count INTEGER NOT NULL)",
     "INSERT INTO deletions VALUES (0)",
 )
 
+_BLOCKS = "CREATE TABLE blocks(block TEXT PRIMARY KEY, number INTEGER NOT NULL, mixed INTEGER NOT NULL)"
+"""For each block of rows: their number, and the exclusive or of their checksums."""
+_BLOCK_OF = {CASES: f"'{CASES}'", THUMBNAILS: f"'{THUMBNAILS}'", "vectors": "'vectors ' || {row}.encoder"}
+
+
+def _triggers() -> Iterator[str]:
+    for table, block in _BLOCK_OF.items():
+        for event, row, sign in (("INSERT", "NEW", "+"), ("DELETE", "OLD", "-")):
+            own = block.format(row=row)
+            # (a | b) - (a & b) is the exclusive or, which SQLite has no operator for.
+            mixed = f"(mixed | {row}.checksum) - (mixed & {row}.checksum)"
+            yield (
+                f"CREATE TRIGGER {table}_{event.lower()} AFTER {event} ON {table} BEGIN "
+                f"INSERT INTO blocks SELECT {own}, 0, 0 WHERE {own} NOT IN (SELECT block FROM blocks); "
+                f"UPDATE blocks SET number = number {sign} 1, mixed = {mixed} WHERE block = {own}; END"
+            )
+
+
+_UNREADABLE = (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError, MemoryError)
+"""What reading raises where a value is of another type, or as large as no value can be."""
 _ADVICE = {
     sqlite3.SQLITE_NOTADB: "it is not a case store; name another path",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a backup, or delete it and index again",
+    sqlite3.SQLITE_CORRUPT: DAMAGED,
+    sqlite3.SQLITE_ERROR: DAMAGED,
+    sqlite3.SQLITE_TOOBIG: DAMAGED,
+    sqlite3.SQLITE_FORMAT: DAMAGED,
+    sqlite3.SQLITE_CONSTRAINT: DAMAGED,
     sqlite3.SQLITE_BUSY: "another process keeps it locked; wait for it or stop it",
     sqlite3.SQLITE_READONLY: "the file or its folder is read-only; open the store with readonly=True",
     sqlite3.SQLITE_FULL: "the disk is full; make room and run the same command again",
@@ -60,10 +88,23 @@ def errors_of(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        advice = _ADVICE.get(code, "see the cause above")
+        # Without a code: a text that is no UTF-8.
+        advice = _ADVICE.get(code, DAMAGED if code == 0 else "check the disk and the file")
         raise StoreError(f"case store {path}: {error}; {advice}") from error
+    except Damage as error:
+        raise StoreError(f"case store {path}: {error}") from error
     except OSError as error:
         raise StoreError(f"case store {path}: {error.strerror}; check the folder") from error
+
+
+@contextmanager
+def damage_of(path: Path) -> Iterator[None]:
+    """Turn what reading a damaged file raises into a ``StoreError``; only for code that reads."""
+    try:
+        with errors_of(path):
+            yield
+    except _UNREADABLE as error:
+        raise StoreError(f"case store {path}: {type(error).__name__}: {error}; {DAMAGED}") from error
 
 
 def connect(path: Path, *, readonly: bool, timeout: float) -> sqlite3.Connection:
@@ -77,7 +118,7 @@ def connect(path: Path, *, readonly: bool, timeout: float) -> sqlite3.Connection
     Raises:
         StoreError: missing, not a case store, damaged, or made by a newer version.
     """
-    with errors_of(path):
+    with damage_of(path):
         # SQLite would take such a file for an empty one and overwrite it. It must not be read to be
         # told apart: closing it would release the locks that this process holds on it.
         if path.is_file() and 0 < path.stat().st_size < _SMALLEST:
@@ -89,7 +130,8 @@ def in_rows(sql: sqlite3.Connection, query: str, values: list[str] | list[int]) 
     """Run a query that ends in ``IN`` for any number of values."""
     for start in range(0, len(values), 500):
         part = values[start : start + 500]
-        yield from sql.execute(f"{query} ({','.join('?' * len(part))})", part)
+        # All at once: a reader that an error stops half-way must not keep the statement open.
+        yield from sql.execute(f"{query} ({','.join('?' * len(part))})", part).fetchall()
 
 
 def _open_writable(path: Path, timeout: float) -> sqlite3.Connection:
@@ -101,7 +143,9 @@ def _open_writable(path: Path, timeout: float) -> sqlite3.Connection:
         _write_ahead(sql, timeout)
         if new:
             _create(sql, path)
+        _upgrade(sql)
         sql.execute("PRAGMA foreign_keys = ON")
+        sql.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
         # With a write-ahead log NORMAL keeps the file whole through any crash; only the last
         # transactions can be lost, and only if the machine itself goes down.
         sql.execute("PRAGMA synchronous = NORMAL")
@@ -121,7 +165,51 @@ def _write_ahead(sql: sqlite3.Connection, timeout: float) -> None:
             time.sleep(_BUSY)
 
 
+def _upgrade(sql: sqlite3.Connection) -> None:
+    """Bring a file of an older version up to date, in one transaction."""
+    if not _is_old(sql):
+        return
+    sql.execute("BEGIN IMMEDIATE")
+    try:
+        if _is_old(sql):  # no other process was faster
+            sql.execute(_BLOCKS)
+            add_checksums(sql)
+            for statement in _triggers():
+                sql.execute(statement)
+            sql.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        sql.execute("COMMIT")
+    except BaseException:
+        if sql.in_transaction:
+            sql.execute("ROLLBACK")
+        raise
+
+
+def _is_old(sql: sqlite3.Connection) -> bool:
+    return sql.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION
+
+
 def _open_readonly(path: Path, timeout: float) -> sqlite3.Connection:
+    sql = _open_unchanged(path, timeout)
+    if not _is_old(sql):
+        return sql
+    with closing(sql):
+        try:
+            with closing(_raw(path, "rw", timeout)) as writable:
+                _upgrade(writable)
+            return _open_unchanged(path, timeout)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                raise
+        # A file that cannot be written is read through an up-to-date copy in memory.
+        with _closed_on_error(
+            sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        ) as copy:
+            sql.backup(copy)
+            _upgrade(copy)
+            return copy
+
+
+def _open_unchanged(path: Path, timeout: float) -> sqlite3.Connection:
     if not path.is_file():
         raise StoreError(f"there is no case store at {path}; build one with `gsco index build`")
     try:
@@ -181,7 +269,7 @@ def _create(sql: sqlite3.Connection, path: Path) -> None:
     try:
         # Another process may have been faster while this one waited for the lock.
         if _is_new(sql, path):
-            for statement in _SCHEMA:
+            for statement in (*_SCHEMA, _BLOCKS, *_triggers()):
                 sql.execute(statement)
             sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             sql.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

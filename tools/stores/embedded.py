@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import threading
 import weakref
@@ -20,12 +21,13 @@ from ...errors import StoreError
 from ...models.specialist.progress import Progress
 from . import rows
 from .builder import GraphBuilder
-from .database import connect, errors_of, in_rows
+from .database import connect, damage_of, errors_of, in_rows
 from .exact import Ban, Hit
 from .graph import INDEX_ABOVE, make_graph
 from .loaded import LoadedVectors
 from .protocol import EVERYTHING, Entry, Exclusion, Filter, KnownCase, Vectors
 from .vectors import checked_entry, checked_queries
+from .verification import Damage, StoreCheck, verified_thumbnail, verify_cases, verify_thumbnails
 
 _BATCH = 256
 _ALL = 2**63 - 1
@@ -39,6 +41,11 @@ class EmbeddedStore:
     that was committed before it, by whichever process. A batch of entries is written whole or not
     at all, whatever happens to the process.
 
+    Every row has a checksum, and so has the block of all vectors of an encoder. The file's structure and
+    its cases are verified at the first use of a store, vectors when they are loaded, and a row whenever it
+    is read: a file that was damaged gives a ``StoreError`` and never other neighbours. A file of an older
+    version gets its checksums when it is opened; where it cannot be written, a copy in memory gets them.
+
     Above 25 million numbers of an encoder (50,000 vectors of width 512) a graph in the folder
     ``NAME-index`` beside the file proposes what is near, and the database scores it: what was deleted or
     is excluded is never found, what was added since is compared too, and only a near case that the
@@ -49,7 +56,8 @@ class EmbeddedStore:
 
     Args:
         path: the file; it is made where it is missing.
-        readonly: never write. A file in a folder that cannot be written is taken for unchanging.
+        readonly: never write, but to bring the file of an older version up to date. A file in a
+            folder that cannot be written is taken for unchanging.
         timeout: seconds to wait for another writer.
 
     Raises:
@@ -65,6 +73,7 @@ class EmbeddedStore:
         self._vectors = LoadedVectors(self.path, self._builder.want)
         connection = connect(self.path, readonly=readonly, timeout=timeout)
         self._connection: sqlite3.Connection | None = connection
+        self._verified = False
         # A store that nobody closed still closes its file, which also tidies SQLite's log away.
         weakref.finalize(self, connection.close)
 
@@ -101,7 +110,8 @@ class EmbeddedStore:
                 sought, bans = self._sought(sql, encoder, queries, where, exclude)
                 hits = sought(queries, k, bans)
                 known = rows.cases(sql, {hit.key for query in hits for hit in query})
-        return [[_similar(known[hit.key], hit, encoder) for hit in query] for query in hits]
+        with damage_of(self.path):
+            return [[_similar(known.get(hit.key), hit, encoder) for hit in query] for query in hits]
 
     def scan(self, where: Filter = EVERYTHING) -> Iterator[Entry]:
         """See ``CaseStore.scan``; entries are read as they are taken, in small batches."""
@@ -138,6 +148,26 @@ class EmbeddedStore:
                 sql.execute("DELETE FROM encoders WHERE encoder NOT IN (SELECT encoder FROM vectors)")
         return len(found)
 
+    def erase(self, ids: Iterable[str]) -> int:
+        """Delete cases and leave no trace of them in the file, its log and its graphs; return how many.
+
+        Raises:
+            StoreError: the store cannot be written, or another program has it open and keeps its log.
+        """
+        deleted = self.delete(ids)
+        with self._lock, errors_of(self.path):
+            sql = self._open()
+            # Pages that an older version freed without overwriting them go too.
+            sql.execute("VACUUM")
+            shutil.rmtree(self.path.with_name(f"{self.path.name}-index"), ignore_errors=True)
+            busy, *_ = sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise StoreError(
+                f"another program has case store {self.path} open, whose log still holds what was deleted; "
+                "stop it and run the same command again"
+            )
+        return deleted
+
     def encoders(self) -> dict[str, int]:
         """See ``CaseStore.encoders``."""
         with self._reading() as sql:
@@ -151,10 +181,21 @@ class EmbeddedStore:
 
     def thumbnail(self, id: str) -> bytes | None:
         """See ``CaseStore.thumbnail``."""
-        query = "SELECT jpeg FROM thumbnails JOIN cases ON cases.row = case_row WHERE id = ?"
+        query = (
+            "SELECT jpeg, thumbnails.checksum FROM thumbnails JOIN cases ON cases.row = case_row WHERE id = ?"
+        )
         with self._reading() as sql:
             row = sql.execute(query, (id,)).fetchone()
-        return row[0] if row else None
+            return verified_thumbnail(id, *row) if row else None
+
+    def verify(self) -> StoreCheck:
+        """Verify everything: the file's structure, and every case, vector and thumbnail.
+
+        Raises:
+            StoreError: something was lost or changed; it says what.
+        """
+        with self._reading() as sql:
+            return StoreCheck(verify_cases(sql), rows.verify_vectors(sql), verify_thumbnails(sql))
 
     def seal(self) -> None:
         """Leave one file with nothing beside it, to be copied and read; nobody else may have it open."""
@@ -217,13 +258,19 @@ class EmbeddedStore:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._transaction("BEGIN") as sql:
+        with damage_of(self.path), self._transaction("BEGIN") as sql:
+            if not self._verified:
+                verify_cases(sql)
+                self._verified = True
             yield sql
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         if self.readonly:
             raise StoreError(f"case store {self.path} was opened read-only; open it without readonly=True")
+        if not self._verified:
+            with self._reading():
+                pass
         with self._transaction("BEGIN IMMEDIATE") as sql:
             yield sql
 
@@ -269,7 +316,9 @@ def _ban(sql: sqlite3.Connection, exclusion: Exclusion) -> Ban:
     return Ban(np.array(keys, np.int64), exclusion.above_similarity)
 
 
-def _similar(case: KnownCase, hit: Hit, encoder: str) -> SimilarCase:
+def _similar(case: KnownCase | None, hit: Hit, encoder: str) -> SimilarCase:
+    if case is None or case.id != hit.id:
+        raise Damage(f"case {hit.id} was lost")
     return SimilarCase(
         id=case.id,
         sha256=case.sha256,

@@ -67,6 +67,9 @@ class ExactIndex:
         self._kinds[start:stop] = [self._codes.setdefault(kind, len(self._codes)) for kind in kinds]
         self._size = stop
 
+    def __len__(self) -> int:
+        return self._size
+
     def view(self) -> View:
         """The rows that are here now."""
         n = self._size

@@ -51,7 +51,7 @@ class Stopped(Exception):
 class GraphCard(Record):
     """What a graph holds."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     encoder: str
     width: int
     size: int
@@ -61,8 +61,8 @@ class GraphCard(Record):
     graph: str
     """Name of the file of the graph, and of that of its cases below."""
     cases: str
-    bytes: tuple[int, int]
-    """Length of both, by which a file that was cut off is noticed."""
+    sha256: tuple[str, str]
+    """Hashes of both: a graph that was damaged would propose other cases, or read beyond its memory."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,9 @@ def open_graph(path: Path, sql: sqlite3.Connection, encoder: str, space: rows.En
     folder = folder_of(path, encoder)
     try:
         card = GraphCard.model_validate_json((folder / _CARD).read_bytes())
-        sizes = tuple((folder / name).stat().st_size for name in (card.graph, card.cases))
-        if sizes != card.bytes or (card.encoder, card.width) != (encoder, space.width):
+        if (card.encoder, card.width) != (encoder, space.width):
+            return None
+        if _hashes(folder / card.graph, folder / card.cases) != card.sha256:
             return None
         with np.load(folder / card.cases, allow_pickle=False) as arrays:
             keys, codes = arrays["keys"], arrays["codes"]
@@ -205,6 +206,7 @@ def _new_rows(
     while batch := rows.after(sql, space, last, _AT_ONCE):
         if stop():
             raise Stopped
+        space.vectors(batch.ids, batch.halves, batch.checksums)  # verifies them
         yield batch
         last = batch.rows[-1]
 
@@ -233,7 +235,7 @@ def _publish(
         last=last,
         graph=graph.name,
         cases=cases.name,
-        bytes=(graph.stat().st_size, cases.stat().st_size),
+        sha256=_hashes(graph, cases),
     ).model_dump_json()
     card.write_text(text, encoding="utf-8")
     _sync(card)
@@ -295,6 +297,15 @@ def _alone(folder: Path) -> Iterator[bool]:
             yield False
             return
         yield True
+
+
+def _hashes(graph: Path, cases: Path) -> tuple[str, str]:
+    return _sha256(graph), _sha256(cases)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import rows
+from .checksums import block_checksum
 from .exact import ExactIndex, Kind, View
 from .graph import INDEX_ABOVE, Graph, open_graph, stamp_of
 from .proposed import Fetch, Proposed
 from .protocol import EVERYTHING, Filter, Vectors
 from .vectors import known_encoder, same_width
+from .verification import vectors_block, verify_block
 
 Reading = Callable[[], AbstractContextManager[sqlite3.Connection]]
 Part = tuple[str, frozenset[Kind] | None]
@@ -30,6 +32,8 @@ class _Loaded:
     last: int
     """The last row of the table of vectors that the index or the graph has seen."""
     deletions: int
+    checksums: int = 0
+    """The block checksum of the vectors in the index."""
     graph: Graph | None = None
     stamp: int = 0
 
@@ -96,15 +100,18 @@ class LoadedVectors:
         if loaded is None or loaded.stamp != stamp:
             graph = open_graph(self._path, sql, encoder, space) if stamp else None
             loaded = _Loaded(
-                ExactIndex(space.width), graph.card.last if graph else 0, deletions, graph, stamp
+                ExactIndex(space.width), graph.card.last if graph else 0, deletions, graph=graph, stamp=stamp
             )
         elif loaded.deletions != deletions:
             # The graph proposes what is gone, and the database then says so; what is in memory must go.
             seen = loaded.graph.card.last if loaded.graph else 0
-            loaded = replace(loaded, index=ExactIndex(space.width), last=seen, deletions=deletions)
+            index = ExactIndex(space.width)
+            loaded = replace(loaded, index=index, last=seen, deletions=deletions, checksums=0)
         if loaded.last != last:
-            rows.load(sql, space, loaded.index, after=loaded.last, kinds=kinds)
-            loaded = replace(loaded, last=last)
+            new = rows.load(sql, space, loaded.index, after=loaded.last, kinds=kinds)
+            loaded = replace(loaded, last=last, checksums=block_checksum([loaded.checksums, *new]))
+        if kinds is None and loaded.graph is None:
+            verify_block(sql, vectors_block(space.code), len(loaded.index), loaded.checksums)
         self._parts[part] = loaded
         self._forget_oldest()
         return loaded
@@ -132,7 +139,9 @@ def _blocking(reading: Reading, space: rows.Encoder) -> Callable[[frozenset[Kind
             if batch is None:
                 return
             index = ExactIndex(space.width)
-            index.append(batch.keys, batch.ids, batch.kinds, batch.vectors(space.width))
+            index.append(
+                batch.keys, batch.ids, batch.kinds, space.vectors(batch.ids, batch.halves, batch.checksums)
+            )
             last = batch.rows[-1]
             yield index.view()
 

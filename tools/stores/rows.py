@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import StoreError
+from .checksums import block_checksum, case_checksum, thumbnail_checksum, vector_checksum
 from .database import in_rows
 from .exact import ExactIndex, Kind
 from .protocol import Entry, KnownCase, Vectors
 from .vectors import pack, same_width, unpack
+from .verification import COLUMNS, Damage, vectors_block, verified_thumbnail, verify_block
 
-_FIELDS = "row, id, sha256, task, labels, modality, patient, source, licence, report"
 _LOADED_AT_ONCE = 2048
 
 
@@ -25,6 +25,23 @@ class Encoder(NamedTuple):
 
     code: int
     width: int
+    name: str
+
+    def vectors(self, ids: Sequence[str], halves: Sequence[bytes], checksums: Sequence[int]) -> Vectors:
+        """Vectors as they lie in the file, verified, at single precision and normalised.
+
+        Args:
+            ids: of their cases.
+            halves: one per case.
+            checksums: on record.
+
+        Raises:
+            StoreError: one was changed.
+        """
+        for id, own, checksum in zip(ids, halves, checksums, strict=True):
+            if vector_checksum(self.name, self.width, id, own) != checksum:
+                raise Damage(f"the vector of encoder {self.name!r} of case {id} was changed")
+        return _unpacked(halves, self.width)
 
 
 def insert(sql: sqlite3.Connection, entry: Entry) -> bool:
@@ -34,9 +51,11 @@ def insert(sql: sqlite3.Connection, entry: Entry) -> bool:
     row = known[0] if known else _insert_case(sql, case, entry.thumbnail)
     for name, vector in entry.vectors.items():
         encoder = _encoder_for(sql, name, len(vector))
+        halves = pack(vector).tobytes()
         sql.execute(
-            "INSERT INTO vectors(encoder, case_row, halves) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-            (encoder, row, pack(vector).tobytes()),
+            "INSERT INTO vectors(encoder, case_row, halves, checksum) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT DO NOTHING",
+            (encoder, row, halves, vector_checksum(name, len(vector), case.id, halves)),
         )
     return known is None
 
@@ -44,23 +63,34 @@ def insert(sql: sqlite3.Connection, entry: Entry) -> bool:
 def encoders(sql: sqlite3.Connection) -> dict[str, Encoder]:
     """Every encoder by name."""
     rows = sql.execute("SELECT name, encoder, width FROM encoders ORDER BY name")
-    return {name: Encoder(code, width) for name, code, width in rows}
+    return {name: Encoder(code, width, name) for name, code, width in rows}
 
 
 def cases(sql: sqlite3.Connection, rows: Iterable[int]) -> dict[int, KnownCase]:
-    """Known cases by row; rows that are gone are left out."""
-    found = in_rows(sql, f"SELECT {_FIELDS} FROM cases WHERE row IN", list(rows))
-    return {columns[0]: _case(*columns[2:]) for columns in found}
+    """Known cases by row; rows that are gone are left out.
+
+    Raises:
+        StoreError: one was changed.
+    """
+    found = in_rows(sql, f"SELECT row, checksum, {COLUMNS} FROM cases WHERE row IN", list(rows))
+    return {row: _case(checksum, *columns) for row, checksum, *columns in found}
 
 
 def entries(sql: sqlite3.Connection, rows: Iterable[int]) -> list[Entry]:
     """Whole entries, ordered by id."""
     known = cases(sql, rows)
     vectors: dict[int, dict[str, Vectors]] = {row: {} for row in known}
-    joined = "SELECT case_row, name, width, halves FROM vectors JOIN encoders USING (encoder)"
-    for row, name, width, halves in in_rows(sql, f"{joined} WHERE case_row IN", list(known)):
-        vectors[row][name] = _unpacked([halves], width)[0]
-    jpegs = dict(in_rows(sql, "SELECT case_row, jpeg FROM thumbnails WHERE case_row IN", list(known)))
+    joined = (
+        "SELECT case_row, encoder, name, width, halves, checksum FROM vectors JOIN encoders USING (encoder)"
+    )
+    for row, code, name, width, halves, checksum in in_rows(sql, f"{joined} WHERE case_row IN", list(known)):
+        encoder = Encoder(code, width, name)
+        vectors[row][name] = encoder.vectors([known[row].id], [halves], [checksum])[0]
+    query = "SELECT case_row, jpeg, checksum FROM thumbnails WHERE case_row IN"
+    jpegs = {
+        row: verified_thumbnail(known[row].id, jpeg, checksum)
+        for row, jpeg, checksum in in_rows(sql, query, list(known))
+    }
     whole = [Entry(case, _by_name(vectors[row]), jpegs.get(row)) for row, case in known.items()]
     return sorted(whole, key=lambda entry: entry.case.id)
 
@@ -74,13 +104,11 @@ class Batch(NamedTuple):
     ids: tuple[str, ...]
     kinds: list[Kind]
     halves: tuple[bytes, ...]
-
-    def vectors(self, width: int) -> Vectors:
-        """At single precision, normalised."""
-        return _unpacked(self.halves, width)
+    checksums: tuple[int, ...]
+    """Those on record; ``Encoder.vectors`` compares them."""
 
 
-_COLUMNS = "vectors.row, cases.row, cases.id, cases.task, cases.modality, halves"
+_COLUMNS = "vectors.row, cases.row, cases.id, cases.task, cases.modality, halves, vectors.checksum"
 
 
 def load(
@@ -90,8 +118,15 @@ def load(
     *,
     after: int,
     kinds: Collection[Kind] | None = None,
-) -> None:
-    """Append to the index the encoder's vectors of rows above ``after``, of some kinds or of all."""
+) -> list[int]:
+    """Append to the index the encoder's vectors of rows above ``after``, of some kinds or of all.
+
+    Returns:
+        Their checksums.
+
+    Raises:
+        StoreError: one was changed.
+    """
     # The plus sign keeps SQLite on the row order, which the index by case would lose.
     condition = "+vectors.encoder = ? AND vectors.row > ?"
     bound: tuple[Any, ...] = (encoder.code, after)
@@ -107,8 +142,31 @@ def load(
         )
         bound += tuple(chain.from_iterable(kinds))
     found = sql.execute(f"SELECT {_COLUMNS} FROM {tables} WHERE {condition} ORDER BY vectors.row", bound)
+    checksums: list[int] = []
     while part := _batch(found.fetchmany(_LOADED_AT_ONCE)):
-        index.append(part.keys, part.ids, part.kinds, part.vectors(encoder.width))
+        vectors = encoder.vectors(part.ids, part.halves, part.checksums)
+        index.append(part.keys, part.ids, part.kinds, vectors)
+        checksums += part.checksums
+    return checksums
+
+
+def verify_vectors(sql: sqlite3.Connection) -> int:
+    """Verify every vector of every encoder; return how many there are.
+
+    Raises:
+        StoreError: one was lost or changed.
+    """
+    number = 0
+    for encoder in encoders(sql).values():
+        checksums: list[int] = []
+        last = 0
+        while part := after(sql, encoder, last, _LOADED_AT_ONCE):
+            encoder.vectors(part.ids, part.halves, part.checksums)
+            checksums += part.checksums
+            last = part.rows[-1]
+        verify_block(sql, vectors_block(encoder.code), len(checksums), block_checksum(checksums))
+        number += len(checksums)
+    return number
 
 
 def after(sql: sqlite3.Connection, encoder: Encoder, last: int, number: int) -> Batch | None:
@@ -125,10 +183,15 @@ def vectors_of(
 ) -> dict[int, tuple[str, bytes]]:
     """The case's id and the vector, as it lies in the file, by case row; gone ones are left out."""
     query = (
-        "SELECT cases.row, id, halves FROM cases CROSS JOIN vectors ON case_row = cases.row "
+        "SELECT cases.row, id, halves, vectors.checksum "
+        "FROM cases CROSS JOIN vectors ON case_row = cases.row "
         f"WHERE vectors.encoder = {encoder.code:d} AND cases.row IN"
     )
-    return {key: (id, halves) for key, id, halves in in_rows(sql, query, list(keys))}
+    found: dict[int, tuple[str, bytes]] = {}
+    for key, id, halves, checksum in in_rows(sql, query, list(keys)):
+        encoder.vectors([id], [halves], [checksum])
+        found[key] = (id, halves)
+    return found
 
 
 def scored_of(
@@ -138,7 +201,7 @@ def scored_of(
     found = vectors_of(sql, encoder, keys)
     if not found:
         return {}
-    vectors = _unpacked([halves for _, halves in found.values()], encoder.width)
+    vectors = _unpacked([halves for _, halves in found.values()], encoder.width)  # verified already
     return {key: (id, vector) for (key, (id, _)), vector in zip(found.items(), vectors, strict=True)}
 
 
@@ -151,8 +214,8 @@ def number_until(sql: sqlite3.Connection, encoder: Encoder, last: int) -> int:
 def _batch(found: Sequence[tuple[Any, ...]]) -> Batch | None:
     if not found:
         return None
-    seen, keys, ids, tasks, modalities, halves = zip(*found, strict=True)
-    return Batch(seen, keys, ids, list(zip(tasks, modalities, strict=True)), halves)
+    seen, keys, ids, tasks, modalities, halves, checksums = zip(*found, strict=True)
+    return Batch(seen, keys, ids, list(zip(tasks, modalities, strict=True)), halves, checksums)
 
 
 def _marks(pairs: int) -> str:
@@ -162,11 +225,13 @@ def _marks(pairs: int) -> str:
 def _insert_case(sql: sqlite3.Connection, case: KnownCase, thumbnail: bytes | None) -> int:
     values = (case.id, case.sha256, case.task, json.dumps(case.labels, ensure_ascii=False), case.modality)
     values += (case.group, case.source, case.licence, case.report)
-    marks = "NULL, " + ", ".join("?" * len(values))
-    row = sql.execute(f"INSERT INTO cases({_FIELDS}) VALUES ({marks})", values).lastrowid
+    marks = ", ".join("?" * (len(values) + 1))
+    query = f"INSERT INTO cases({COLUMNS}, checksum) VALUES ({marks})"
+    row = sql.execute(query, (*values, case_checksum(values))).lastrowid
     assert row is not None
     if thumbnail:
-        sql.execute("INSERT INTO thumbnails VALUES (?, ?)", (row, thumbnail))
+        checksum = thumbnail_checksum(case.id, thumbnail)
+        sql.execute("INSERT INTO thumbnails VALUES (?, ?, ?)", (row, thumbnail, checksum))
     return row
 
 
@@ -181,6 +246,8 @@ def _encoder_for(sql: sqlite3.Connection, name: str, width: int) -> int:
 
 
 def _case(
+    checksum: int,
+    id: str,
     sha256: str,
     task: str,
     labels: str,
@@ -190,6 +257,8 @@ def _case(
     licence: str,
     report: str | None,
 ) -> KnownCase:
+    if case_checksum((id, sha256, task, labels, modality, patient, source, licence, report)) != checksum:
+        raise Damage(f"case {id} was changed")
     return KnownCase(
         sha256=sha256,
         task=task,
@@ -203,10 +272,7 @@ def _case(
 
 
 def _unpacked(halves: Iterable[bytes], width: int) -> Vectors:
-    try:
-        return unpack(np.frombuffer(b"".join(halves), "<f2").reshape(-1, width))
-    except ValueError as error:
-        raise StoreError("a vector in the case store is damaged; delete the file and index again") from error
+    return unpack(np.frombuffer(b"".join(halves), "<f2").reshape(-1, width))
 
 
 def _by_name(vectors: Mapping[str, Vectors]) -> dict[str, Vectors]:

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gsco.errors import SpecialistError
 from gsco.models.specialist.card import SpecialistCard, read_card, write_card
 from gsco.models.specialist.panel import Panel, write_panel
 from gsco.models.specialist.recipe import TrainingConfig
@@ -98,7 +97,7 @@ def test_a_misplaced_member_is_reported(folder: Path) -> None:
     assert any("its card is of colours/first" in missing.reason for missing in panel.missing)
 
 
-def test_members_must_agree_on_the_labels(
+def test_a_member_with_other_labels_is_left_out_and_the_others_go_on(
     folder: Path, colours: Path, recipe: Callable[..., TrainingConfig]
 ) -> None:
     torch.set_num_threads(1)
@@ -107,8 +106,54 @@ def test_members_must_agree_on_the_labels(
     shutil.copytree(colours, other)
     (other / "labels.csv").write_text(rows, encoding="utf-8")
     train_specialist(recipe(data=other, name="fourth", epochs=1), folder, quiet=True)
-    with pytest.raises(SpecialistError, match=r"do not have the same labels.*fourth"):
-        Panel.load("colours", [folder])
+    panel = Panel.load("colours", [folder])
+    assert set(panel.members) == {"first", "second"}
+    assert {missing.source for missing in panel.missing} == {"specialist:broken", "specialist:fourth"}
+    (fourth,) = [missing.reason for missing in panel.missing if missing.source == "specialist:fourth"]
+    assert "['green', 'red']" in fourth and "['blue', 'green', 'red']" in fourth
+    # The task's options decide, not the majority.
+    narrow = Panel.load("colours", [folder], options=("green", "red"))
+    assert set(narrow.members) == {"fourth"}
+    assert sum("not options of the task" in missing.reason for missing in narrow.missing) == 2
+    wide = Panel.load("colours", [folder], options=("blue", "green", "red"))
+    assert set(wide.members) == {"first", "second"}
+
+
+def _damage_card(home: Path, **changes: object) -> None:
+    fields = json.loads((home / "card.json").read_bytes())
+    (home / "card.json").write_text(json.dumps({**fields, **changes}), encoding="utf-8")
+
+
+def _swap_for_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+@pytest.mark.attack
+def test_no_kind_of_broken_folder_silences_the_others(folder: Path, trained: Path) -> None:
+    damages: dict[str, Callable[[Path], object]] = {
+        "cut": lambda home: (home / "card.json").write_bytes((home / "card.json").read_bytes()[:200]),
+        "deep": lambda home: (home / "card.json").write_bytes(b"[" * 300_000),
+        "endless": lambda home: ((home / "card.json").unlink(), (home / "card.json").symlink_to("/dev/zero")),
+        "no_labels": lambda home: _damage_card(home, labels=[]),
+        "more_labels": lambda home: _damage_card(home, labels=["blue", "green", "red", "white"]),
+        "renamed": lambda home: _damage_card(home, labels=["a", "b", "c"]),
+        "elsewhere": lambda home: _damage_card(home, weights={"file": "../x", "sha256": "0" * 64}),
+        "other_net": lambda home: _damage_card(home, architecture="resnet18"),
+        "no_net": lambda home: _damage_card(home, architecture="no_such_network"),
+        "base": lambda home: _damage_card(home, base={"name": "../../x", "sha256": "0" * 64}),
+        "unreadable": lambda home: _swap_for_folder(home / "weights.safetensors"),
+        "flat": lambda home: _damage_card(home, temperature=0),
+    }
+    for name, damage in damages.items():
+        home = Path(shutil.copytree(trained, folder / "colours" / name))
+        _damage_card(home, name=name)
+        damage(home)
+    panel = Panel.load("colours", [folder], options=("blue", "green", "red"))
+    assert set(panel.members) == {"first", "second"}
+    named = {missing.source.removeprefix("specialist:") for missing in panel.missing}
+    assert named == {"broken", *damages}
+    assert all(len(sets) == 2 for sets in panel.opinions(pictures()))
 
 
 def test_panel_file_is_plain_json(tmp_path: Path) -> None:

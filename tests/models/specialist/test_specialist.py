@@ -1,5 +1,8 @@
 import json
 import shutil
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +12,10 @@ import pytest
 import torch
 from gsco.case import TaskKind
 from gsco.errors import SpecialistError
-from gsco.models.specialist.card import SpecialistCard, Transform, Weights
+from gsco.models.specialist.card import SpecialistCard, Transform, Weights, write_card
 from gsco.models.specialist.network import create_network, reset_classifier
 from gsco.models.specialist.specialist import Specialist
+from gsco.models.specialist.weights import write_weights
 from PIL import Image
 from pydantic import ValidationError
 
@@ -165,6 +169,88 @@ def test_broken_specialists(
     damage(folder)
     with pytest.raises(SpecialistError, match=message):
         Specialist.load(folder)
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        "hf-hub:timm/resnet18.a1_in1k",
+        "hf_hub:timm/resnet18.a1_in1k",
+        "local-dir:/etc",
+        "timm/resnet18.a1_in1k",
+        "https://example.org/resnet18",
+        "file:///etc/passwd",
+        "../../resnet18",
+        "/etc/passwd",
+        "resnet18:x",
+        "resnet18\n",
+        "",
+    ],
+)
+def test_a_card_names_nothing_but_timms_registry(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str
+) -> None:
+    def connect(self: socket.socket, address: object) -> None:
+        raise AssertionError(f"connects to {address}")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("resolves a name"))
+    folder = Path(shutil.copytree(trained, tmp_path / "tiny"))
+    change_card(architecture=architecture)(folder)
+    with pytest.raises(SpecialistError, match="no name of timm's registry"):
+        Specialist.load(folder)
+
+
+GIANT = """
+import resource, sys
+from pathlib import Path
+from gsco.models.specialist.specialist import Specialist
+from gsco.models.specialist.weights import write_weights
+import timm, torch, safetensors.torch
+Specialist.load(Path(sys.argv[1]))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    Specialist.load(Path(sys.argv[2]))
+except Exception as error:
+    print(type(error).__name__, error)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"architecture": "vit_giant_patch14_clip_224"},
+        {"architecture": "test_vit", "transform": Transform(size=4096).model_dump(mode="json")},
+        {"labels": [str(number) for number in range(300_000)]},
+    ],
+    ids=["giant", "wide", "labels"],
+)
+def test_a_network_that_the_weights_do_not_fit_allocates_nothing(
+    trained: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "tiny"))
+    change_card(**changes)(folder)
+    command = [sys.executable, "-c", GIANT, str(trained), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+    error, grown = done.stdout.splitlines()
+    assert error.startswith("SpecialistError") and "does not fit" in error
+    assert int(grown) < 250, "MB"
+
+
+def test_a_network_with_derived_tensors_is_built_too(tmp_path: Path) -> None:
+    specialist = Specialist.from_timm(
+        "swin_s3_tiny_224", ("x", "y"), task="t", name="swin", transform=Transform(size=224)
+    )
+    folder = tmp_path / "swin"
+    folder.mkdir()
+    weights = write_weights(folder, specialist.network.state_dict(), "float32")
+    write_card(folder, specialist.card.model_copy(update={"weights": weights}))
+    again = Specialist.load(folder)
+    image = [Image.new("RGB", (60, 60), (10, 200, 90))]
+    np.testing.assert_allclose(again.embed(image), specialist.embed(image), atol=1e-5)
 
 
 def test_from_timm_reads_a_checkpoint(tmp_path: Path) -> None:

@@ -503,7 +503,7 @@ class GSCo:
 
     def _seated(self, collaboration: Collaboration) -> Consulting:
         from ..graphs.consulting import Consulting
-        from ..graphs.wording import level_of, wording_for
+        from ..graphs.wording import converses, level_of, wording_for
 
         generalist = self._deciding.generalist()
         return Consulting(
@@ -512,6 +512,7 @@ class GSCo:
             images=self.images,
             wording=wording_for(generalist, self._wording),
             level=level_of(generalist, self._tool_calls),
+            converses=converses(generalist),
             review=self._review,
         )
 

@@ -178,7 +178,7 @@ class Desk:
         if not stopped:
             values = (await self.known(key)).checkpoint["channel_values"]
             await self.threads.prune(key)
-            yield closing(values, consulting.collaboration)
+            yield closing(values, consulting)
 
     async def _rest(self, key: Key) -> AsyncIterator[Event]:
         """Finish a turn that was cut off. Where that fails again it is given up: the conversation goes on."""

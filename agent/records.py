@@ -51,8 +51,6 @@ class Utterance(Record):
     turn: str | None = None
     """Of a user's: the turn that it began; what was found in it names it too."""
     calls: tuple[Call, ...] = ()
-    withdrawn: tuple[str, ...] = ()
-    """Of the generalist's: sentences that the evidence did not bear out and that gave way to the record."""
     tool: str | None = None
     """Which tool answered, and in ``call`` to what."""
     call: str | None = None
@@ -131,7 +129,6 @@ def _said(values: Mapping[str, Any]) -> Iterator[Utterance]:
 def _utterance(message: AnyMessage) -> Utterance | None:
     from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
-    from ..graphs.nodes.grounding import withdrawn
     from ..models.generalist.messages import parts
 
     images, text = parts(message)
@@ -144,4 +141,4 @@ def _utterance(message: AnyMessage) -> Utterance | None:
     calls = tuple(
         Call(id=call["id"] or "", name=call["name"], arguments=call["args"]) for call in message.tool_calls
     )
-    return Utterance(role="assistant", text=text, calls=calls, withdrawn=withdrawn(message))
+    return Utterance(role="assistant", text=text, calls=calls)

@@ -276,7 +276,7 @@ def abilities(
     limit: Annotated[int, typer.Option(metavar="N", help="A random sample of so many images per task.")] = 50,
     seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
 ) -> None:
-    """Measure tool choice, consultations, follow-ups answered from evidence, and closed questions.
+    """Measure tool choice, decisions in consultations, and closed questions.
 
     Specialists, store and generalist are those of the settings (GSCO_...). The same command goes on with
     a run that was stopped. Exit status 3: some cases have no answer.

@@ -2,10 +2,13 @@
 
 ::
 
-    user ─► ProtocolFirst ─► Confirming ─► Asking ─► Examining ─► Concluding ─► Confirming ─► Grounding ─► end
-            (level none)        ▲          │   ▲ no call, │
-                                └ Carrying ◄   └──────────┘ a new image, and nothing known of it:
+    user ─► EarlierImages ─► Confirming ─► Asking ─► Examining ─► Concluding ─► Confirming ─► RecordAnswer
+            ProtocolFirst       ▲          │   ▲ no call, │
+            (level none)        └ Carrying ◄   └──────────┘ a new image, and nothing known of it:
                                   (calls)                   asked once more
+
+A generalist that converses answers in its own words. One that does not is asked for calls only, and what is
+said is written from the record (``RecordAnswer``).
 
 The loop, its limits and its error handling are LangChain's ``create_agent`` and middleware; what is ours is
 what stands in ``nodes``. Who takes part is given with each run, as ``context=Consulting(…)``.
@@ -24,12 +27,14 @@ from langchain.agents.middleware import (
 )
 
 from .consulting import ConsultationState, Consulting
+from .middleware.calls_only import CallsOnly
+from .middleware.earlier_images import EarlierImages
+from .middleware.record_answer import RecordAnswer
 from .nodes.asking import Asking
 from .nodes.carrying import Carrying, unexpected
 from .nodes.concluding import Closing, Concluding
 from .nodes.confirming import Confirming
 from .nodes.examining import Examining
-from .nodes.grounding import Grounding
 from .nodes.protocol import ProtocolFirst
 
 if TYPE_CHECKING:
@@ -55,12 +60,14 @@ def build_consultation_graph(
         checkpointer: keeps the conversation; give it ``state.serializer()``.
     """
     middleware: list[Any] = [
-        # After the loop the last of the list comes first: Concluding, Confirming, Grounding, Closing.
+        # After the loop the last of the list comes first: Concluding, Confirming, RecordAnswer, Closing.
         Closing(),
-        Grounding(),
+        RecordAnswer(),
         ModelCallLimitMiddleware(run_limit=MODEL_CALLS, exit_behavior="end"),
         ToolCallLimitMiddleware(run_limit=TOOL_CALLS, exit_behavior="continue"),
         ProtocolFirst(),
+        EarlierImages(),
+        CallsOnly(),
         Confirming(),
         Asking(),
         Examining(),

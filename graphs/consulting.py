@@ -39,6 +39,8 @@ class Consulting:
     images: ImageStore
     wording: Wording
     level: Level = "native"
+    converses: bool = True
+    """Whether the generalist's own words are the answer; else it is written from the record."""
     review: frozenset[str] = frozenset()
     """Where a person must decide before it goes on; see ``ReviewReason``."""
 
@@ -121,6 +123,12 @@ def findings_of_turn(state: Mapping[str, Any]) -> list[Finding]:
 def examined(state: Mapping[str, Any]) -> bool:
     """Whether anything was found about an image in the latest turn; a call that failed found nothing."""
     return any(finding.image for finding in findings_of_turn(state))
+
+
+def unexamined(images: Iterable[ImageRef], findings: Iterable[Finding]) -> tuple[ImageRef, ...]:
+    """Those of the images of which nothing was found, nor why nothing could be."""
+    known = {finding.image.sha256 for finding in findings if finding.image}
+    return tuple(image for image in images if image.sha256 not in known)
 
 
 def shown_in_turn(state: Mapping[str, Any]) -> tuple[ImageRef, ...]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from ..case import Diagnosis, GateReport, ImageRef, Missing, Opinion, Record, SimilarCase
+from ..case import Diagnosis, GateReport, ImageRef, Missing, Opinion, Probability, Record, SimilarCase
 
 
 class EvidenceArrived(Record):
@@ -80,7 +80,7 @@ class Final(Record):
 
     kind: Literal["final"] = "final"
     text: str = ""
-    """The generalist's whole answer, as it stands."""
+    """The whole answer."""
     diagnosis: Diagnosis | None = None
     """The decision of this turn, with its evidence and its review; None where nothing was to be diagnosed.
     Where the words and the decision differ, the decision counts and ``notes`` say so."""
@@ -88,13 +88,24 @@ class Final(Record):
     """All of this turn, where it had several."""
     notes: tuple[str, ...] = ()
     """What a reader must know besides."""
-    withdrawn: tuple[str, ...] = ()
-    """Sentences that may have been streamed and are not borne out; ``text`` has the record instead."""
 
 
 Event = EvidenceArrived | ToolStarted | ToolFinished | Text | ReviewAsked | Final
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 """Reads an event of unknown kind from JSON or a mapping."""
+
+
+class Likeness(Record):
+    """What an image that was not diagnosed looks like: the nearest kind of known image."""
+
+    task: str
+    modality: str
+    share: Probability
+    """Of the nearest known cases, over all tasks, that belong to this one."""
+    similarity: float
+    """To the nearest of them."""
+    usual: float | None = None
+    """Similarity that images of this kind usually reach at least; None where it is not known."""
 
 
 class Finding(Record):
@@ -115,3 +126,5 @@ class Finding(Record):
     diagnosis: Diagnosis | None = None
     tasks: tuple[str, ...] = ()
     """Names of the tasks that were listed."""
+    likeness: Likeness | None = None
+    """Of an image that no task fits."""

@@ -25,7 +25,7 @@ from ..case import (
     TaskKind,
     Voice,
 )
-from .events import Finding
+from .events import Finding, Likeness
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -41,6 +41,7 @@ RECORDS = (
     Fusion,
     GateReport,
     ImageRef,
+    Likeness,
     Missing,
     Observed,
     Opinion,

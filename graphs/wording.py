@@ -78,6 +78,17 @@ def wording_for(generalist: Generalist, name: WordingName = "auto") -> Wording:
     return BRIEF if 0 < length < BRIEF_CONTEXT else FULL
 
 
+def converses(generalist: Generalist) -> bool:
+    """Whether a generalist's own words answer a user; its card says so, and a server is known by its model.
+
+    The bundled model decides and calls functions. It does not converse, in whichever runtime it stands.
+    """
+    from ..models.mini import NAMES
+
+    said = getattr(generalist, "converses", None)
+    return generalist.name.partition(" ")[0] not in NAMES if said is None else bool(said)
+
+
 def level_of(generalist: Generalist, wanted: Level | Literal["auto"] = "auto") -> Level:
     """Choose how a generalist calls tools; ``auto`` takes the best way that it has.
 

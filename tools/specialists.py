@@ -18,6 +18,7 @@ from ..models.specialist.specialist import Floats, Forward, Specialist
 
 if TYPE_CHECKING:
     from ..images import ImageStore
+    from ..models.specialist.activation import Heat
     from ..models.specialist.panel import Panel
     from .stores.protocol import Vectors
 
@@ -118,6 +119,19 @@ class Specialists:
         """
         features = await self._seen(self._embedder(encoder), image)
         return features / max(float(np.linalg.norm(features)), 1e-12)
+
+    async def attention(self, task: str, specialist: str, image: ImageRef, label: str) -> Heat:
+        """Map where a specialist found what speaks for a label; see ``models.specialist.activation``.
+
+        Raises:
+            SpecialistError: there is no such specialist or label, or its network has no map.
+            ConfigurationError: the library for that is not installed.
+            ImageError: the image is gone.
+        """
+        from ..models.specialist.activation import activation_map
+
+        member = self._member(task, specialist)
+        return await asyncio.to_thread(lambda: activation_map(member, self._images.get(image), label))
 
     def _load(self, tasks: set[str]) -> None:
         for task in sorted(tasks):

@@ -36,8 +36,6 @@ def closing(final: Final, *, corrected: bool = False) -> str:
 
 
 def _closing(final: Final, corrected: bool) -> Iterator[str]:
-    if corrected and final.withdrawn:
-        yield f"{_INSTEAD}\n\n{final.text}"
     for one in final.diagnoses:
         if not one.kind.closed:
             continue

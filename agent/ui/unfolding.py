@@ -41,7 +41,7 @@ class Unfolding:
         if isinstance(event, ReviewAsked):
             return replace(self, review=event, diagnoses=_with(self.diagnoses, event.diagnosis), doing="")
         if isinstance(event, Final):
-            # The whole text repeats the pieces, but for sentences that were withdrawn.
+            # The whole text repeats the pieces.
             words = event.text or self.words
             return replace(self, words=words, diagnoses=event.diagnoses, notes=event.notes, doing="")
         return replace(self, words=self.words + event.text, doing="Answering")

@@ -43,16 +43,13 @@ def table(shown: Sequence[Shown]) -> str:
             rows[ability, ALL] = [one for one in shown if one.ability == ability]
     lines = [
         f"# Abilities of generalist {shown[0].generalist}", "",
-        "Right: of the facts or choices stated, how many are so. Told: of the facts that a full answer",
-        "states, how many it stated and rightly. 95 % Wilson intervals over facts.", "",
-        "| ability | task | cases | right | told |", "|---|---|---|---|---|",
+        "Right: how many of the choices, decisions or answers are. 95 % Wilson intervals.", "",
+        "| ability | task | cases | right |", "|---|---|---|---|",
     ]  # fmt: skip
     for (ability, task), of in sorted(rows.items()):
         right = sum(one.right for one in of)
-        stated, expected = sum(one.stated for one in of), sum(one.expected for one in of)
-        told = sum(one.right if one.told is None else one.told for one in of)
-        shares = f"{_share(wilson(right, stated))} | {_share(wilson(told, expected))}"
-        lines.append(f"| {ability} | {task} | {len(of)} | {shares} |")
+        share = _share(wilson(right, sum(one.stated for one in of)))
+        lines.append(f"| {ability} | {task} | {len(of)} | {share} |")
     return "\n".join([*lines, "", *_baselines(rows), DISCLAIMER, ""])
 
 

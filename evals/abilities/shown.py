@@ -23,12 +23,9 @@ class Shown(Record):
     generalist: str
     """Version of its weights."""
     right: int
-    """Facts stated that are so; for a choice 1 or 0."""
-    told: int | None = None
-    """Facts of a full answer that were stated; None where that is ``right``."""
+    """1 or 0."""
     stated: int
     expected: int
-    """Facts that a full answer states."""
     said: str
     error: str | None = None
     truth: str = ""

@@ -1,4 +1,4 @@
-"""A run of the suite: real images, real evidence, and what the generalist makes of them in a conversation."""
+"""A run of the suite: which functions the generalist calls about images, and closed questions about them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage
 
-from ...case import Case, Diagnosis, Task, TaskKind
+from ...case import Case, Task, TaskKind
 from ...errors import ConfigurationError, GscoError
-from ...models.generalist.functions import declared, diagnosed, functions
+from ...models.generalist.functions import declared, functions
 from ...models.generalist.messages import message
 from ...models.generalist.prompts import PROFILES
-from ...models.generalist.statements import Finished, grounded
 from ...models.journal import Log
 from ..cases import chosen_items, read_cases
-from .facts import QUESTIONS, held, known, ranked, stated
 from .shown import LOG, Image, Shown, is_answered
 from .talks import consult
 
 if TYPE_CHECKING:
-    from langchain_core.tools import BaseTool
-
     from ...agent.api import GSCo
     from ...models.generalist.protocol import Generalist
     from ...settings import Settings
@@ -34,7 +30,6 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
     "tool choice, diagnose at hand": ("classify", "retrieve_cases", "diagnose", "list_tasks"),
 }
 """The functions that are offered, by the name of the ability; the first one that fits must be called."""
-AS_SHOWN = "follow-up as shown: {}"
 CHUNK = 64
 
 
@@ -86,7 +81,7 @@ def run(
 def show(
     gsco: GSCo, generalist: Generalist, images: Sequence[Image], out: Path, *, quiet: bool = False
 ) -> None:
-    """Let the generalist choose tools and answer follow-ups."""
+    """Let the generalist choose tools."""
     from ...models.specialist.progress import Progress
 
     out.mkdir(parents=True, exist_ok=True)
@@ -94,14 +89,9 @@ def show(
     done = {(one.ability, one.task, one.case) for one in log if is_answered(one, generalist)}
     cards = {card.name: card for card in gsco.tasks if gsco.specialists.members(card.name)}
     offered = functions(tuple((cards | {image.task.name: image.task for image in images}).values()))
-    with Progress("tools and follow-ups", len(images), quiet=quiet) as progress:
+    with Progress("tools", len(images), quiet=quiet) as progress:
         for image in images:
             log.append(_chosen(generalist, image, offered, done))
-            due = [
-                name for name in QUESTIONS if (f"follow-up: {name}", image.task.name, image.id) not in done
-            ]
-            if due:
-                log.append(_followed(gsco, generalist, image, offered, due))
             progress.advance()
 
 
@@ -161,69 +151,8 @@ def _chosen(
         yield shown.model_copy(update={"right": int(any(right)), "said": _written(said)})
 
 
-def _followed(
-    gsco: GSCo, generalist: Generalist, image: Image, offered: Mapping[str, Any], due: Sequence[str]
-) -> Iterator[Shown]:
-    try:
-        diagnosis = gsco.diagnose(image.case, task=image.task)
-        said = _opened(image, diagnosis)
-        options = ranked(diagnosis.probabilities or {})
-        tools = [declared(offered[name]) for name in TOOLS["tool choice, diagnose at hand"]]
-    except GscoError as error:
-        yield from (_lost(generalist, image, name, error) for name in due)
-        return
-    for name in due:
-        option = options[1] if name == "why_not" else ""
-        try:
-            yield from _answered(generalist, image, diagnosis, said, name, option, tools)
-        except GscoError as error:
-            yield _lost(generalist, image, name, error)
-
-
-def _lost(generalist: Generalist, image: Image, name: str, error: GscoError) -> Shown:
-    return Shown(
-        ability=f"follow-up: {name}", task=image.task.name, case=image.id, generalist=generalist.version,
-        right=0, stated=0, expected=0, said="", error=_line(error),
-    )  # fmt: skip
-
-
-def _answered(
-    generalist: Generalist, image: Image, diagnosis: Diagnosis, said: Sequence[BaseMessage], name: str,
-    option: str, tools: Sequence[BaseTool],
-) -> Iterator[Shown]:  # fmt: skip
-    """What the generalist says, and what of it a conversation shows: see ``graphs.nodes.grounding``."""
-    question = HumanMessage(QUESTIONS[name].format(option=option))
-    answer = generalist.call_tools([*said, question], tools)
-    shown, _ = grounded(answer.text, [Finished.of(diagnosis)])
-    own, standing = stated(name, answer.text), stated(name, shown)
-    wanted, so = known(name, diagnosis, option), held(name, diagnosis)
-    about: dict[str, Any] = {
-        "task": image.task.name, "case": image.id, "generalist": generalist.version, "expected": len(wanted),
-    }  # fmt: skip
-    yield Shown(
-        ability=AS_SHOWN.format(name), right=len(standing & so), stated=len(standing),
-        told=len(standing & wanted), said=shown, **about,
-    )  # fmt: skip
-    yield Shown(
-        ability=f"follow-up: {name}", right=len(own & wanted), stated=len(own), said=_written(answer), **about
-    )
-
-
 def _request(image: Image) -> BaseMessage:
     return message("human", REQUEST.format(image=image.ref.id), [image.ref.id])
-
-
-def _opened(image: Image, diagnosis: Diagnosis) -> list[BaseMessage]:
-    """The conversation up to the diagnosis."""
-    arguments = {"task": image.task.name}
-    call: Any = {"name": "diagnose", "args": arguments, "id": "call-1", "type": "tool_call"}
-    confidence = "" if diagnosis.confidence is None else f" ({diagnosis.confidence:.0%})"
-    return [
-        _request(image),
-        AIMessage("", tool_calls=[call]),
-        ToolMessage(diagnosed(diagnosis), tool_call_id="call-1"),
-        AIMessage(f"{diagnosis.label}{confidence}."),
-    ]
 
 
 def _asked(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,28 +11,24 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.runtime import Runtime
 
 from ...case import Case, Diagnosis, Evidence, ImageRef, Missing, Task
-from ...errors import AnswerUnparsed, GscoError
-from ...models.generalist.options import match_options
+from ...errors import GscoError
 from ..collaboration import Collaboration
 from ..consulting import (
     ConsultationState,
     Consulting,
-    examined,
     findings_of_turn,
-    latest_turn,
     shown_in_turn,
+    unexamined,
 )
 from ..events import Final, Finding
+from ..explanation.contradiction import contradictions
+from ..explanation.record import image_records
 from .ask import answer_where_wanted
 from .decide import conclude, with_counter_example
 from .gate import check_task
-from .grounding import withdrawn
+from .protocol import DECISION as TOOL
 from .protocol import TOOL as PROTOCOL
 from .protocol import run_protocol
-
-TOOL = "decide"
-"""Names the decision among the tools."""
-_WITHDRAWN = "What the generalist said and the evidence does not bear out gave way to what is on record."
 
 
 class Concluding(AgentMiddleware[ConsultationState, Consulting]):
@@ -39,7 +36,7 @@ class Concluding(AgentMiddleware[ConsultationState, Consulting]):
 
     Where it asked specialists, its words alone carry no probabilities and may be a slip. So it is asked once
     more, in the fixed protocol's form, for a distribution over the options, with exactly the evidence that
-    it gathered. Where nothing was found about a new image, the fixed protocol runs on it.
+    it gathered. The fixed protocol runs on each new image that nothing was found about.
     """
 
     state_schema = ConsultationState
@@ -52,8 +49,8 @@ class Concluding(AgentMiddleware[ConsultationState, Consulting]):
             await _concluded(ref, task, state, runtime.context.collaboration)
             for ref, task in _undecided(state, runtime.context.collaboration)
         ]
-        if not examined(state) and (refs := shown_in_turn(state)):
-            found.append(await run_protocol(refs, state, runtime))
+        left = unexamined(shown_in_turn(state), findings_of_turn(state))
+        found += await asyncio.gather(*(run_protocol(ref, state, runtime) for ref in left))
         return {"findings": {finding.id: finding for finding in found}} if found else None
 
 
@@ -110,20 +107,24 @@ async def _decided(
     return await with_counter_example(case, task, diagnosis, collaboration)
 
 
-def closing(state: Mapping[str, Any], collaboration: Collaboration) -> Final:
+def closing(state: Mapping[str, Any], context: Consulting) -> Final:
     """How the latest turn ended. A pure function."""
-    text, findings = answer_of_turn(state["messages"]), findings_of_turn(state)
+    order = {image.sha256: place for place, image in enumerate(state["images"])}
+    findings = sorted(
+        findings_of_turn(state), key=lambda one: order.get(one.image.sha256, 0) if one.image else 0
+    )
+    text = answer_of_turn(state["messages"])
     diagnoses = tuple(finding.diagnosis for finding in findings if finding.diagnosis)
-    diagnosis = diagnoses[-1] if diagnoses else None
+    if not context.converses:
+        return Final(text=text, diagnosis=diagnoses[-1] if diagnoses else None, diagnoses=diagnoses)
     failures = (
         f"No decision: {missing.reason}"
         for finding in findings if not finding.diagnosis
         for missing in finding.missing if missing.source in (TOOL, PROTOCOL)
     )  # fmt: skip
-    remarks = _remarks(text, diagnosis, collaboration) if diagnosis else ()
-    gone = tuple(sentence for one in latest_turn(state["messages"]) for sentence in withdrawn(one))
-    notes = (*failures, *remarks, *(_WITHDRAWN for _ in gone[:1]))
-    return Final(text=text, diagnosis=diagnosis, diagnoses=diagnoses, notes=notes, withdrawn=gone)
+    cards = {task.name: task for task in context.collaboration.tasks}
+    notes = (*failures, *contradictions(text, image_records(state, cards), diagnoses))
+    return Final(text=text, diagnosis=diagnoses[-1] if diagnoses else None, diagnoses=diagnoses, notes=notes)
 
 
 def answer_of_turn(messages: list[AnyMessage]) -> str:
@@ -135,19 +136,3 @@ def answer_of_turn(messages: list[AnyMessage]) -> str:
         if isinstance(message, AIMessage) and message.text.strip():
             said.append(message.text.strip())
     return "\n\n".join(reversed(said))
-
-
-def _remarks(text: str, diagnosis: Diagnosis, collaboration: Collaboration) -> Iterator[str]:
-    task = collaboration.task(diagnosis.task)
-    if diagnosis.review is not None and diagnosis.review.decision.action == "reject":
-        yield "A person rejected this diagnosis."
-    if task.kind.closed and (named := named_in(text, task)) and set(named) != set(diagnosis.labels):
-        yield f"The words name {', '.join(named)}; the decision is {', '.join(diagnosis.labels) or 'none'}."
-
-
-def named_in(text: str, task: Task) -> tuple[str, ...]:
-    """The options that a text names; none where it cannot be told."""
-    try:
-        return match_options(text, task.options, task.aliases)
-    except AnswerUnparsed:
-        return ()

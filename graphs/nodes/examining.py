@@ -29,7 +29,10 @@ class Examining(AgentMiddleware[ConsultationState, Consulting]):
         self, state: ConsultationState, runtime: Runtime[Consulting]
     ) -> dict[str, Any] | None:
         """Go back to the model where its first answer is in words and nothing is known of a new image."""
-        if runtime.context.level == "none" or examined(state) or not shown_in_turn(state):
+        context = runtime.context
+        if not context.converses or context.level == "none":
+            return None
+        if examined(state) or not shown_in_turn(state):
             return None
         (first, *further) = (one for one in latest_turn(state["messages"]) if isinstance(one, AIMessage))
         if further or first.tool_calls or first.invalid_tool_calls:

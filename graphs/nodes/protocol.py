@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware
 from langgraph.runtime import Runtime
 
 from ...case import Case, ImageRef, Missing
-from ...errors import GscoError
+from ...errors import GscoError, SpecialistError, StoreError, TaskMismatch
 from ...models.generalist.functions import diagnosed
+from ..collaboration import Collaboration
 from ..consulting import ConsultationState, Consulting, shown_in_turn
-from ..events import Finding, ToolFinished, ToolStarted
+from ..events import Finding, Likeness, ToolFinished, ToolStarted
+from .gate import NEIGHBOURS
 
 TOOL = "protocol"
 """Names the fixed protocol among the tools."""
+DECISION = "decide"
+"""Names the decision from evidence that the generalist gathered by single calls."""
 
 
 class ProtocolFirst(AgentMiddleware[ConsultationState, Consulting]):
@@ -31,25 +36,26 @@ class ProtocolFirst(AgentMiddleware[ConsultationState, Consulting]):
         refs = shown_in_turn(state)
         if runtime.context.level != "none" or not refs:
             return None
-        finding = await run_protocol(refs, state, runtime)
-        return {"findings": {finding.id: finding}}
+        findings = await asyncio.gather(*(run_protocol(ref, state, runtime) for ref in refs))
+        return {"findings": {finding.id: finding for finding in findings}}
 
 
-async def run_protocol(
-    refs: Sequence[ImageRef], state: Mapping[str, Any], runtime: Runtime[Consulting]
-) -> Finding:
-    """Diagnose images as one case, and tell of it as of a tool. What goes wrong stands in the finding."""
-    case = Case(id=refs[0].id, images=tuple(refs), group=state.get("group"), context=state.get("context"))
-    start, id = time.perf_counter(), finding_id(state["turn"])
+async def run_protocol(ref: ImageRef, state: Mapping[str, Any], runtime: Runtime[Consulting]) -> Finding:
+    """Diagnose an image, and tell of it as of a tool. What goes wrong stands in the finding."""
+    case = Case(id=ref.id, images=(ref,), group=state.get("group"), context=state.get("context"))
+    start, id = time.perf_counter(), f"{TOOL}-{state['turn']}-{ref.id}"
     write = runtime.stream_writer
-    finding = Finding(id=id, turn=state["turn"], tool=TOOL, image=case.images[-1], task=state.get("task"))
+    finding = Finding(id=id, turn=state["turn"], tool=TOOL, image=ref, task=state.get("task"))
     write(ToolStarted(call=id, name=TOOL, arguments={"image": case.id}))
     try:
         diagnosis = await runtime.context.diagnosed(case, state.get("task"), write)
     except Exception as error:
         # Of an error that nobody foresaw only the kind is told: its words may hold anything.
         reason = str(error) if isinstance(error, GscoError) else f"it failed ({type(error).__name__})"
-        finding = finding.model_copy(update={"missing": (Missing(source=TOOL, reason=reason),)})
+        found: dict[str, Any] = {"missing": (Missing(source=TOOL, reason=reason),)}
+        if isinstance(error, TaskMismatch):
+            found["likeness"] = await likeness(case, runtime.context.collaboration)
+        finding = finding.model_copy(update=found)
     else:
         finding = finding.model_copy(update={"diagnosis": diagnosis, "task": diagnosis.task})
     write(
@@ -61,9 +67,23 @@ async def run_protocol(
     return finding
 
 
-def finding_id(turn: str) -> str:
-    """Id of what the protocol found for a turn."""
-    return f"{TOOL}-{turn}"
+async def likeness(case: Case, collaboration: Collaboration) -> Likeness | None:
+    """The kind of known image that a case is nearest to; None where that cannot be said."""
+    retrieval, names = collaboration.retrieval, tuple(sorted(collaboration.tasks.names()))
+    try:
+        around = await retrieval.surroundings(
+            case.images, NEIGHBOURS, among=names, exclude=collaboration.exclusion(case)
+        )
+        best = max(around.shares, key=lambda name: (around.shares[name], around.nearest[name]), default=None)
+        if best is None:
+            return None
+        usual = await retrieval.floor(best)
+    except (StoreError, SpecialistError):
+        return None
+    return Likeness(
+        task=best, modality=collaboration.task(best).modality, share=around.shares[best],
+        similarity=around.nearest[best], usual=usual,
+    )  # fmt: skip
 
 
 def told(finding: Finding) -> str:

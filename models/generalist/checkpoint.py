@@ -30,6 +30,8 @@ class Checkpoint:
     processor: ProcessorMixin
     name: str
     version: str
+    converses: bool = True
+    """Whether it can discuss a case in words of its own; its card may say that it cannot."""
 
 
 def load_checkpoint(source: str | Path, device: str = "auto", dtype: str = "auto") -> Checkpoint:
@@ -68,10 +70,17 @@ def load_checkpoint(source: str | Path, device: str = "auto", dtype: str = "auto
         raise GeneralistError(f"cannot load the generalist from {source}: {_first_line(error)}") from error
     model, report = loaded
     _check_weights(source, report)
-    name = _card(folder).get("name") if local else None
+    card = _card(folder) if local else {}
+    name = card.get("name")
     commit = getattr(model.config, "_commit_hash", None)
     version = weights_version(folder) if local else str(commit or source)[:12]
-    return Checkpoint(model.to(place).eval(), processor, str(name or folder.name), version)
+    return Checkpoint(
+        model.to(place).eval(),
+        processor,
+        str(name or folder.name),
+        version,
+        converses=card.get("converses") is not False,
+    )
 
 
 def weights_version(folder: Path) -> str:

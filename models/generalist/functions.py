@@ -181,9 +181,14 @@ def diagnosed(diagnosis: Diagnosis) -> str:
 
 def reviewed(review: Review) -> str:
     """What a person decided on a diagnosis."""
-    done = {"approve": "approved", "edit": "corrected", "reject": "rejected"}[review.decision.action]
+    labels = ", ".join(review.decision.labels)
+    done = {
+        "approve": "a person approved this",
+        "edit": f"a person corrected this to {labels}",
+        "reject": "a person rejected this",
+    }[review.decision.action]
     reason = f": {quote(review.decision.reason, REPORT_CHARACTERS)}" if review.decision.reason else ""
-    return f"{done} by a person{reason}"
+    return f"{done}{reason}"
 
 
 def sentence(outcome: Opinion | Missing) -> str:

@@ -45,6 +45,8 @@ class InProcessGeneralist:
     def __init__(self, checkpoint: Checkpoint, images: ImageStore, batch_size: int = 32) -> None:
         self.name = f"{checkpoint.name} (in process)"
         self.version = checkpoint.version
+        self.converses = checkpoint.converses
+        """Whether its own words answer a user; else they are written from the record."""
         self.batch_size = batch_size
         self._model: Any = checkpoint.model
         self._lock = threading.Lock()

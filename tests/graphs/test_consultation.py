@@ -284,28 +284,57 @@ def test_a_generalist_that_called_nothing_about_an_image_is_asked_once_more(make
     assert [one.type for one in generalist.asked[3]] == ["human", "ai", "tool", "ai", "human"]
 
 
-def test_words_that_the_evidence_does_not_bear_out_give_way_to_it(make, pictures):
-    said = iter(["I see. It is dark (3%).", "It is bright 99%, I swear.", "Thank you."])
-
-    def script(messages):
-        return DIAGNOSE if messages[-1].type == "human" and len(messages) == 1 else next(said)
-
-    gsco, generalist = make(script)
+@pytest.mark.parametrize(
+    "words",
+    [
+        "The shadow covers roughly 20% of the field (3%).",
+        "All specialists said striped.",
+        "Case 1: noise, 0.62.",
+    ],
+)
+def test_the_words_of_a_generalist_that_converses_pass_unchanged(make, pictures, words):
+    gsco, generalist = make(then(DIAGNOSE, words))
     consultation = gsco.consult("a")
     events = streamed(consultation.astream("What is this?", [pictures.shade("dark", 78)]))
-    final = events[-1]
-    assert final.withdrawn == ("It is dark (3%).",) and any("on record" in note for note in final.notes)
-    assert (
-        final.text.startswith("I see.\n\nDecision: dark.\nProbabilities: dark ")
-        and "Specialists: " in final.text
+    assert events[-1].text == words and events[-1].notes == ()
+    assert "".join(event.text for event in events if isinstance(event, Text)) == words
+    consultation.send("And?")
+    assert generalist.asked[-1][3].text == words, "it reads its own words again"
+
+
+def test_a_persons_decision_is_what_the_model_is_told_and_what_later_turns_are_held_to(make, pictures):
+    label = {}
+
+    def script(messages):
+        if messages[-1].type == "human" and messages[-1].text.endswith("What is this?"):
+            return calls(call("classify", task="shade"))
+        return f"The diagnosis is {label.get('proposed', 'unknown')}."
+
+    gsco, generalist = make(script, review={"always"})
+    consultation = gsco.consult("a")
+    asked = consultation.send("What is this?", [pictures.shade("dark", 79)]).review
+    label["proposed"] = asked.diagnosis.label
+    other = "bright" if asked.diagnosis.label == "dark" else "dark"
+    consultation.resume(Decision(action="edit", reviewer="ana", reason="biopsy", labels=(other,)))
+    turn = consultation.send("So what is the diagnosis?")
+    assert f"diagnosis: {other}" in generalist.asked[-1][0].text
+    assert f'a person corrected this to {other}: "biopsy"' in generalist.asked[-1][0].text
+    assert turn.text == f"The diagnosis is {asked.diagnosis.label}."
+    assert turn.notes == (f"The words name {asked.diagnosis.label}; a person decided {other}.",)
+
+
+def test_each_image_of_a_message_is_diagnosed_or_named_as_not_diagnosed(make, pictures, images):
+    first, second, strange = (
+        images.put(image)
+        for image in (pictures.stripes("lying", 60), pictures.shade("dark", 61), pictures.checks(1))
     )
-    assert "".join(event.text for event in events if isinstance(event, Text)) == "I see. It is dark (3%)."
-    turn = consultation.send("How sure are you?")
-    assert turn.text.startswith("Decision: dark.\n") and "99%" not in turn.text
-    assert generalist.asked[-1][3].text == final.text, "it reads what stands"
-    kept = [one for one in consultation.history() if one.role == "assistant" and one.text]
-    assert [one.withdrawn for one in kept] == [final.withdrawn, ("It is bright 99%, I swear.",)]
-    assert consultation.send("Good.").text == "Thank you."
+    for level in ("native", "none"):
+        called = [calls(call("diagnose", task="shade", image=second.id))] if level == "native" else []
+        gsco, _ = make(then(*called, "so."), tool_calls=level)
+        turn = gsco.consult(level).send("What are these?", [first, second, strange])
+        assert [one.case_id for one in turn.diagnoses] == [first.id, second.id]
+        assert [one.task for one in turn.diagnoses] == ["stripes", "shade"]
+        assert len(turn.notes) == 1 and turn.notes[0].startswith("No decision: ")
 
 
 def test_words_without_an_image_are_left_alone(make):

@@ -1,8 +1,8 @@
 """Conversations in which the generalist calls functions: whom to ask, when to retrieve, when to stop.
 
-Asked for a diagnosis it calls ``diagnose`` where there is such a function. Else it asks the specialists,
-retrieves cases only where they disagree, and decides. Asked for something else it makes the one call that
-answers, and none where it can see the answer itself or where no task fits the image.
+Asked for a diagnosis it calls ``diagnose`` where there is such a function. Else it asks the specialists, and
+retrieves cases only where they disagree. Asked for something else it makes the one call that answers, and
+none where no task fits the image. What is said to the user is not learnt: it is written from the record.
 """
 
 from __future__ import annotations
@@ -12,13 +12,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from ....case import Diagnosis, Evidence, GateReport, Missing, Opinion, SimilarCase, Task
-from ..functions import classified, declared, described, diagnosed, functions, retrieved
-from ..statements import Finished, closest
+from ....case import Missing, Opinion, SimilarCase, Task
+from ..functions import classified, declared, functions
 from ..tool_calls import called, specifications
 from .evidence import Random
-from .follow_ups import answer as follow_up
-from .follow_ups import draw_follow_ups
 from .names import DIAGNOSES, MODALITIES
 from .scene import Prompt, Scene, Turn, View
 
@@ -29,10 +26,9 @@ REQUESTS: Mapping[str, tuple[str, ...]] = {
     ),
     "specialists": ("What do the specialists say?", "Ask the specialists.", "Classify this image."),
     "similar": ("Show similar cases.", "Find similar cases.", "Are there known cases like this one?"),
-    "modality": ("Which imaging modality is this?", "Which modality was used?"),
     "tasks": ("What can you assess?", "Which tasks do you know?"),
 }  # fmt: skip
-CHANCES = {"diagnose": 0.56, "specialists": 0.16, "similar": 0.16, "modality": 0.06, "tasks": 0.06}
+CHANCES = {"diagnose": 0.6, "specialists": 0.17, "similar": 0.17, "tasks": 0.06}
 FUNCTIONS = ("classify", "retrieve_cases", "diagnose", "list_tasks")
 NO_TASK = "No specialist fits this image."
 SPECIALISTS = (
@@ -63,9 +59,9 @@ class Desk:
         """Specifications of the functions."""
         return _specified(self.tasks, self.names)
 
-    def call(self, name: str) -> Turn:
-        """The turn that calls a function about the image."""
-        return Turn("assistant", called(name, {"task": self.task}))
+    def call(self, name: str) -> str:
+        """The call of a function about the image."""
+        return called(name, {"task": self.task})
 
 
 def draw_consultation(
@@ -80,21 +76,12 @@ def draw_consultation(
         evidence: draws opinions and similar cases for the scene.
     """
     desk = draw_desk(random, scene, tasks)
-    kinds = [
-        kind for kind in REQUESTS
-        if (kind != "modality" or scene.own) and (kind != "tasks" or "list_tasks" in desk.names)
-        and (kind != "similar" or "retrieve_cases" in desk.names)
-    ]  # fmt: skip
+    needs = {"tasks": "list_tasks", "similar": "retrieve_cases"}
+    kinds = [kind for kind in REQUESTS if needs.get(kind, "classify") in desk.names]
     weights = [CHANCES[kind] for kind in kinds]
     kind = kinds[int(random.choice(len(kinds), p=[weight / sum(weights) for weight in weights]))]
-    opinions, similar = evidence()
-    outcomes = _outcomes(random, opinions)
-    turns, answer, finished = _course(
-        random, kind, desk, scene, outcomes, similar[: int(random.integers(1, len(similar) + 1))]
-    )
-    for question, said in draw_follow_ups(random, finished, int(random.integers(2))) if finished else ():
-        turns += [Turn("assistant", answer), Turn("user", question)]
-        answer = said
+    opinions, _ = evidence()
+    turns, answer = _course(kind, desk, _outcomes(random, opinions))
     return replace(_opened(desk, kind, random, scene.view), answer=answer, turns=tuple(turns))
 
 
@@ -139,39 +126,19 @@ def _functions(random: Random) -> tuple[str, ...]:
     return tuple(kept[index] for index in random.permutation(len(kept)))
 
 
-def _course(
-    random: Random, kind: str, desk: Desk, scene: Scene, outcomes: tuple[Opinion | Missing, ...],
-    similar: tuple[SimilarCase, ...],
-) -> tuple[list[Turn], str, Finished | None]:  # fmt: skip
-    """The turns up to the answer, the answer, and what may then be asked about."""
-    options = scene.task.options
-    if kind == "modality":
-        return [], f"{scene.task.modality}.", None
+def _course(kind: str, desk: Desk, outcomes: tuple[Opinion | Missing, ...]) -> tuple[list[Turn], str]:
+    """The turns up to the last call, and that call."""
     if kind == "tasks":
-        listed = Turn("tool", described(desk.tasks, "\n"))
-        return (
-            [Turn("assistant", called("list_tasks", {})), listed],
-            f"{', '.join(task.name for task in desk.tasks)}.",
-            None,
-        )
+        return [], called("list_tasks", {})
     if kind == "similar":
-        found = Turn("tool", retrieved(similar))
-        return [desk.call("retrieve_cases"), found], closest(similar), Finished(options, (), similar)
+        return [], desk.call("retrieve_cases")
     if kind == "diagnose" and "diagnose" in desk.names:
-        probabilities = _probabilities(random, scene)
-        finished = Finished(options, outcomes, similar, probabilities)
-        label = finished.ranked[0]
-        result = Turn("tool", diagnosed(_diagnosis(scene, finished, label)))
-        return [desk.call("diagnose"), result], f"{label} ({probabilities[label]:.0%}).", finished
-    turns = [desk.call("classify"), Turn("tool", classified(outcomes))]
-    finished = Finished(options, outcomes)
-    if kind == "specialists":
-        return turns, follow_up("specialists", finished), finished
+        return [], desk.call("diagnose")
     said = {one.labels for one in outcomes if isinstance(one, Opinion)}
-    if len(said) > 1 and "retrieve_cases" in desk.names:
-        turns += [desk.call("retrieve_cases"), Turn("tool", retrieved(similar))]
-        finished = Finished(options, outcomes, similar)
-    return turns, f"{scene.answer}.", finished
+    if kind == "diagnose" and len(said) > 1 and "retrieve_cases" in desk.names:
+        asked = Turn("assistant", desk.call("classify"))
+        return [asked, Turn("tool", classified(outcomes))], desk.call("retrieve_cases")
+    return [], desk.call("classify")
 
 
 def _outcomes(random: Random, opinions: Sequence[Opinion]) -> tuple[Opinion | Missing, ...]:
@@ -185,26 +152,6 @@ def _outcomes(random: Random, opinions: Sequence[Opinion]) -> tuple[Opinion | Mi
         lost = int(random.integers(len(found)))
         found[lost] = Missing(source=f"specialist:{names[lost]}", reason="it failed on this image")
     return tuple(found)
-
-
-def _probabilities(random: Random, scene: Scene) -> dict[str, float]:
-    """What the fixed protocol might have found."""
-    first = scene.truth if random.random() < 0.85 else int(random.integers(len(scene.names)))
-    values = random.dirichlet([0.6 + 5.0 * (index == first) for index in range(len(scene.names))])
-    return dict(zip(scene.names, map(float, values), strict=True))
-
-
-def _diagnosis(scene: Scene, case: Finished, label: str) -> Diagnosis:
-    evidence = Evidence(
-        gate=GateReport(task=scene.task.name),
-        opinions=tuple(one for one in case.outcomes if isinstance(one, Opinion)),
-        missing=tuple(one for one in case.outcomes if isinstance(one, Missing)),
-        similar_cases=case.similar,
-    )
-    return Diagnosis(
-        case_id="training", task=scene.task.name, kind=scene.task.kind, label=label, labels=(label,),
-        probabilities=case.probabilities, evidence=evidence,
-    )  # fmt: skip
 
 
 def _strange(random: Random, number: int) -> Task:

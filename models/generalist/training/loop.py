@@ -216,6 +216,7 @@ def _card(
     return {
         "name": config.name,
         "kind": "generalist",
+        "converses": False,
         "architecture": "InternVLForConditionalGeneration",
         "sizes": config.architecture.model_dump(mode="json"),
         "licence": "Apache-2.0",

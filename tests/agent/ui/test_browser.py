@@ -59,8 +59,7 @@ def test_a_case_from_the_image_to_the_report(visit, address):
     said = page.locator("#chat .bot").all_inner_texts()
     words = said[0].splitlines()[0]
     assert words and any(words in one for one in page.evaluate("() => window.streamed"))
-    # Where its words gave way to what is on record, they name the decision; else a note does.
-    assert f"Decision: {OTHER}, as a person decided" in said[0] or f"the decision is {OTHER}" in said[0]
+    assert f"shows {OTHER}." in said[0], "what is said is what the person decided"
     assert page.locator("#chat script, #panel script, #chat i, #panel i").count() == 0
     check_widths(page, "decided")
 

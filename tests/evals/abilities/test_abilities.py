@@ -23,7 +23,7 @@ from ..bench import SHADE, Bench, Reader, make_store
 
 
 class Talker(Reader):
-    """Calls the first function with the right arguments, and answers follow-ups from the tool's text."""
+    """Calls the first function with the right arguments."""
 
     def __init__(self, *, task: str = "shade") -> None:
         super().__init__()
@@ -35,10 +35,6 @@ class Talker(Reader):
         self.calls += 1
         if self.fails:
             raise GeneralistError("cannot be reached")
-        results = [message.text for message in messages if isinstance(message, ToolMessage)]
-        if results:
-            shares = next(line for line in results[0].splitlines() if line.startswith("probabilities: "))
-            return AIMessage(shares.removeprefix("probabilities: "))
         names = [tool.name for tool in tools]
         image = messages[0].content[0]["file_id"]  # type: ignore[index, call-overload]
         name = "diagnose" if "diagnose" in names else "classify"
@@ -78,19 +74,12 @@ def shown(out: Path) -> list[Shown]:
     return list(read_log(out / LOG, Shown))
 
 
-def test_choices_and_facts_are_counted(bench: Bench, images: list[Image], tmp_path: Path) -> None:
+def test_choices_are_counted(bench: Bench, images: list[Image], tmp_path: Path) -> None:
     show(bench.gsco, Talker(), images, tmp_path, quiet=True)
     by_ability = {ability: [one for one in shown(tmp_path) if one.ability == ability] for ability in TOOLS}
     assert all(len(found) == 3 and all(one.right == 1 for one in found) for found in by_ability.values())
-    sure = [one for one in shown(tmp_path) if one.ability == "follow-up: sure"]
-    assert [(one.right, one.stated, one.expected) for one in sure] == [(2, 2, 2)] * 3
-    closest = [one for one in shown(tmp_path) if one.ability == "follow-up: closest"]
-    assert all((one.right, one.stated) == (0, 0) for one in closest)
     assert report(tmp_path) == 0
-    text = (tmp_path / "abilities.md").read_text()
-    assert (
-        "| tool choice | shade | 3 | 100.0%" in text and "| follow-up: closest | shade | 3 | – | 0.0%" in text
-    )
+    assert "| tool choice | shade | 3 | 100.0%" in (tmp_path / "abilities.md").read_text()
 
 
 def test_a_wrong_task_is_a_wrong_choice(bench: Bench, images: list[Image], tmp_path: Path) -> None:
@@ -102,12 +91,12 @@ def test_nothing_is_asked_twice_and_failures_again(bench: Bench, images: list[Im
     talker = Talker()
     talker.fails = True
     show(bench.gsco, talker, images, tmp_path, quiet=True)
-    assert report(tmp_path) == 18 and all(one.error for one in shown(tmp_path))
+    assert report(tmp_path) == 6 and all(one.error for one in shown(tmp_path))
     talker.fails, talker.calls = False, 0
     show(bench.gsco, talker, images, tmp_path, quiet=True)
-    assert talker.calls == 18 and report(tmp_path) == 0
+    assert talker.calls == 6 and report(tmp_path) == 0
     show(bench.gsco, talker, images, tmp_path, quiet=True)
-    assert talker.calls == 18
+    assert talker.calls == 6
 
 
 def test_consultations_stand_beside_the_fixed_protocol(

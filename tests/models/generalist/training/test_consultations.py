@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gsco.case import Missing, Task
+from gsco.case import Task
 from gsco.models.generalist.functions import declared, functions
-from gsco.models.generalist.statements import Finished
 from gsco.models.generalist.tool_calls import read_calls, specifications
 from gsco.models.generalist.training.batches import Writer
 from gsco.models.generalist.training.config import Evidence
@@ -24,9 +23,7 @@ from gsco.models.generalist.training.evidence import (
     draw_circumstances,
     draw_neighbours,
     draw_opinions,
-    similar_case,
 )
-from gsco.models.generalist.training.follow_ups import answer, draw_follow_ups
 from gsco.models.generalist.training.mixture import training_texts
 from gsco.models.generalist.training.scene import Prompt, Scene, View
 from gsco.models.generalist.training.tokenizer import train_tokenizer
@@ -52,7 +49,7 @@ def drawn(count: int = 200) -> list[Prompt]:
 
 
 def calls(prompt: Prompt) -> list[dict[str, Any]]:
-    said = [turn.text for turn in prompt.turns if turn.role == "assistant"]
+    said = [*(turn.text for turn in prompt.turns if turn.role == "assistant"), prompt.answer]
     return [dict(call) for text in said for call in read_calls(text).tool_calls]
 
 
@@ -74,39 +71,17 @@ def test_cases_are_retrieved_where_the_specialists_disagree() -> None:
     seen = Counter()
     for prompt in drawn(400):
         names = [call["name"] for call in calls(prompt)]
-        offered = {tool["function"]["name"] for tool in prompt.tools}
-        result = next((turn.text for turn in prompt.turns if turn.role == "tool"), "")
-        said = {line.split(": ")[1].split(" (")[0] for line in result.splitlines() if " (" in line} - {
-            "no opinion"
-        }
-        if names[:1] == ["classify"] and "retrieve_cases" in offered and "diagnose" not in offered:
-            if "retrieve_cases" in names:
-                assert len(said) > 1
-            seen[len(said) > 1, "retrieve_cases" in names] += 1
-    assert seen[True, True] > 5 and seen[False, False] > 5 and not seen[False, True]
+        seen[tuple(names)] += 1
+        if names == ["classify", "retrieve_cases"]:
+            result = next(turn.text for turn in prompt.turns if turn.role == "tool")
+            said = {line.split(": ")[1].split(" (")[0] for line in result.splitlines() if " (" in line}
+            assert len(said - {"no opinion"}) > 1
+    assert seen["classify", "retrieve_cases"] > 5 and seen["classify",] > 5
 
 
-def test_follow_ups_answer_from_the_evidence() -> None:
-    opinions = draw_opinions(
-        np.random.default_rng(1),
-        draw_circumstances(np.random.default_rng(0), "ab", 0, Evidence()),
-        Evidence(),
-    )
-    lost = Missing(source="specialist:vit", reason="it failed")
-    case = Finished(("a", "b"), (*opinions, lost), (similar_case("b", 0.8765),), {"a": 0.3, "b": 0.7})
-    text = answer("specialists", case)
-    assert text.count(";") == len(opinions) and text.endswith("vit: no opinion.")
-    assert answer("closest", case) == "Case 1: b, similarity 0.88."
-    assert answer("sure", case) == "b 70%, then a 30%."
-    assert answer("why_not", case, "a").startswith("a has 30%, b 70%. ")
-    assert answer("closest", Finished(("a", "b"))) == "No similar case was retrieved."
-    assert answer("specialists", Finished(("a", "b"))) == "No specialist was asked."
-    kinds = {
-        question for _ in range(20) for question, _ in draw_follow_ups(np.random.default_rng(_), case, 4)
-    }
-    assert len(kinds) > 8
-    without = draw_follow_ups(np.random.default_rng(0), Finished(("a", "b")), 4)
-    assert not any("sure" in question or "Why" in question for question, _ in without)
+def test_a_conversation_ends_with_a_call_and_teaches_no_words() -> None:
+    for prompt in drawn():
+        assert read_calls(prompt.answer).tool_calls and not read_calls(prompt.answer).text
 
 
 def test_an_image_that_no_task_fits_is_sent_to_nobody() -> None:

@@ -1,0 +1,1 @@
+"""What surrounds the generalist in a consultation."""

@@ -1,0 +1,35 @@
+"""A generalist that does not converse is asked for function calls only, and only where a new image came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain.agents.middleware import AgentMiddleware, hook_config
+from langchain_core.messages import ToolMessage
+from langgraph.runtime import Runtime
+
+from ..consulting import ConsultationState, Consulting, latest_turn, shown_in_turn
+
+
+class CallsOnly(AgentMiddleware[ConsultationState, Consulting]):
+    """Keeps a generalist that does not converse out of everything but its calls; see ``RecordAnswer``."""
+
+    state_schema = ConsultationState
+
+    @hook_config(can_jump_to=["end"])
+    async def abefore_agent(
+        self, state: ConsultationState, runtime: Runtime[Consulting]
+    ) -> dict[str, Any] | None:
+        """Leave it out of turns in which it has nothing to call."""
+        context = runtime.context
+        if context.converses or (context.level != "none" and shown_in_turn(state)):
+            return None
+        return {"jump_to": "end"}
+
+    @hook_config(can_jump_to=["end"])
+    async def abefore_model(
+        self, state: ConsultationState, runtime: Runtime[Consulting]
+    ) -> dict[str, Any] | None:
+        """End the loop once it has made its calls."""
+        called = any(isinstance(one, ToolMessage) for one in latest_turn(state["messages"]))
+        return {"jump_to": "end"} if called and not runtime.context.converses else None

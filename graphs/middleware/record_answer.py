@@ -1,0 +1,130 @@
+"""The answer from the record, for a generalist that decides and calls functions but does not converse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from langchain.agents.middleware import AgentMiddleware
+from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage
+from langgraph.runtime import Runtime
+
+from ...case import Diagnosis, Task
+from ...errors import GscoError
+from ...models.generalist.messages import parts
+from ..collaboration import Collaboration
+from ..consulting import ConsultationState, Consulting, latest_turn, shown_in_turn
+from ..explanation.answer import written
+from ..explanation.decision import is_negative
+from ..explanation.question import Topic, UserQuestion, understand
+from ..explanation.record import ImageRecord, image_records, subject
+from ..explanation.region import focus
+from ..explanation.wording import named, plain, sentence
+
+
+class RecordAnswer(AgentMiddleware[ConsultationState, Consulting]):
+    """Writes the answer from the record where the generalist does not converse."""
+
+    state_schema = ConsultationState
+
+    async def aafter_agent(
+        self, state: ConsultationState, runtime: Runtime[Consulting]
+    ) -> dict[str, Any] | None:
+        """Write the answer, after people have decided."""
+        if runtime.context.converses:
+            return None
+        text = await record_answer(state, runtime.context)
+        wordless = (
+            RemoveMessage(id=one.id)
+            for one in latest_turn(state["messages"])
+            if isinstance(one, AIMessage) and not one.text and not one.tool_calls and one.id
+        )
+        return {"messages": [*wordless, AIMessage(text, id=f"answer-{state['turn']}")]}
+
+
+async def record_answer(state: Mapping[str, Any], context: Consulting) -> str:
+    """Answer the latest question of a conversation from its record.
+
+    Args:
+        state: of the consultation graph.
+        context: who takes part.
+    """
+    collaboration = context.collaboration
+    cards = {task.name: task for task in collaboration.tasks}
+    records = image_records(state, cards)
+    question = question_of(state, records, collaboration)
+    about = records_asked_about(question, records, state)
+    fresh = bool(shown_in_turn(state))
+    places = await _places(question, about, collaboration) if question.topic is Topic.LOCATION else {}
+    return written(question, about, tasks=askable(collaboration), fresh=fresh, places=places)
+
+
+def question_of(
+    state: Mapping[str, Any], records: Sequence[ImageRecord], collaboration: Collaboration
+) -> UserQuestion:
+    """Read the latest question, with the words of the tasks on record."""
+    asked = next(one for one in reversed(state["messages"]) if isinstance(one, HumanMessage))
+    tasks = [one.task for one in records if one.task] or list(askable(collaboration))
+    names = {name for task in tasks for name in collaboration.specialists.members(task.name)}
+    said = {o.specialist for one in records if one.diagnosis for o in one.diagnosis.evidence.opinions}
+    return understand(parts(asked)[1], tasks, sorted(names | said))
+
+
+def records_asked_about(
+    question: UserQuestion, records: Sequence[ImageRecord], state: Mapping[str, Any]
+) -> tuple[ImageRecord, ...]:
+    """The images that a question is about; to compare there must be two of them where there can be."""
+    latest = _latest_images(state["messages"])
+    about = subject(question, records, latest)
+    if question.topic is Topic.COMPARE and len(about) < 2 and len(records) > 1:
+        return tuple(records[-2:])
+    return about
+
+
+def askable(collaboration: Collaboration) -> tuple[Task, ...]:
+    """The tasks that images can be diagnosed for here: those that have specialists, else all closed ones."""
+    closed = [task for task in collaboration.tasks if task.kind.closed]
+    return tuple(task for task in closed if collaboration.specialists.members(task.name)) or tuple(closed)
+
+
+def _latest_images(messages: Iterable[Any]) -> tuple[str, ...]:
+    shown: tuple[str, ...] = ()
+    for one in messages:
+        shown = (isinstance(one, HumanMessage) and parts(one)[0]) or shown
+    return shown
+
+
+async def _places(
+    question: UserQuestion, records: Sequence[ImageRecord], collaboration: Collaboration
+) -> dict[str, str]:
+    looked = [(one, one.diagnosis) for one in records if one.diagnosis is not None]
+    told = await asyncio.gather(*(_place(question, one, found, collaboration) for one, found in looked))
+    return {one.image.id: text for (one, _), text in zip(looked, told, strict=True)}
+
+
+async def _place(
+    question: UserQuestion, record: ImageRecord, diagnosis: Diagnosis, collaboration: Collaboration
+) -> str:
+    """Where the most reliable specialist that named the decision looked, or the one that is asked about."""
+    opinions = [one for one in diagnosis.evidence.opinions if one.labels]
+    wanted = [one for one in opinions if one.specialist in question.specialists]
+    agreeing = [one for one in opinions if set(one.labels) & set(diagnosis.labels)]
+    opinion = max(wanted or agreeing or opinions, key=lambda one: one.reliability or 0.0, default=None)
+    if opinion is None:
+        return "No specialist gave an opinion on it, so there is no place to tell of."
+    label = next((one for one in opinion.labels if one in diagnosis.labels), opinion.labels[0])
+    if is_negative([label], record.task) and is_negative(diagnosis.labels, record.task):
+        return f"The decision is {named(diagnosis.labels)}: there is no finding to locate."
+    try:
+        heat = await collaboration.specialists.attention(
+            diagnosis.task, opinion.specialist, record.image, label
+        )
+    except GscoError as error:
+        return sentence(f"Where {opinion.specialist} looked cannot be said: {plain(str(error))}")
+    if (place := focus(heat)) is None:
+        return f"In no place did {opinion.specialist} find what speaks for {label}."
+    return (
+        f"For {label} the specialist {opinion.specialist} looked mostly at the {place} of the image. That is "
+        "where it found what speaks for this label; it outlines no finding and proves none."
+    )

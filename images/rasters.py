@@ -15,7 +15,10 @@ from PIL import Image, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa:
 from ..errors import ImageMissing, ImageTooLarge, ImageUnreadable, ImageUnsupported
 from .grey import Window, grey8
 from .headers import exif_orientation, tiff_pages, webp_canvas
+from .limits import check_size
+from .memory import DECODING, decoding_cost
 from .quiet import silence_loggers
+from .scale import draft, reduced
 
 if TYPE_CHECKING:
     from .limits import ImageLimits
@@ -58,17 +61,9 @@ def read_raster(
         if chosen := chosen_frame(frame, count, default=0):
             image.seek(chosen)
             check_size(image.width, image.height, limits)
-        return plain(image, window)
-
-
-def check_size(width: int, height: int, limits: ImageLimits) -> None:
-    """Refuse what is empty or over the limit on pixels."""
-    if width < 1 or height < 1:
-        raise ImageUnreadable("the image has no pixels: its width or height is 0")
-    if width * height > limits.max_pixels:
-        raise ImageTooLarge(
-            f"the image has {width} × {height} pixels, the limit is {limits.max_pixels} in all"
-        )
+        with DECODING.reserved(decoding_cost(image.width, image.height)):
+            draft(image, limits.max_decoded_pixels)
+            return plain(image, window, most=limits.max_decoded_pixels)
 
 
 def chosen_frame(frame: int | None, count: int, *, default: int) -> int:
@@ -84,17 +79,22 @@ def chosen_frame(frame: int | None, count: int, *, default: int) -> int:
     return frame
 
 
-def plain(image: Image.Image, window: Window | None = None) -> Image.Image:
+def plain(image: Image.Image, window: Window | None = None, *, most: int) -> Image.Image:
     """Turn any Pillow image into an upright one of mode ``L`` or ``RGB`` without metadata.
 
     A colour image whose three channels are equal becomes ``L``.
+
+    Args:
+        image: what is turned.
+        window: center and width, for single-channel pictures.
+        most: pixels to which it is reduced.
     """
     image.load()
     orientation = exif_orientation(image.info.get("exif") or b"")
     if image.mode.startswith(("I", "F")):
-        flat = Image.fromarray(grey8(np.asarray(image), window))
+        flat = reduced(Image.fromarray(grey8(np.asarray(image), window)), most)
     else:
-        flat = _one_channel_if_grey(_flat(image))
+        flat = _one_channel_if_grey(reduced(_flat(reduced(image, most)), most))
         flat = flat if window is None else _windowed(flat, window)
     if orientation in _TURNS:
         flat = flat.transpose(_TURNS[orientation])

@@ -47,7 +47,6 @@ class ImageUris:
     def _encode(self, id: str) -> str:
         image = self._images.get(id)
         if max(image.size) > _LONGEST_SIDE:
-            image = image.copy()
             image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
         buffer = io.BytesIO()
         image.save(buffer, "PNG", compress_level=1)

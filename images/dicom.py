@@ -31,9 +31,9 @@ from ..errors import ImageTooLarge, ImageUnreadable, ImageUnsupported
 from .dicom_display import TAGS, displayed
 from .grey import Window
 from .headers import Metered, codestream_size, rle_lengths
-from .quiet import silence_loggers
 from .limits import check_size
 from .memory import DECODING, decoding_cost
+from .quiet import silence_loggers
 from .rasters import chosen_frame, plain
 
 if TYPE_CHECKING:

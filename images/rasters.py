@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401
 
-from ..errors import ImageMissing, ImageTooLarge, ImageUnreadable, ImageUnsupported
+from ..errors import ImageMissing, ImageTooLarge, ImageUnsupported
 from .grey import Window, grey8
 from .headers import exif_orientation, tiff_pages, webp_canvas
 from .limits import check_size

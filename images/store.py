@@ -184,7 +184,11 @@ def _write(image: Image.Image, path: Path) -> None:
     except OSError as error:
         if temporary:
             temporary.unlink(missing_ok=True)
-        raise StoreError(f"the image store cannot write to {path.parent}: {error.strerror}") from error
+        why = error.strerror or "the disk may be full"
+        raise StoreError(
+            f"the image store cannot write to {path.parent}: {why}; free some space or check the folder's"
+            " permissions, and try again"
+        ) from error
 
 
 def _png_size(path: Path) -> tuple[int, int]:

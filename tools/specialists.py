@@ -177,7 +177,7 @@ class Specialists:
         return self._trunks[key]
 
     def _pass(self, member: Specialist, refs: Sequence[ImageRef]) -> Sequence[Floats | Exception]:
-        """Run a network over images; an image that is gone fails alone, and large ones go in smaller batches."""
+        """Run a network over images; one that is gone fails alone, large ones go in smaller batches."""
         return [outcome for part in _parts(refs) for outcome in self._part(member, part)]
 
     def _part(self, member: Specialist, refs: Sequence[ImageRef]) -> Sequence[Floats | Exception]:

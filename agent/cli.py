@@ -20,8 +20,10 @@ from .commands.tasks import tasks
 from .commands.threads import threads
 from .commands.train import train
 from .commands.ui import ui
+from .disk import disk_error
 from .failures import exit_code, one_line
 from .plugins import PluggableGroup
+from .shutdown import Terminated, handle_sigterm
 
 
 class _Commands(PluggableGroup):
@@ -33,6 +35,14 @@ class _Commands(PluggableGroup):
         except GscoError as error:
             typer.secho(one_line(error), err=True, fg=typer.colors.RED)
             raise typer.Exit(exit_code(error)) from None
+        except OSError as error:
+            if (problem := disk_error(error)) is None:
+                raise
+            typer.secho(one_line(problem), err=True, fg=typer.colors.RED)
+            raise typer.Exit(exit_code(problem)) from None
+        except Terminated:
+            typer.secho("gsco: ended by SIGTERM", err=True)
+            raise typer.Exit(0) from None
 
 
 app = typer.Typer(
@@ -72,6 +82,7 @@ def _start(
     """Diagnose medical images with a generalist that consults specialists and similar known cases."""
     from .quiet import silence_libraries
 
+    handle_sigterm()
     silence_libraries()
 
 

@@ -7,12 +7,14 @@ import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
-from ..errors import ConfigurationError, ThreadError
+from ..errors import ConfigurationError, ConversationsUnavailable, GscoError, ThreadError
+from .disk import disk_error
+from .shutdown import remember_database
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -81,19 +83,54 @@ class Threads:
             self._saver = await self._opened()
         return self._saver
 
+    @asynccontextmanager
+    async def failures(self) -> AsyncIterator[None]:
+        """Turn what goes wrong with the file or the database into typed errors.
+
+        Raises:
+            DiskError: the disk is full or may not be written to.
+            ConversationsUnavailable: the database went away.
+        """
+        try:
+            yield
+        except GscoError:
+            raise
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) and _is_sqlite(self._saver):
+                # What was half written must not be committed with what is written next.
+                with suppress(sqlite3.Error):
+                    await cast(Any, self._saver).conn.rollback()
+            raise self._failure(error) from None
+
+    def _failure(self, error: Exception) -> Exception:
+        if isinstance(error, sqlite3.Error):
+            path = Path(self._address)
+            damaged = (
+                f"the conversations in {path} cannot be read or written ({type(error).__name__}: {error})"
+            )
+            return disk_error(error, path) or ConversationsUnavailable(damaged)
+        if any(kind.__module__.split(".")[0] in ("psycopg", "psycopg_pool") for kind in type(error).__mro__):
+            return ConversationsUnavailable(
+                f"the database of conversations does not answer ({type(error).__name__}); it is tried again"
+                " with the next message"
+            )
+        return error
+
     async def latest(self, key: Key) -> CheckpointTuple | None:
         """The conversation as it stands; None where there is none."""
-        return await (await self.saver()).aget_tuple(key.config)
+        async with self.failures():
+            return await (await self.saver()).aget_tuple(key.config)
 
     async def of(self, user: str) -> AsyncIterator[CheckpointTuple]:
         """The latest checkpoint of each of a user's conversations, the newest first."""
         seen: set[str] = set()
-        async for found in (await self.saver()).alist(None, filter={"user": user}):
-            configurable = found.config.get("configurable", {})
-            if configurable.get("checkpoint_ns") or configurable["thread_id"] in seen:
-                continue
-            seen.add(configurable["thread_id"])
-            yield found
+        async with self.failures():
+            async for found in (await self.saver()).alist(None, filter={"user": user}):
+                configurable = found.config.get("configurable", {})
+                if configurable.get("checkpoint_ns") or configurable["thread_id"] in seen:
+                    continue
+                seen.add(configurable["thread_id"])
+                yield found
 
     async def prune(self, key: Key) -> None:
         """Keep a conversation's latest checkpoint only.
@@ -101,15 +138,17 @@ class Threads:
         Every checkpoint holds the whole conversation; with all of them kept, a conversation of n turns
         would take space in n².
         """
-        saver = await self.saver()
-        if _is_sqlite(saver):
-            await _prune_sqlite(saver, key)
-        elif self._address != MEMORY:
-            await saver.aprune([_id(key)])
+        async with self.failures():
+            saver = await self.saver()
+            if _is_sqlite(saver):
+                await _prune_sqlite(saver, key)
+            elif self._address != MEMORY:
+                await saver.aprune([_id(key)])
 
     async def delete(self, key: Key) -> None:
         """Remove a conversation with all of its checkpoints."""
-        await (await self.saver()).adelete_thread(_id(key))
+        async with self.failures():
+            await (await self.saver()).adelete_thread(_id(key))
 
     async def close(self) -> None:
         """Close file or database."""
@@ -136,10 +175,14 @@ class Threads:
             path.touch(mode=0o600)  # what was said of patients is its owner's only
             connection = await self._stack.enter_async_context(aiosqlite.connect(path, timeout=_WAITING))
             await connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
+            remember_database(path)
+            self._stack.push_async_callback(_truncate_log, connection)
             saver = AsyncSqliteSaver(connection, serde=serde)
             await _set_up(saver)
         except (OSError, aiosqlite.Error) as error:
-            raise ThreadError(f"conversations cannot be kept in {path}: {error}") from error
+            await self._stack.aclose()
+            problem = disk_error(error, path)
+            raise problem or ThreadError(f"conversations cannot be kept in {path}: {error}") from error
         return saver
 
     async def _postgres(self, serde: Any) -> BaseCheckpointSaver[Any]:
@@ -162,18 +205,24 @@ class Threads:
             await saver.setup()
         except (Error, PoolTimeout) as error:
             await self._stack.aclose()
-            raise ThreadError(
+            raise ConversationsUnavailable(
                 f"the database of conversations cannot be opened ({type(error).__name__}); "
                 "check GSCO_CONVERSATIONS and that the server runs"
             ) from None
         return saver
 
 
+async def _truncate_log(connection: Any) -> None:
+    """Write the log back into the file, which holds the conversations alone then."""
+    with suppress(sqlite3.Error):
+        await connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def _id(key: Key) -> str:
     return key.config.get("configurable", {})["thread_id"]
 
 
-def _is_sqlite(saver: BaseCheckpointSaver[Any]) -> bool:
+def _is_sqlite(saver: BaseCheckpointSaver[Any] | None) -> bool:
     return type(saver).__name__ == "AsyncSqliteSaver"
 
 

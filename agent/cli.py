@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
+from ..disk import disk_error
 from ..errors import GscoError
 from .commands.demo import demo
 from .commands.diagnose import diagnose
@@ -20,7 +21,6 @@ from .commands.tasks import tasks
 from .commands.threads import threads
 from .commands.train import train
 from .commands.ui import ui
-from .disk import disk_error
 from .failures import exit_code, one_line
 from .plugins import PluggableGroup
 from .shutdown import Terminated, handle_sigterm

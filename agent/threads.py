@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
+from ..disk import disk_error
 from ..errors import ConfigurationError, ConversationsUnavailable, GscoError, ThreadError
-from .disk import disk_error
 from .shutdown import remember_database
 
 if TYPE_CHECKING:
@@ -119,7 +119,10 @@ class Threads:
     async def latest(self, key: Key) -> CheckpointTuple | None:
         """The conversation as it stands; None where there is none."""
         async with self.failures():
-            return await (await self.saver()).aget_tuple(key.config)
+            found = await (await self.saver()).aget_tuple(key.config)
+        if found is not None:
+            _write_after(found.checkpoint["id"])
+        return found
 
     async def of(self, user: str) -> AsyncIterator[CheckpointTuple]:
         """The latest checkpoint of each of a user's conversations, the newest first."""
@@ -210,6 +213,18 @@ class Threads:
                 "check GSCO_CONVERSATIONS and that the server runs"
             ) from None
         return saver
+
+
+def _write_after(id: str) -> None:
+    """Let new checkpoints sort behind this one, even if the clock was set back or another machine's is ahead.
+
+    The latest checkpoint of a conversation is the one with the largest id, and an id begins with the time.
+    """
+    from langgraph.checkpoint.base import id as ids
+
+    known = ids.UUID(id)
+    if known.version == 6:
+        ids._last_v6_timestamp = max(ids._last_v6_timestamp or 0, known.time)
 
 
 async def _truncate_log(connection: Any) -> None:

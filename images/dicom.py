@@ -31,7 +31,7 @@ from ..errors import ImageTooLarge, ImageUnreadable, ImageUnsupported
 from .dicom_display import TAGS, displayed
 from .grey import Window
 from .headers import Metered, codestream_size, rle_lengths
-from .limits import check_size
+from .limits import check_scans, check_size
 from .memory import DECODING, decoding_cost
 from .quiet import silence_loggers
 from .rasters import chosen_frame, plain
@@ -152,6 +152,8 @@ def _check_frame(dataset: FileDataset, syntax: UID, index: int) -> None:
         number_of_frames=int(dataset.get("NumberOfFrames") or 1),
         extended_offsets=table if all(table) else None,
     )
+    if frame.startswith(b"\xff\xd8"):
+        check_scans(frame)
     rows, columns, samples = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
     if syntax == RLELossless:
         fits = max(rle_lengths(frame)) <= rows * columns + 1024

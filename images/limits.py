@@ -30,6 +30,20 @@ class ImageLimits:
 
 
 DEFAULT_LIMITS = ImageLimits()
+_MOST_SCANS = 64
+_START_OF_SCAN = b"\xff\xda"
+
+
+def check_scans(data: bytes) -> None:
+    """Refuse a JPEG with very many scans: each of them, of a few bytes, makes the decoder go over all pixels.
+
+    Raises:
+        ImageTooLarge: it has more than 64; a progressive file has about ten.
+    """
+    if (scans := data.count(_START_OF_SCAN)) > _MOST_SCANS:
+        raise ImageTooLarge(
+            f"the JPEG has {scans} scans, the limit is {_MOST_SCANS}: save it again as a plain JPEG"
+        )
 
 
 def check_size(width: int, height: int, limits: ImageLimits) -> None:

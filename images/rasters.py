@@ -15,7 +15,7 @@ from PIL import Image, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa:
 from ..errors import ImageMissing, ImageTooLarge, ImageUnsupported
 from .grey import Window, grey8
 from .headers import exif_orientation, tiff_pages, webp_canvas
-from .limits import check_size
+from .limits import check_scans, check_size
 from .memory import DECODING, decoding_cost
 from .quiet import silence_loggers
 from .scale import draft, reduced
@@ -51,6 +51,8 @@ def read_raster(
     """
     # Pillow walks the pages one by one without a limit, so they are counted first.
     pages = tiff_pages(data, limits.max_frames) if kind == "TIFF" else None
+    if kind == "JPEG":
+        check_scans(data)
     if kind == "WEBP" and (canvas := webp_canvas(data)):
         check_size(*canvas, limits)
     with Image.open(BytesIO(data), formats=[kind]) as image:

@@ -245,13 +245,21 @@ def _given_splits(rows: Sequence[_Row], groups: Sequence[str]) -> list[Split] | 
 def _file_hashes(folder: Path, rows: Iterable[_Row]) -> list[str]:
     hashes, missing = [], []
     for row in rows:
+        path = folder / row.path
         try:
-            hashes.append(hashlib.sha256((folder / row.path).read_bytes()).hexdigest())
+            # A device or a pipe may never end.
+            readable = path.is_relative_to(folder) and path.is_file()
+            digest = hashlib.sha256(path.read_bytes()).hexdigest() if readable else None
         except OSError:
+            digest = None
+        if digest is None:
             missing.append(row.path)
+        else:
+            hashes.append(digest)
     if missing:
         raise ConfigurationError(
-            f"{len(missing)} image file(s) are missing or unreadable, for example {missing[:3]}"
+            f"{len(missing)} image file(s) are missing or unreadable, for example {missing[:3]}; give each as"
+            " a path in the folder of the data set"
         )
     return hashes
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import DiskError
+from .errors import DiskError
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space",
@@ -46,3 +48,18 @@ def disk_error(error: BaseException, path: Path | None = None) -> DiskError | No
         return None
     named = path or (os.fspath(error.filename) if isinstance(error, OSError) and error.filename else None)
     return DiskError(f"{named or 'a file'} cannot be written: {advice} and try again")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the path where a write fails: the system's error on a full disk does not.
+
+    Raises:
+        DiskError: the disk is full, or may not be written to.
+    """
+    try:
+        yield
+    except OSError as error:
+        if problem := disk_error(error, path):
+            raise problem from error
+        raise

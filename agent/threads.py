@@ -199,7 +199,8 @@ class Threads:
                 "GSCO_CONVERSATIONS names a Postgres database; pip install 'gsco[postgres]'"
             ) from error
         pool: Any = AsyncConnectionPool(
-            self._address, max_size=8, open=False, timeout=10,
+            # Checked before use: after the server was away, those that it had given are dead.
+            self._address, max_size=8, open=False, timeout=10, check=AsyncConnectionPool.check_connection,
             kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row},
         )  # fmt: skip
         try:

@@ -105,8 +105,9 @@ def test_the_mcp_server_over_http_ends(tmp_path):
 
 
 def test_the_mcp_server_over_standard_input_ends(tmp_path):
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(gsco("mcp"), env=environment(tmp_path), **pipes) as process:
+    with subprocess.Popen(
+        gsco("mcp"), env=environment(tmp_path), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(json.dumps(INITIALIZE).encode() + b"\n")
         process.stdin.flush()

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
+from gsco import GSCo
 from gsco.errors import GeneralistError
 from gsco.models.generalist import Choice
 from gsco.models.generalist.deadline import DeadlineExceeded, within
 from gsco.models.generalist.openai_compatible import OpenAICompatibleGeneralist
+from gsco.models.mini.samples import samples
 from langchain_core.messages import HumanMessage
 
 DEADLINE = 1.5
@@ -187,3 +189,15 @@ def test_an_outer_deadline_holds():
         assert inner is outer
     with within(3) as later:
         assert later.seconds == 3
+
+
+def test_a_diagnosis_is_made_without_a_generalist_that_hangs(serve, tmp_path):
+    """Policy allows it, so the evidence decides, and the record says why."""
+    with GSCo.from_settings(
+        home=tmp_path, threads=1, generalist_url=serve(drip), generalist_model="m",
+        generalist_timeout=DEADLINE,
+    ) as made:  # fmt: skip
+        diagnosis = made.diagnose(samples("busi")[4].path, task="busi")
+    assert diagnosis.labels and diagnosis.generalist_answer is None
+    (missing,) = [one for one in diagnosis.evidence.missing if one.source == "generalist"]
+    assert "within 1.5 s" in missing.reason and "GSCO_GENERALIST_TIMEOUT" in missing.reason

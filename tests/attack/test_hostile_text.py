@@ -94,7 +94,7 @@ def test_no_text_becomes_markup(diagnosis, name):
         tags = Tags()
         tags.feed(html)
         assert tags.found == list[str]()
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -106,7 +106,7 @@ def test_no_text_breaks_the_pdf(diagnosis, name):
     assert len(read.pages) == 1
     root = str(read.trailer["/Root"].get_object())
     assert "/JavaScript" not in root and "/OpenAction" not in root
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 60
 
 
 @pytest.mark.parametrize("name", HOSTILE)

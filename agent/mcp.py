@@ -45,7 +45,7 @@ _ADD_SCHEMA = {
     "properties": {
         "data": {
             "type": "string",
-            "description": "The file in base64: PNG, JPEG, TIFF, BMP, WebP or DICOM.",
+            "description": "The file in base64: PNG, JPEG, TIFF, BMP, WebP, PNM, AVIF or DICOM.",
         }
     },
     "required": ["data"],

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from ..case import Case, Task
 from ..errors import ConfigurationError, ImageError
+from ..models.data.labels import spelt
 from .datasets.example import Example
-from .datasets.labels import spelt
 
 if TYPE_CHECKING:
     from ..images import ImageStore

@@ -8,11 +8,18 @@ Grey values go through the Modality LUT or rescale, then through what of this is
 4. the whole range of the stored bits, for unsigned values of up to 8 bits without rescale;
 5. the frame's own range, smallest value black and largest white, without its padding value.
 
-``MONOCHROME1`` is inverted at the end. Enhanced objects bring rescale and window per frame.
+At the end black and white change places where the presentation LUT shape is ``INVERSE``, or, without a
+shape, for ``MONOCHROME1``; dcmtk does the same. Enhanced objects bring rescale and window per frame.
+
+A window or VOI LUT that cannot be read (no numbers, an empty item) is left out, and the next rule of the list
+applies; the log says so. A decimal comma counts as a point. A modality LUT without content is left out too,
+but a damaged one, or a rescale that is no number, is an error: the window is defined on its values.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, MutableSequence, Sequence
 from typing import Any
 
@@ -26,16 +33,19 @@ from pydicom.filereader import read_sequence
 from ..errors import ImageUnreadable, ImageUnsupported
 from .grey import Grey, Window, narrow, rendered, stretched, windowed
 from .headers import Metered
+from .palettes import PALETTE_TAGS, LookupTable, lookup_table, palette
 
 Values = npt.NDArray[Any]
 Rule = Callable[[Values], Values]
 
-_COLOURS = ("Red", "Green", "Blue")
+_log = logging.getLogger(__name__)
+_TEXTS = frozenset({None, "DS", "IS", "UN", "LO", "SH", "ST", "LT", "UC", "UT"})
+"""Value representations whose bytes are numbers as text; None: the file leaves it to the dictionary."""
 TAGS = (
     "PixelPaddingValue", "PixelPaddingRangeLimit", "ModalityLUTSequence", "RescaleIntercept", "RescaleSlope",
     "VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-    *(f"{colour}PaletteColorLookupTable{part}" for colour in _COLOURS for part in ("Descriptor", "Data")),
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "PresentationLUTShape",
+    *PALETTE_TAGS,
 )  # fmt: skip
 """Keywords of the tags that are looked at here."""
 
@@ -60,11 +70,11 @@ def displayed(dataset: Dataset, index: int, stored: Values, photometric: str, wi
     bits = int(dataset.get("BitsStored") or 8 * stored.dtype.itemsize)
     if photometric in ("MONOCHROME1", "MONOCHROME2") and stored.ndim == 2:
         grey = rendered(stored, _grey_rule(dataset, index, stored, bits, window))
-        return 255 - grey if photometric == "MONOCHROME1" else grey
+        return 255 - grey if _inverted(dataset, photometric) else grey
     if window is not None:
         raise ImageUnsupported("a window was given, but the image is in colour; leave the window out")
     if photometric == "PALETTE COLOR" and stored.ndim == 2:
-        return _palette_colours(dataset, stored)
+        return palette(dataset, stored)
     if photometric == "RGB" and stored.shape[2:] == (3,):
         return _shallow(stored, bits)
     raise ImageUnsupported("this DICOM colour space is not handled; convert the file to RGB or MONOCHROME2")
@@ -75,10 +85,8 @@ def _grey_rule(dataset: Dataset, index: int, stored: Values, bits: int, window: 
     rescale, voi = _macros(dataset, index)
     modality = _modality(dataset, rescale)
     function = str(voi.get("VOILUTFunction") or "LINEAR").upper()
-    tables = _items(dataset, "VOILUTSequence")
-    if window is None and tables:
-        first, table, depth = _lut(dataset, tables[0])
-        return lambda v: np.clip(_looked_up(np.rint(modality(v)), first, table) / (2**depth - 1), 0, 1)
+    if window is None and (table := _voi_lut(dataset)):
+        return lambda v: np.clip(table(np.rint(modality(v))) / (2**table.depth - 1), 0, 1)
     if chosen := window or _window(voi, function):
         return lambda v: windowed(modality(v), *chosen, function)
     if modality is _unchanged and bits <= 8 and stored.dtype.kind == "u":
@@ -107,13 +115,33 @@ def _items(dataset: Dataset, keyword: str) -> Sequence[Dataset]:
     return read_sequence(stream, raw.is_implicit_VR, raw.is_little_endian, length, default_encoding)
 
 
+def _inverted(dataset: Dataset, photometric: str) -> bool:
+    shape = str(dataset.get("PresentationLUTShape") or "").strip().upper()
+    return shape == "INVERSE" if shape in ("IDENTITY", "INVERSE") else photometric == "MONOCHROME1"
+
+
+def _voi_lut(dataset: Dataset) -> LookupTable | None:
+    """The first VOI LUT that can be read."""
+    for item in _items(dataset, "VOILUTSequence"):
+        try:
+            return lookup_table(dataset, item.get("LUTDescriptor"), item.get("LUTData"))
+        except (ImageUnreadable, TypeError, ValueError):
+            _log.warning("a VOI LUT of a DICOM file is empty or damaged and was left out")
+    return None
+
+
 def _modality(dataset: Dataset, rescale: Dataset) -> Rule:
     """Modality LUT or rescale."""
-    if tables := _items(dataset, "ModalityLUTSequence"):
-        first, table, _ = _lut(dataset, tables[0])
-        return lambda v: _looked_up(v, first, table)
-    slope, intercept = _first(rescale.get("RescaleSlope")), _first(rescale.get("RescaleIntercept"))
-    if slope is None or intercept is None or (slope, intercept) == (1.0, 0.0):
+    for item in _items(dataset, "ModalityLUTSequence"):
+        if item.get("LUTDescriptor") and item.get("LUTData"):
+            table = lookup_table(dataset, item.LUTDescriptor, item.LUTData)
+            return lambda v: table(v)
+        _log.warning("a modality LUT of a DICOM file is empty and was left out")
+    slopes, intercepts = _numbers(rescale, "RescaleSlope"), _numbers(rescale, "RescaleIntercept")
+    if not slopes or not intercepts or (slope := slopes[0], intercept := intercepts[0]) == (1.0, 0.0):
+        return _unchanged
+    if slope == 0:
+        _log.warning("the rescale slope of a DICOM file is 0, which would leave one grey, and was left out")
         return _unchanged
     if not np.isfinite([slope, intercept]).all():
         raise ImageUnreadable("the DICOM header has no valid rescale")
@@ -125,23 +153,47 @@ def _unchanged(values: Values) -> Values:
 
 
 def _window(voi: Dataset, function: str) -> Window | None:
-    center, width = _first(voi.get("WindowCenter")), _first(voi.get("WindowWidth"))
-    if center is None or width is None or not np.isfinite([center, width]).all():
-        return None
-    return (center, width) if width >= 1 or (width > 0 and function != "LINEAR") else None
+    """The first window that can be used."""
+    centers, widths = _numbers(voi, "WindowCenter"), _numbers(voi, "WindowWidth")
+    for center, width in zip(centers, widths, strict=False):
+        if math.isfinite(center) and (1 <= width < math.inf or (0 < width < 1 and function != "LINEAR")):
+            return center, width
+    if centers and widths:
+        _log.warning("the window of a DICOM file cannot be read or is impossible, and was left out")
+    return None
 
 
-def _first(value: Any) -> float | None:
-    """The first of the values of a decimal string; None where there is none."""
-    first = next(iter(value), None) if isinstance(value, MutableSequence) else value
-    return None if first in (None, "") else float(first)
+def _numbers(dataset: Dataset, keyword: str) -> list[float]:
+    """The numbers of an element; NaN for what is none. Values that are empty are left out."""
+    raw = dataset.get_item(keyword) if keyword in dataset else None
+    if isinstance(raw, RawDataElement) and raw.VR in _TEXTS:
+        return [_number(text) for text in _text(raw).split("\\") if text.strip(" \0")]
+    value = None if raw is None else dataset.get(keyword)
+    several = value if isinstance(value, MutableSequence) else [value]
+    return [float(one) for one in several if one not in (None, "")]
+
+
+def _text(raw: RawDataElement) -> str:
+    return (raw.value or b"").decode("ascii", "replace")
+
+
+def _number(text: str) -> float:
+    """A decimal string, perhaps with a decimal comma; NaN where it is none."""
+    text = text.strip(" \0")
+    if text.count(",") == 1 and "." not in text:
+        text = text.replace(",", ".")
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _range(dataset: Dataset, modality: Rule, stored: Values) -> tuple[float, float]:
     """Smallest and largest value of a frame, without its padding."""
     present = _present(stored)
-    if (padding := dataset.get("PixelPaddingValue")) is not None:
-        low, high = sorted((int(padding), int(dataset.get("PixelPaddingRangeLimit", padding))))
+    bounds = [_padding(dataset, name, stored) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if (padding := bounds[0]) is not None:
+        low, high = sorted((padding, padding if bounds[1] is None else bounds[1]))
         inside = present[(present < low) | (present > high)]
         present = inside if inside.size else present
     values = modality(present)
@@ -162,47 +214,20 @@ def _present(stored: Values) -> Values:
     return np.flatnonzero(seen) + low
 
 
-def _lut(dataset: Dataset, item: Dataset) -> tuple[int, npt.NDArray[np.uint16], int]:
-    return _table(dataset, item.LUTDescriptor, item.LUTData)
-
-
-def _table(dataset: Dataset, descriptor: Any, data: Any) -> tuple[int, npt.NDArray[np.uint16], int]:
-    """First value mapped, entries, and bits per entry."""
-    order = ">" if dataset.original_encoding[1] is False else "<"
-    if isinstance(descriptor, bytes):
-        descriptor = np.frombuffer(descriptor, f"{order}u2")
-    count, first, depth = (int(number) for number in descriptor)
-    count = count & 0xFFFF or 2**16
-    if first > 0x7FFF and dataset.get("PixelRepresentation") == 1:
-        first -= 2**16
-    if isinstance(data, bytes):
-        data = np.frombuffer(data[: len(data) // 2 * 2], f"{order}u2" if len(data) >= 2 * count else np.uint8)
-    entries = np.atleast_1d(np.asarray(data, np.int64))[:count] & 0xFFFF
-    if not entries.size or depth not in range(8, 17):
-        raise ImageUnreadable("the DICOM file has a lookup table that is damaged")
-    return first, entries.astype(np.uint16), depth
-
-
-def _looked_up(values: Values, first: int, entries: Values) -> Values:
-    """Map values; those before the table take its first entry and those behind it its last."""
-    return entries[np.clip(values.astype(np.int64) - first, 0, len(entries) - 1)]
-
-
-def _palette_colours(dataset: Dataset, stored: Values) -> Grey:
-    if any(f"{colour}PaletteColorLookupTableData" not in dataset for colour in _COLOURS):
-        # A segmented palette can refer to itself and grow without end.
-        raise ImageUnsupported(
-            "segmented and missing DICOM palettes are not handled; convert the file to RGB"
-        )
-    channels = []
-    for name in (f"{colour}PaletteColorLookupTable" for colour in _COLOURS):
-        descriptor, data = dataset[f"{name}Descriptor"].value, dataset[f"{name}Data"].value
-        first, entries, depth = _table(dataset, descriptor, data)
-        # Some writers say 16 bits and store 8.
-        white = 255 if depth == 8 or entries.max() < 256 else 2**depth - 1
-        shades = np.rint(entries * (255.0 / white)).clip(0, 255).astype(np.uint8)
-        channels.append(_looked_up(stored, first, shades))
-    return np.stack(channels, axis=-1)
+def _padding(dataset: Dataset, keyword: str, stored: Values) -> int | None:
+    """A padding value as the pixels store it, whichever VR it was written with (US for SS is frequent)."""
+    raw = dataset.get_item(keyword) if keyword in dataset else None
+    value: Any = raw.value if raw is not None else None
+    if isinstance(raw, RawDataElement) and raw.VR in _TEXTS - {None, "UN"}:
+        value = next(iter(_numbers(dataset, keyword)), None)
+    elif raw is not None and isinstance(value, bytes):
+        order = "little" if dataset.original_encoding[1] is not False else "big"
+        value = int.from_bytes(value[:4] if raw.VR in ("SL", "UL") else value[:2], order) if value else None
+    if value is None or value != value or stored.dtype.kind not in "ui":
+        return None if value is None or value != value else int(value)
+    size = 8 * stored.dtype.itemsize
+    number = int(value) & (2**size - 1)
+    return number - 2**size if stored.dtype.kind == "i" and number >= 2 ** (size - 1) else number
 
 
 def _shallow(stored: Values, bits: int) -> Grey:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from io import BytesIO
-from itertools import pairwise
 
 from ..errors import ImageTooLarge, ImageUnreadable
 
@@ -13,11 +12,8 @@ _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 _TIFF_TAGS = 200_000
 _TIFF_SLACK = 16 * 2**20
 _ORIENTATION = 0x0112
-_JPEG_SEGMENTS = 10_000
 _DICOM_READS = 500_000
 """About ten times what an enhanced series of a thousand frames needs."""
-_J2K_SIZE = b"\xff\x4f\xff\x51"
-_J2K_STARTS = (_J2K_SIZE, b"\0\0\0\x0cjP  ")
 
 
 def tiff_pages(data: bytes, limit: int) -> int:
@@ -88,54 +84,6 @@ def _directories(data: bytes) -> Iterator[list[tuple[int, int, int, bytes]]]:
         return
 
 
-def codestream_size(frame: bytes) -> tuple[int, int, int]:
-    """Width, height and number of components of a JPEG, JPEG-LS or JPEG 2000 codestream.
-
-    Raises:
-        ImageUnreadable: the codestream does not say.
-    """
-    return _j2k_size(frame) if frame.startswith(_J2K_STARTS) else _jpeg_size(frame)
-
-
-def _j2k_size(frame: bytes) -> tuple[int, int, int]:
-    start = _j2k_start(frame)
-    # With a second header somewhere, we might look at one and the decoder at the other.
-    if frame[start : start + 4] != _J2K_SIZE or frame.count(_J2K_SIZE) != 1 or len(frame) < start + 42:
-        raise ImageUnreadable("the JPEG 2000 codestream has no size header, or more than one")
-    right, bottom, left, top, *_, components = struct.unpack_from(">8IH", frame, start + 8)
-    return right - left, bottom - top, components
-
-
-def _j2k_start(frame: bytes) -> int:
-    """Where the codestream begins: at once, or in a box of a JP2 file."""
-    if frame.startswith(_J2K_SIZE):
-        return 0
-    position = 12
-    while frame[position + 4 : position + 8] != b"jp2c":
-        length = int.from_bytes(frame[position : position + 4], "big")
-        # pydicom's own walk over the boxes never leaves one of length 0.
-        if length < 8 or position + length > len(frame):
-            raise ImageUnreadable("the JPEG 2000 file has a box that is damaged")
-        position += length
-    return position + 8
-
-
-def _jpeg_size(frame: bytes) -> tuple[int, int, int]:
-    position = 2
-    for _ in range(_JPEG_SEGMENTS):
-        position = frame.find(b"\xff", position)
-        while 0 <= position < len(frame) and frame[position] == 0xFF:
-            position += 1
-        if not 0 < position <= len(frame) - 9:
-            break
-        marker, length = frame[position], int.from_bytes(frame[position + 1 : position + 3], "big")
-        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            height, width, components = struct.unpack_from(">HHB", frame, position + 4)
-            return width, height, components
-        position += 1 if marker in (0x00, 0x01, *range(0xD0, 0xD9)) else 1 + length
-    raise ImageUnreadable("the compressed frame has no JPEG header")
-
-
 class Metered(BytesIO):
     """Bytes that can be read only so often: a parser of a DICOM data set reads once or twice per element."""
 
@@ -151,30 +99,3 @@ class Metered(BytesIO):
         if self.left < 0:
             raise ImageTooLarge("the DICOM header has too many elements")
         return super().read(size)
-
-
-def rle_lengths(frame: bytes) -> list[int]:
-    """Number of bytes that each segment of a DICOM RLE frame expands to.
-
-    Raises:
-        ImageUnreadable: the frame has no RLE header.
-    """
-    if len(frame) < 64 or not 1 <= (count := struct.unpack_from("<I", frame)[0]) <= 15:
-        raise ImageUnreadable("the compressed frame has no RLE header")
-    bounds = (*struct.unpack_from(f"<{count}I", frame, 4), len(frame))
-    return [_rle_length(frame, start, end) for start, end in pairwise(bounds)]
-
-
-def _rle_length(frame: bytes, position: int, end: int) -> int:
-    total, end = 0, min(end, len(frame))
-    while position < end:
-        control = frame[position]
-        if control > 128:
-            total += 257 - control
-            position += 2
-        elif control < 128:
-            total += control + 1
-            position += control + 2
-        else:
-            position += 1
-    return total

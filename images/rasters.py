@@ -1,20 +1,24 @@
-"""PNG, JPEG, TIFF, BMP and WebP through Pillow, and the way of any Pillow image to plain 8 bit.
+"""PNG, JPEG, TIFF, BMP, WebP, PNM, AVIF, HEIC and JPEG XL through Pillow, and the way to plain 8 bit.
 
 ``grey`` says how deep grey values become 8 bit. 16-bit colour loses its lower byte. Transparent pixels
-are laid on black. Colour profiles are not applied.
+are laid on black. Colour profiles are not applied. AVIF needs a Pillow that was built with it (wheels are
+since 11.3), HEIC and JPEG XL need a plugin (``gsco[formats]``).
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import find_spec
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401
+from PIL import Image, MpoImagePlugin, PpmImagePlugin, TiffImagePlugin, WebPImagePlugin, features  # noqa: F401
 
 from ..errors import ImageMissing, ImageTooLarge, ImageUnsupported
 from .grey import Window, grey8
 from .headers import exif_orientation, tiff_pages, webp_canvas
+from .jpeg_xl import jpeg_xl_header, open_plugin
 from .limits import check_scans, check_size
 from .memory import DECODING, decoding_cost
 from .quiet import silence_loggers
@@ -55,6 +59,7 @@ def read_raster(
         check_scans(data)
     if kind == "WEBP" and (canvas := webp_canvas(data)):
         check_size(*canvas, limits)
+    _prepare(data, kind, limits)
     with Image.open(BytesIO(data), formats=[kind]) as image:
         check_size(image.width, image.height, limits)
         count = pages or getattr(image, "n_frames", 1)
@@ -66,6 +71,27 @@ def read_raster(
         with DECODING.reserved(decoding_cost(image.width, image.height)):
             draft(image, limits.max_decoded_pixels)
             return plain(image, window, most=limits.max_decoded_pixels)
+
+
+def _prepare(data: bytes, kind: str, limits: ImageLimits) -> None:
+    """Load the plugin of a format that Pillow itself does not read.
+
+    Raises:
+        ImageUnsupported: it is not installed; the message says what to install.
+        ImageTooLarge: a JPEG XL image is over the limit, whose plugin would decode it on opening.
+    """
+    if kind == "AVIF" and not features.check("avif"):
+        raise ImageUnsupported("this Pillow was built without AVIF; install pillow 11.3 or later, or convert")
+    if kind == "HEIF":
+        if find_spec("pillow_heif") is None:
+            raise ImageUnsupported(
+                "no decoder for HEIC is installed; install pillow-heif, or gsco with [formats]"
+            )
+        import_module("pillow_heif").register_heif_opener()
+    if kind == "JXL":
+        header = jpeg_xl_header(data)
+        check_size(header.width, header.height, limits)
+        open_plugin("JPEG XL")
 
 
 def chosen_frame(frame: int | None, count: int, *, default: int) -> int:

@@ -20,6 +20,7 @@ from .rasters import read_raster
 
 T = TypeVar("T")
 _HEAD = 4096
+_USE = "use PNG, JPEG, TIFF, BMP, WebP, PNM, AVIF or DICOM"
 
 _MAGIC = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
@@ -27,6 +28,10 @@ _MAGIC = (
     (re.compile(rb"II[*+]\0|MM\0[*+]"), "TIFF"),
     (re.compile(rb"RIFF....WEBP", re.DOTALL), "WEBP"),
     (re.compile(rb"BM"), "BMP"),
+    (re.compile(rb"P[1-6][\s#]"), "PPM"),
+    (re.compile(rb"....ftypavi[fs]", re.DOTALL), "AVIF"),
+    (re.compile(rb"....ftyp(hei[cxms]|hev[cmsx]|mif1|msf1)", re.DOTALL), "HEIF"),
+    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"), "JXL"),
 )
 _FOREIGN = (
     (re.compile(rb"%PDF"), "a PDF document"),
@@ -34,7 +39,7 @@ _FOREIGN = (
     (re.compile(rb"PK\x03\x04"), "a ZIP archive"),
     (re.compile(rb"\x1f\x8b"), "a gzip file"),
     (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "a bare JPEG 2000 file"),
-    (re.compile(rb"....ftyp", re.DOTALL), "a HEIC, AVIF or video file"),
+    (re.compile(rb"....ftyp", re.DOTALL), "a video"),
 )
 
 
@@ -67,16 +72,30 @@ def read_image(
     return guarded(lambda: read_unguarded(source, limits, frame, window))
 
 
+def is_image(path: str | Path) -> bool:
+    """Whether a file begins like an image of a kind that is handled, whatever its name.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    return _kind_of(path) is not None
+
+
 def is_dicom(path: str | Path) -> bool:
     """Whether a file is DICOM, by its first bytes; False too for what is no image.
 
     Raises:
         ImageError: it cannot be read.
     """
+    return _kind_of(path) == "DICOM"
+
+
+def _kind_of(path: str | Path) -> str | None:
+    """The format of a file by its first bytes; None for what is no image."""
     try:
-        return _kind(_content(path, ImageLimits(max_bytes=_HEAD))) == "DICOM"
+        return _kind(_content(path, ImageLimits(max_bytes=_HEAD)))
     except (ImageUnreadable, ImageUnsupported):
-        return False
+        return None
 
 
 def pixel_hash(image: Image.Image) -> str:
@@ -138,10 +157,10 @@ def _kind(data: bytes) -> str:
             return kind
     for magic, name in _FOREIGN:
         if magic.match(data):
-            raise ImageUnsupported(f"the file is {name}; use PNG, JPEG, TIFF, BMP, WebP or DICOM")
+            raise ImageUnsupported(f"the file is {name}; {_USE}")
     if _begins_like_a_dataset(data):
         return "DICOM"
-    raise ImageUnreadable("the file is not an image; use PNG, JPEG, TIFF, BMP, WebP or DICOM")
+    raise ImageUnreadable(f"the file is not an image; {_USE}")
 
 
 def _begins_like_a_dataset(data: bytes) -> bool:

@@ -1,35 +1,36 @@
-"""Labelled images on disk: a folder per class, a ``labels.csv``, or a file of arrays."""
+"""Labelled images on disk, in any layout that people have them in: see ``read_dataset``."""
 
 from __future__ import annotations
 
-import csv
-import difflib
 import hashlib
 import json
 import logging
-from collections import Counter
+import os
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from io import BytesIO
 from itertools import compress
 from pathlib import Path
 
+from ..case import Task, TaskKind
 from ..errors import ConfigurationError
 from .arrays import ARRAYS, only_arrays, unpack
+from .data.annotations import annotation_files, read_annotations
+from .data.files import IMAGE_SUFFIXES, ImageFinder
+from .data.folders import read_folders
+from .data.labels import check_spellings, spellings, spelt
+from .data.rows import Layout, Row, split_named
+from .data.tables import TABLE_SUFFIXES, Columns, find_columns, labelled_rows, read_text_table
 from .splits import SPLITS, Shares, Split, draw_splits, uncrossed
 
+__all__ = ["IMAGE_SUFFIXES", "Columns", "Dataset", "Item", "read_dataset"]
+
 _log = logging.getLogger(__name__)
-
-IMAGE_SUFFIXES = frozenset({".bmp", ".dcm", ".dicom", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-
-_SPELLINGS: dict[str, Split] = {
-    "train": "train",
-    "val": "val",
-    "test": "test",
-    "training": "train",
-    "valid": "val",
-    "validation": "val",
-    "testing": "test",
-}
+_TABLE = "labels.csv"
+_METADATA = ("metadata.csv", "metadata.jsonl")
+"""Of image folders as Hugging Face's datasets reads them."""
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,16 @@ class Dataset:
     multilabel: bool = False
     dropped: int = 0
     """Images of the source left out because their group is also in a later split (train < val < test)."""
+    layout: str = ""
+    """How the source was understood, in words."""
+    splits: str = ""
+    """Where the splits are from: given, drawn, or partly both."""
+    groups: str = ""
+    """Where the groups are from."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Files that are not part of the set: reason and an example to their number."""
+    notes: tuple[str, ...] = ()
+    """What else a user must know."""
 
     @property
     def name(self) -> str:
@@ -74,6 +85,27 @@ class Dataset:
             split: dict(sorted(Counter(label for item in self.split(split) for label in item.labels).items()))
             for split in SPLITS
         }
+
+    def table(self) -> str:
+        """Say what was understood, as a table in plain text."""
+        counts = self.counts()
+        lines = [
+            f"data set {self.name}: {self.layout}",
+            f"  images   {len(self.items)}: "
+            + ", ".join(f"{split} {len(self.split(split))}" for split in SPLITS),
+            f"  splits   {self.splits}",
+            f"  groups   {self.groups}",
+            f"  labels   {'any number per image' if self.multilabel else 'one per image'}",
+        ]
+        width = max((len(label) for label in self.labels), default=0)
+        for label in self.labels:
+            numbers = "  ".join(f"{split} {counts[split].get(label, 0):>5}" for split in SPLITS)
+            lines.append(f"    {label:<{width}}  {numbers}")
+        lines += [f"  left out {count}: {reason}" for reason, count in self.left_out.items()]
+        if self.dropped:
+            lines.append(f"  left out {self.dropped}: their group is also in a later split")
+        lines += [f"  note     {note}" for note in self.notes]
+        return "\n".join(lines)
 
     def check_trainable(self) -> None:
         """Make sure that a classifier can be trained and calibrated.
@@ -93,69 +125,79 @@ class Dataset:
             )
         if not self.split("val"):
             raise ConfigurationError(
-                f"data set {self.name!r} has no validation images; mark some rows as 'val', or leave the "
-                "column 'split' out and let the splits be drawn"
+                f"data set {self.name!r} has no validation images; mark some as 'val', or leave the "
+                "splits out and let them be drawn"
             )
 
 
-@dataclass(frozen=True)
-class _Row:
-    path: str
-    labels: tuple[str, ...]
-    group: str | None = None
-    split: Split | None = None
-    report: str | None = None
-
-
 def read_dataset(
-    source: Path, *, seed: int = 0, shares: Shares = (0.8, 0.1, 0.1), multilabel: bool | None = None
+    source: Path,
+    *,
+    seed: int = 0,
+    shares: Shares = (0.8, 0.1, 0.1),
+    multilabel: bool | None = None,
+    task: Task | None = None,
+    columns: Columns | None = None,
+    draw_validation: bool = False,
 ) -> Dataset:
     """Read a data set.
 
     Args:
-        source: a folder with one sub-folder of images per class (optionally inside ``train``, ``val``
-            and ``test``), a folder that holds a ``labels.csv``, or a csv file. The csv needs the columns
-            ``path`` (relative to the csv) and ``label``, and may have ``group``, ``split`` and
-            ``report``; other columns are ignored. Images without a group are grouped by file content.
-            Or a file of arrays (MedMNIST's ``.npz``), or a folder that holds nothing else; see ``unpack``.
+        source: a folder of folders, one per class, in any order with folders for ``train``, ``val`` and
+            ``test``; a table (``labels.csv``, Hugging Face's ``metadata.csv`` or ``.jsonl``, or any csv by
+            name) with the columns path and label and perhaps group, split and report; a COCO or Label Studio
+            export; a file of arrays (MedMNIST's ``.npz``, see ``unpack``); or a folder that holds
+            one of them. ``docs/datasets.md`` describes the layouts.
         seed: draws the splits where there are none.
         shares: of the images that go to train, val and test, for drawn splits.
-        multilabel: whether a label ``A+B`` means both A and B; None: where any label of the csv has a
-            plus. An empty label is allowed in a multi-label csv and means none of the labels.
+        multilabel: whether an image may have several labels; None: as the task says, or by the look of the
+            labels (``A+B``, ``A|B``). An empty label is allowed in a multi-label table: none of them.
+        task: whose options the labels must be; they are then spelt as its card spells them.
+        columns: columns of a table that have other names.
+        draw_validation: where train and test are given and val is not, draw it from train.
 
     Raises:
-        ConfigurationError: the source, a column, a row or a file is missing or wrong.
+        ConfigurationError: the source, a column, a row, a label or a file is missing or wrong.
 
-    A group that a csv puts into several splits stays in the last of them (test, else val); its other
-    images are left out, logged and counted in ``Dataset.dropped``.
+    A group that lies in several splits stays in the last of them (test, else val); its other images are
+    left out, logged and counted in ``Dataset.dropped``. Images without a group are grouped by the patient
+    number of their DICOM header, hashed, else by file content.
+
+    Example:
+        >>> dataset = read_dataset(Path("skin"))  # doctest: +SKIP
+        >>> print(dataset.table())  # doctest: +SKIP
     """
     source = _unpacked(Path(source))
-    if source.is_file():
-        folder, rows, several = source.parent, *_read_csv(source, multilabel)
-    elif (source / "labels.csv").is_file():
-        folder, rows, several = source, *_read_csv(source / "labels.csv", multilabel)
-    elif source.is_dir():
-        folder, rows, several = source, _read_folders(source), False
-    else:
-        raise ConfigurationError(f"no data set at {source}: no such file or folder")
-    hashes = _file_hashes(folder, rows)
-    groups = [
-        row.group if row.group is not None else f"file-{digest[:16]}"
-        for row, digest in zip(rows, hashes, strict=True)
-    ]
-    splits = _given_splits(rows, groups) or draw_splits(
-        groups, [row.labels for row in rows], seed=seed, shares=shares
-    )
+    closed = task if task is not None and task.kind.closed else None
+    if multilabel is None and closed is not None:
+        multilabel = closed.kind is TaskKind.MULTILABEL
+    layout = _layout(source, multilabel, closed, columns or Columns())
+    folder, rows = _located(source if source.is_dir() else source.parent, layout)
+    rows = _spelt(rows, closed, layout)
+    hashes, patients = _contents(folder, rows)
+    groups, grouped = _grouped(rows, hashes, patients)
+    splits, told = _splits(rows, groups, seed, shares, draw_validation)
     kept = uncrossed(groups, splits)
     items = tuple(
         Item(folder / row.path, row.labels, group, split, row.report)
         for row, group, split in compress(zip(rows, groups, splits, strict=True), kept)
     )
-    hashes = list(compress(hashes, kept))
+    _note_twins(rows, hashes, layout)
     if dropped := len(kept) - len(items):
         _log.warning("%s: %d images left out, their group is also in a later split", source.name, dropped)
-    labels = tuple(sorted({label for row in rows for label in row.labels}))
-    return Dataset(folder, items, labels, _dataset_hash(folder, items, hashes), several, dropped)
+    return Dataset(
+        folder,
+        items,
+        tuple(sorted({label for row in rows for label in row.labels})),
+        _dataset_hash(folder, items, list(compress(hashes, kept))),
+        layout.multilabel,
+        dropped,
+        layout.kind,
+        told,
+        grouped,
+        {f"{reason}, for example {paths[0]}": len(paths) for reason, paths in layout.left_out.items()},
+        tuple(layout.notes),
+    )
 
 
 def _unpacked(source: Path) -> Path:
@@ -164,104 +206,232 @@ def _unpacked(source: Path) -> Path:
     return source if arrays is None else unpack(arrays)
 
 
-def _read_csv(path: Path, multilabel: bool | None) -> tuple[list[_Row], bool]:
+def _layout(source: Path, multilabel: bool | None, task: Task | None, columns: Columns) -> Layout:
+    spelling = spellings(task) if task is not None else None
+    accepted = frozenset(spelling or ())
+    if source.is_file():
+        if source.suffix.lower() == ".json":
+            return read_annotations(source, multilabel)
+        return labelled_rows(read_text_table(source), columns, multilabel, accepted)
+    if not source.is_dir():
+        raise ConfigurationError(f"no data set at {source}: no such file or folder")
+    if (source / _TABLE).is_file():
+        return labelled_rows(read_text_table(source / _TABLE), columns, multilabel, accepted)
+    if metadata := _hugging_face(source, columns, multilabel, accepted):
+        return metadata
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = list(reader.fieldnames or ())
-            table = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigurationError(f"cannot read {path.name} as UTF-8 csv: {error}") from error
-    for column in ("path", "label"):
-        if column not in columns:
-            near = difflib.get_close_matches(column, columns, 1, 0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigurationError(f"{path.name} has no column {column!r}, only {columns}{hint}")
-    if not table:
-        raise ConfigurationError(f"{path.name} has no rows")
-    several = any("+" in (row["label"] or "") for row in table) if multilabel is None else multilabel
-    return [_read_row(row, number, several) for number, row in enumerate(table, start=2)], several
+        layout = read_folders(source, spelling)
+    except ConfigurationError as error:
+        if other := _other_layout(source, columns, multilabel, accepted):
+            return other
+        raise error
+    layout.multilabel = bool(multilabel)
+    if len({label for row in layout.rows for label in row.labels}) < 2:
+        layout = _other_layout(source, columns, multilabel, accepted) or layout
+    for path in _tables(source):
+        layout.notes.append(f"{path.name} is not used; name the file itself to read it")
+    return layout
 
 
-def _read_row(row: Mapping[str, str | None], line: int, multilabel: bool) -> _Row:
-    value = {
-        key: (text or "").strip()
-        for key, text in row.items()
-        if key is not None and not isinstance(text, list)
-    }
-    labels = (
-        tuple(filter(None, (part.strip() for part in value["label"].split("+"))))
-        if multilabel
-        else (value["label"],)
-    )
-    if not value["path"] or "" in labels:
-        raise ConfigurationError(f"line {line} of the csv lacks its {'label' if value['path'] else 'path'}")
-    split = value.get("split", "").lower()
-    if split and split not in _SPELLINGS:
-        raise ConfigurationError(f"line {line} of the csv names the split {split!r}; use train, val or test")
-    return _Row(
-        path=value["path"],
-        labels=tuple(dict.fromkeys(labels)),
-        group=value.get("group") or None,
-        split=_SPELLINGS[split] if split else None,
-        report=value.get("report") or None,
-    )
-
-
-def _read_folders(folder: Path) -> list[_Row]:
-    tops = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
-    classes: list[tuple[Path, Split | None]] = [(top, None) for top in tops]
-    if tops and all(top.name.lower() in _SPELLINGS for top in tops):
-        classes = [
-            (entry, _SPELLINGS[top.name.lower()])
-            for top in tops
-            for entry in sorted(top.iterdir())
-            if entry.is_dir()
-        ]
-    rows = [
-        _Row(path=file.relative_to(folder).as_posix(), labels=(entry.name,), split=split)
-        for entry, split in classes
-        for file in sorted(entry.rglob("*"))
-        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+def _hugging_face(
+    folder: Path, columns: Columns, multilabel: bool | None, accepted: frozenset[str]
+) -> Layout | None:
+    """Metadata at the top or in each split's folder, where it says a label."""
+    places = [
+        folder,
+        *(path for path in sorted(folder.iterdir()) if path.is_dir() and split_named(path.name)),
     ]
-    if not rows:
-        raise ConfigurationError(
-            f"{folder} holds neither a labels.csv nor sub-folders with images, one per class"
-        )
-    return rows
+    found = [(place, place / name) for place in places for name in _METADATA if (place / name).is_file()]
+    whole = Layout([], "Hugging Face image folder")
+    for place, path in found:
+        table = read_text_table(path)
+        try:
+            find_columns(table, columns)
+        except ConfigurationError:
+            return None
+        part = labelled_rows(table, columns, multilabel, accepted)
+        split = split_named(place.name) if place != folder else None
+        inside = "" if place == folder else f"{place.name}/"
+        whole.rows += [
+            replace(
+                row,
+                path=inside + row.path.replace("\\", "/"),
+                split=row.split or split or _split_in(row.path),
+            )
+            for row in part.rows
+        ]
+        whole.multilabel = whole.multilabel or part.multilabel
+        whole.notes += part.notes
+    return whole if found else None
 
 
-def _given_splits(rows: Sequence[_Row], groups: Sequence[str]) -> list[Split] | None:
-    given: list[Split] = [row.split for row in rows if row.split is not None]
-    if not given:
+def _split_in(path: str) -> Split | None:
+    first, _, rest = path.replace("\\", "/").partition("/")
+    return split_named(first) if rest else None
+
+
+def _other_layout(
+    folder: Path, columns: Columns, multilabel: bool | None, accepted: frozenset[str]
+) -> Layout | None:
+    """The one table of a folder, or its annotation files."""
+    if len(tables := _tables(folder)) == 1:
+        return labelled_rows(read_text_table(tables[0]), columns, multilabel, accepted)
+    parts = [read_annotations(path, multilabel) for path in annotation_files(folder)]
+    if not parts:
         return None
+    rows = [row for part in parts for row in part.rows]
+    left_out = {reason: paths for part in parts for reason, paths in part.left_out.items()}
+    several = any(part.multilabel for part in parts)
+    return Layout(rows, ", ".join(part.kind for part in parts), several, left_out=left_out)
+
+
+def _tables(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in TABLE_SUFFIXES]
+
+
+def _located(folder: Path, layout: Layout) -> tuple[Path, list[Row]]:
+    """Find the files that the rows name; the folder grows where some lie outside of it."""
+    finder, missing, rows = ImageFinder(folder), [], []
+    for row in layout.rows:
+        try:
+            place = finder.find(row.path)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"several files are called {row.path!r}: {error}; give the folder too"
+            ) from None
+        if place is None:
+            missing.append(row.path)
+        else:
+            rows.append(replace(row, path=place))
+    if missing:
+        raise ConfigurationError(
+            f"{len(missing)} image file(s) are missing or unreadable, for example {missing[:_SHOWN]}"
+        )
+    if finder.by_search:
+        layout.notes.append(
+            f"{finder.by_search} images were found by their names in other folders than given"
+        )
+    base = _normal(folder)
+    whole = [_normal(folder / row.path) for row in rows]
+    outside = not all(path.is_relative_to(base) for path in whole)
+    top = Path(os.path.commonpath([base, *(path.parent for path in whole)])) if outside else base
+    rows = [
+        replace(row, path=path.relative_to(top).as_posix()) for row, path in zip(rows, whole, strict=True)
+    ]
+    return top if outside else folder, rows
+
+
+def _normal(path: Path) -> Path:
+    """An absolute path without ``..``; links stay as they are."""
+    return Path(os.path.normpath(path.absolute()))
+
+
+def _spelt(rows: list[Row], task: Task | None, layout: Layout) -> list[Row]:
+    """Labels as the task's card spells them, or at least not twice in two spellings."""
+    if task is None:
+        layout.notes += check_spellings(label for row in rows for label in row.labels)
+        return rows
+    labels = spelt([row.labels for row in rows], task)
+    if unused := sorted(set(task.options) - {label for several in labels for label in several}):
+        layout.notes.append(f"no image has the label {', '.join(unused)} of task {task.name}")
+    return [replace(row, labels=several) for row, several in zip(rows, labels, strict=True)]
+
+
+def _contents(folder: Path, rows: Iterable[Row]) -> tuple[list[str], list[str | None]]:
+    """Hash of each file, and the patient number of DICOM files."""
+    hashes, patients, missing = [], [], []
+    for row in rows:
+        try:
+            path = folder / row.path
+            # A device or a pipe may never end.
+            if not path.is_file():
+                raise FileNotFoundError(path)
+            data = path.read_bytes()
+        except OSError:
+            missing.append(row.path)
+            continue
+        hashes.append(hashlib.sha256(data).hexdigest())
+        patients.append(_patient(data) if row.group is None and data[128:132] == b"DICM" else None)
+    if missing:
+        raise ConfigurationError(
+            f"{len(missing)} image file(s) are missing or unreadable, for example {missing[:_SHOWN]}"
+        )
+    return hashes, patients
+
+
+def _patient(data: bytes) -> str | None:
+    import warnings
+
+    from pydicom import dcmread
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            header = dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=["PatientID"])
+            return str(header.get("PatientID") or "").strip() or None
+        except Exception:  # what is damaged is said when the image is read
+            return None
+
+
+def _grouped(
+    rows: Sequence[Row], hashes: Sequence[str], patients: Sequence[str | None]
+) -> tuple[list[str], str]:
+    """A group for each image. Patient numbers are hashed with a salt that only the whole set yields."""
+    salt = hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
+    found, kinds = [], Counter()
+    for row, digest, patient in zip(rows, hashes, patients, strict=True):
+        if row.group is not None:
+            found.append(row.group)
+            kinds["given"] += 1
+        elif patient is not None:
+            found.append(f"patient-{hashlib.sha256(f'{salt}/{patient}'.encode()).hexdigest()[:16]}")
+            kinds["by the patient number in the DICOM header, hashed"] += 1
+        else:
+            found.append(f"file-{digest[:16]}")
+            kinds["none given; equal files stay together"] += 1
+    told = ", ".join(f"{kind} ({count})" if len(kinds) > 1 else kind for kind, count in kinds.items())
+    return found, f"{len(set(found))}, {told}"
+
+
+def _splits(
+    rows: Sequence[Row], groups: Sequence[str], seed: int, shares: Shares, draw_validation: bool
+) -> tuple[list[Split], str]:
+    given: list[Split] = [row.split for row in rows if row.split is not None]
+    labels = [row.labels for row in rows]
+    if not given:
+        return draw_splits(groups, labels, seed=seed, shares=shares), f"drawn by group with seed {seed}"
     if len(given) < len(rows):
         raise ConfigurationError(
             f"{len(rows) - len(given)} of {len(rows)} images have no split; give one to each or to none"
         )
-    return given
+    if not draw_validation or "val" in given or "train" not in given:
+        return given, "given"
+    later = {group for group, split in zip(groups, given, strict=True) if split != "train"}
+    free = [n for n, split in enumerate(given) if split == "train" and groups[n] not in later]
+    part = shares[1] / (shares[0] + shares[1])
+    drawn = draw_splits(
+        [groups[n] for n in free], [labels[n] for n in free], seed=seed, shares=(1 - part, part, 0.0)
+    )
+    for n, split in zip(free, drawn, strict=True):
+        given[n] = split
+    return given, f"train and test given; val drawn from train by group with seed {seed}"
 
 
-def _file_hashes(folder: Path, rows: Iterable[_Row]) -> list[str]:
-    hashes, missing = [], []
-    for row in rows:
-        path = folder / row.path
-        try:
-            # A device or a pipe may never end.
-            readable = path.is_relative_to(folder) and path.is_file()
-            digest = hashlib.sha256(path.read_bytes()).hexdigest() if readable else None
-        except OSError:
-            digest = None
-        if digest is None:
-            missing.append(row.path)
-        else:
-            hashes.append(digest)
-    if missing:
-        raise ConfigurationError(
-            f"{len(missing)} image file(s) are missing or unreadable, for example {missing[:3]}; give each as"
-            " a path in the folder of the data set"
+def _note_twins(rows: Sequence[Row], hashes: Sequence[str], layout: Layout) -> None:
+    """Note files of the same content, above all under different labels."""
+    same: dict[str, list[Row]] = defaultdict(list)
+    for row, digest in zip(rows, hashes, strict=True):
+        same[digest].append(row)
+    twins = [several for several in same.values() if len(several) > 1]
+    torn = [several for several in twins if len({row.labels for row in several}) > 1]
+    if torn:
+        one, other = torn[0][0], next(row for row in torn[0] if row.labels != torn[0][0].labels)
+        layout.notes.append(
+            f"{len(torn)} images occur under different labels, for example {one.path} "
+            f"({'+'.join(one.labels)}) and {other.path} ({'+'.join(other.labels)})"
         )
-    return hashes
+    if len(twins) > len(torn):
+        layout.notes.append(f"{len(twins) - len(torn)} images occur more than once, under the same label")
 
 
 def _dataset_hash(folder: Path, items: Iterable[Item], hashes: Iterable[str]) -> str:

@@ -10,12 +10,11 @@ import pytest
 from gsco.errors import ImageError, ImageMissing, ImageTooLarge, ImageUnreadable, ImageUnsupported
 from gsco.images import ImageLimits, ImageStore, read_image
 from gsco.images.headers import Metered
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.processing import apply_color_lut, apply_rescale, apply_windowing
 from pydicom.uid import (
     MPEG2MPML,
-    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -25,45 +24,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from .dicom_files import NAME, dataset, written
+
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
-NAME = "ZZYZX^PRUDENCE"
-
-
-def dataset(pixels: np.ndarray, syntax: UID = ExplicitVRLittleEndian, **tags) -> Dataset:
-    """A data set with patient tags; pixels are (h, w), (h, w, 3), (n, h, w) or (n, h, w, 3)."""
-    made = Dataset()
-    made.file_meta = FileMetaDataset()
-    made.file_meta.TransferSyntaxUID = syntax
-    made.SOPClassUID, made.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7", "1.2.3"
-    made.PatientName, made.PatientID, made.PatientBirthDate = NAME, NAME, "19330101"
-    colour = pixels.shape[-1] == 3 and pixels.ndim > 2
-    made.Rows, made.Columns = pixels.shape[-3:-1] if colour else pixels.shape[-2:]
-    if pixels.ndim == (4 if colour else 3):
-        made.NumberOfFrames = len(pixels)
-    made.SamplesPerPixel = 3 if colour else 1
-    made.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
-    if colour:
-        made.PlanarConfiguration = 0
-    made.BitsAllocated = made.BitsStored = 8 * pixels.dtype.itemsize
-    made.HighBit = made.BitsStored - 1
-    made.PixelRepresentation = int(pixels.dtype.kind == "i")
-    order = ">" if syntax == ExplicitVRBigEndian else "<"
-    made.PixelData = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
-    made["PixelData"].VR = "OW" if pixels.dtype.itemsize > 1 else "OB"
-    for keyword, value in tags.items():
-        setattr(made, keyword, value)
-    return made
-
-
-def written(made: Dataset, *, preamble: bool = True) -> bytes:
-    file = io.BytesIO()
-    syntax = made.file_meta.TransferSyntaxUID
-    if preamble:
-        made.save_as(file, enforce_file_format=True)
-    else:
-        body = Dataset({element.tag: element for element in made})
-        pydicom.dcmwrite(file, body, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian)
-    return file.getvalue()
 
 
 def read(pixels: np.ndarray, *, frame=None, window=None, limits=None, **tags) -> list:
@@ -381,6 +344,7 @@ def shipped(name: str) -> np.ndarray:
         ("GDCMJ2K_TextGBR.dcm", (400, 400), "RGB"),  # a whole JP2 file in the frame
         ("J2K_pixelrep_mismatch.dcm", (512, 512), "L"),  # three windows
         ("JPEG2000.dcm", (256, 1024), "L"),
+        ("JPEG-lossy.dcm", (256, 1024), "L"),  # 12 bit, Se = 0 in the scan header
         ("JPGExtended.dcm", (256, 1024), "L"),  # 12 bit
         ("JPEGLSNearLossless_08.dcm", (10, 45), "L"),
         ("JPEGLSNearLossless_16.dcm", (10, 50), "L"),
@@ -464,7 +428,6 @@ def test_the_window_agrees_with_pydicoms():
         ("waveform_ecg.dcm", ImageUnsupported),
         ("dicomdirtests/DICOMDIR", ImageUnsupported),
         ("MR_truncated.dcm", ImageUnreadable),
-        ("JPEG-lossy.dcm", ImageUnreadable),
         ("JPEG2000-embedded-sequence-delimiter.dcm", ImageUnreadable),
         ("badVR.dcm", ImageUnreadable),
         ("no_meta.dcm", ImageUnreadable),
@@ -550,7 +513,6 @@ def test_no_patient_data_is_stored_or_logged(tmp_path, caplog, capfd):
     ("keyword", "value"),
     [
         ("TransferSyntaxUID", ExplicitVRLittleEndian),
-        ("WindowCenter", "1234567890123456"),
         ("RescaleSlope", "1234567890123456"),
         ("NumberOfFrames", "123456789012"),
         ("PhotometricInterpretation", "MONOCHROME2"),
@@ -569,6 +531,17 @@ def test_patient_data_does_not_leave_with_an_error(keyword, value, caplog, capfd
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
     assert caplog.text == ""
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_patient_data_in_the_place_of_a_window_stays_there(caplog, capfd):
+    made = dataset(np.array([[1000, 1500, 2000]], np.uint16), WindowWidth=5, WindowCenter="1234567890123456")
+    data = swapped(written(made), b"1234567890123456")
+    caplog.set_level(logging.DEBUG)
+    caplog.clear()
+    assert np.asarray(read_image(data)).tolist() == [[0, 128, 255]]
+    assert "window" in caplog.text
+    assert NAME[:5] not in caplog.text
     assert "".join(capfd.readouterr()) == ""
 
 

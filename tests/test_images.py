@@ -13,7 +13,7 @@ import pytest
 from gsco.errors import ImageMissing, ImageTooLarge, ImageUnreadable, ImageUnsupported, StoreError
 from gsco.images import ImageLimits, ImageStore, pixel_hash, read_image
 from gsco.images.quiet import quiet
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, features
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -229,7 +229,9 @@ def test_truncated_files_are_unreadable(make_image, kind):
         (b"GIF89a", ImageUnsupported),
         (b"PK\x03\x04", ImageUnsupported),
         (b"\x1f\x8b\x08", ImageUnsupported),
-        (b"\0\0\0\x18ftypheic", ImageUnsupported),
+        (b"\0\0\0\x18ftypisom", ImageUnsupported),
+        (b"\0\0\0\x18ftypheic", (ImageUnsupported, ImageUnreadable)),
+        (b"P5 garbage", ImageUnreadable),
         (b"\x89PNG\r\n\x1a\n", ImageUnreadable),
         (b"BM", ImageUnreadable),
         (b"II*\0", ImageUnreadable),
@@ -244,9 +246,68 @@ def test_what_is_no_image_is_refused_whatever_its_name(tmp_path, content, error)
 
 
 def test_other_formats_that_pillow_knows_are_not_tried(make_image):
-    for kind in ("GIF", "PPM", "ICO", "TGA", "JPEG2000"):
+    for kind in ("GIF", "ICO", "TGA", "JPEG2000"):
         with pytest.raises((ImageUnsupported, ImageUnreadable)):
             read_image(encoded(make_image("RGB"), kind))
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (b"P5 3 1 255\n" + bytes([0, 100, 255]), [0, 100, 255]),
+        (b"P5\n# made by a scanner\n3 1\n255\n" + bytes([0, 100, 255]), [0, 100, 255]),
+        (b"P5 3 1 4095\n" + bytes([0, 0, 8, 0, 15, 255]), [0, 128, 255]),
+        (b"P5 3 1 65535\n" + bytes([0, 0, 128, 0, 255, 255]), [0, 128, 255]),
+        (b"P2 3 1 255 0 100 255", [0, 100, 255]),
+        (b"P6 2 1 255\n" + bytes([1, 2, 3, 4, 5, 6]), [[1, 2, 3], [4, 5, 6]]),
+        (b"P3 2 1 255 1 2 3 4 5 6", [[1, 2, 3], [4, 5, 6]]),
+        (b"P4 8 1\n\x0f", [255] * 4 + [0] * 4),
+        (b"P1 3 1 1 0 1", [0, 255, 0]),
+    ],
+)
+def test_portable_any_maps(content, wanted):
+    assert np.asarray(read_image(content))[0].tolist() == wanted
+
+
+def test_a_portable_map_that_claims_too_much_is_refused():
+    with pytest.raises(ImageTooLarge):
+        read_image(b"P5 60000 60000 255\n" + bytes(10))
+    with pytest.raises(ImageUnreadable):
+        read_image(b"P5 60 60 255\n" + bytes(10))
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_avif(make_image, mode):
+    picture = make_image(mode, (64, 48))
+    found = np.asarray(read_image(encoded(picture, "AVIF", quality=100)).convert(mode), int)
+    assert np.abs(found - np.asarray(picture, int)).mean() < 3
+
+
+def test_heic(make_image, monkeypatch):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="needs gsco[formats]")
+    picture = make_image("RGB", (64, 48))
+    file = io.BytesIO()
+    pillow_heif.from_pillow(picture).save(file, quality=90)
+    assert file.getvalue()[4:8] == b"ftyp"
+    found = np.asarray(read_image(file.getvalue()), int)
+    assert np.abs(found - np.asarray(picture, int)).mean() < 4
+    monkeypatch.setattr("gsco.images.rasters.find_spec", lambda name: None)
+    with pytest.raises(ImageUnsupported, match="pillow-heif"):
+        read_image(file.getvalue())
+
+
+def test_jpeg_xl_files(monkeypatch):
+    pytest.importorskip("pillow_jxl", reason="needs gsco[formats]")
+    frames = Path(__file__).parent / "frames"
+    steps = [17 * number for number in range(16)]
+    for name in ("jxl_8", "jxl_16"):
+        assert np.asarray(read_image(frames / name))[3].tolist() == steps
+    with pytest.raises(ImageTooLarge):
+        read_image(frames / "jxl_8", limits=ImageLimits(max_pixels=255))
+    monkeypatch.setattr("gsco.images.jpeg_xl.find_spec", lambda name: None)
+    with pytest.raises(ImageUnsupported, match="pillow-jxl-plugin"):
+        read_image(frames / "jxl_8")
 
 
 def test_paths_that_are_no_files(tmp_path):

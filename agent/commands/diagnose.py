@@ -22,7 +22,7 @@ def diagnose(
         typer.Argument(
             metavar="IMAGE",
             show_default=False,
-            help="PNG, JPEG, TIFF, BMP, WebP or DICOM files; each is a case of its own.",
+            help="PNG, JPEG, TIFF, BMP, WebP, PNM, AVIF or DICOM files; each is a case of its own.",
         ),
     ],
     task: Annotated[

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .banks import backup, move, open_address, optimise, optimise_store, restore
+from .labelled_images import Data, LabelColumn, PathColumn, read_labelled_images
 
 if TYPE_CHECKING:
     from ...models.specialist.panel import Panel
@@ -21,9 +22,6 @@ index = typer.Typer(name="index", help="Build and look at stores of known cases.
 for command in (move, optimise, backup, restore):
     index.command()(command)
 
-Data = Annotated[
-    Path, typer.Argument(metavar="DATASET", help="A folder per class, or a folder with labels.csv.")
-]
 TaskName = Annotated[
     str, typer.Option("--task", "-t", metavar="NAME", help="Task that the data set's labels answer.")
 ]
@@ -55,6 +53,8 @@ def build(
         typer.Option(metavar="ADDRESS", help="Share the work of a Ray cluster: its address, auto, or local."),
     ] = "",
     workers: Annotated[int, typer.Option(metavar="N", min=0, help="Ray workers; 0: one per processor.")] = 0,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
 ) -> None:
     """Add a data set's images to a case store; the same command goes on after an interruption.
 
@@ -66,7 +66,7 @@ def build(
     from contextlib import closing
 
     from ...errors import ConfigurationError
-    from ...models.dataset import SPLITS, read_dataset
+    from ...models.splits import SPLITS
     from ...tasks import TaskBook
     from ..configuration import settings_from
 
@@ -76,7 +76,9 @@ def build(
     card = TaskBook(settings.tasks).get(task)
     panel = _panel(settings, task)
     chosen = _members(panel, specialists or _searching(panel))
-    images = read_dataset(dataset, seed=seed)
+    images = read_labelled_images(
+        dataset, settings, task, seed=seed, path_column=path_column, label_column=label_column
+    )
     address = store or settings.case_store or str(settings.home / "cases")
     with closing(open_address(address, settings, writable=True)) as cases:
         indexed = _indexing(ray, workers, address, settings)
@@ -117,11 +119,12 @@ def retriever(
         Path | None,
         typer.Option(metavar="FOLDER", help="Folder of specialists: note the choice for it there."),
     ] = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
 ) -> None:
     """Compare by which specialist's embedding the right cases are found, on the validation split."""
     from contextlib import closing
 
-    from ...models.dataset import read_dataset
     from ...models.specialist.panel import write_panel
     from ...tools.retriever import choose_retriever
     from ..configuration import settings_from
@@ -129,7 +132,9 @@ def retriever(
     settings = settings_from()
     panel = _panel(settings, task)
     candidates = _members(panel, specialists or ["all"])
-    images = read_dataset(dataset, seed=seed)
+    images = read_labelled_images(
+        dataset, settings, task, seed=seed, path_column=path_column, label_column=label_column
+    )
     with closing(open_address(store or settings.case_store, settings)) as cases:
         choice = choose_retriever(images, candidates, cases, task=task)
     typer.echo(f"{choice.queries} queries, {choice.k} cases each:")

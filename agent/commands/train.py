@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ...errors import ConfigurationError
+from .labelled_images import DATASET_HELP, Data, LabelColumn, PathColumn, read_labelled_images
 
 train = typer.Typer(name="train", help="Train specialists and generalists.", no_args_is_help=True)
 
@@ -30,7 +31,7 @@ def specialist(
             "--dataset",
             "-d",
             metavar="PATH",
-            help="A folder per class, or a folder with labels.csv: path, label and perhaps group and split.",
+            help=DATASET_HELP,
         ),
     ] = None,
     task: Annotated[str | None, typer.Option("--task", "-t", metavar="NAME", help="Task it is for.")] = None,
@@ -62,6 +63,8 @@ def specialist(
         typer.Option(metavar="FOLDER", help="Where specialists go; GSCO_SPECIALISTS if not given."),
     ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Replace what an earlier run left.")] = False,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
 ) -> None:
     """Train a specialist from labelled images; the same command goes on after an interruption."""
     from ...models.specialist.card import SpecialistCard, read_card
@@ -82,8 +85,18 @@ def specialist(
         evaluate_test=evaluate_test,
     )
     place = out or settings.specialists or settings.home / "specialists"
+    recipe = _recipe(config, options)
+    images = read_labelled_images(
+        recipe.data,
+        settings,
+        recipe.task,
+        seed=recipe.seed,
+        path_column=path_column,
+        label_column=label_column,
+        every_option=True,
+    )
     folder = train_specialist(
-        _recipe(config, options), place, restart=restart, command=command_of(sys.argv[1:])
+        recipe, place, dataset=images, restart=restart, command=command_of(sys.argv[1:])
     )
     _report(folder, read_card(folder, SpecialistCard))
     if place != settings.specialists and out is None:
@@ -161,7 +174,7 @@ def merge(
 
 @train.command("conversations")
 def conversations(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder per class, or with labels.csv.")],
+    dataset: Data,
     task: Annotated[str, typer.Option("--task", "-t", metavar="NAME", help="What is asked of its images.")],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE.jsonl", help="Conversations; FILE.json lists them.")
@@ -169,7 +182,6 @@ def conversations(
     split: Annotated[str, typer.Option(metavar="NAME", help="train, val or test.")] = "train",
 ) -> None:
     """Write a data set as instruction data in the conversation format of InternVL and MedDr."""
-    from ...models.dataset import read_dataset
     from ...models.generalist.conversations import (
         Collection,
         diagnosis_conversations,
@@ -180,8 +192,9 @@ def conversations(
     from ...tasks import TaskBook
     from ..configuration import settings_from
 
-    settings, found = settings_from(), read_dataset(dataset)
+    settings = settings_from()
     card = TaskBook(settings.tasks).get(task)
+    found = read_labelled_images(dataset, settings, task)
     made = diagnosis_conversations(found, card, PROFILES[settings.profile], split)
     count = write_conversations(made, out)
     collection = out.with_suffix(".json")
@@ -193,7 +206,7 @@ def conversations(
 
 @train.command("bootstrap")
 def bootstrap(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder per class, or with labels.csv.")],
+    dataset: Data,
     task: Annotated[str, typer.Option("--task", "-t", metavar="NAME", help="Whose options its labels are.")],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE.jsonl", help="Conversations; FILE.json lists them.")
@@ -206,7 +219,6 @@ def bootstrap(
     The generalist is that of the settings (GSCO_GENERALIST_...). The same command goes on where it was
     stopped; FILE.provenance.jsonl keeps every text and why it was refused.
     """
-    from ...models.dataset import read_dataset
     from ...models.generalist.bootstrapping import GUIDED, Kind
     from ...models.generalist.bootstrapping import bootstrap as write
     from ...tasks import TaskBook
@@ -216,8 +228,10 @@ def bootstrap(
     chosen: Kind | None = next((one for one in GUIDED if one == kind), None)
     if chosen is None:
         raise ConfigurationError(f"--kind must be one of {', '.join(GUIDED)}, not {kind!r}")
-    settings, found = settings_from(), read_dataset(dataset)
-    parts, card = parts_of(settings), TaskBook(settings.tasks).get(task)
+    settings = settings_from()
+    card = TaskBook(settings.tasks).get(task)
+    found = read_labelled_images(dataset, settings, task)
+    parts = parts_of(settings)
     done = write(parts["generalist"](), found, card, parts["images"], out, split=split, kind=chosen)
     typer.echo(f"{done.kept} conversations are in {out}")
     for reason, count in sorted(done.refused.items(), key=lambda pair: -pair[1]):
@@ -252,9 +266,14 @@ def _recipe(config: Path | None, options: dict[str, Any]) -> Any:
         options = {**PROBE, "name": "probe", **options}
     try:
         architecture = options.get("architecture", TrainingConfig.model_fields["architecture"].default)
-        return TrainingConfig.model_validate({"name": architecture, **options})
+        return TrainingConfig.model_validate({"name": _file_name(architecture), **options})
     except ValidationError as error:
         raise ConfigurationError(f"training: {plain(error)}") from None
+
+
+def _file_name(architecture: str) -> str:
+    """A name for a specialist of this architecture; ``hf-hub:OWNER/NAME`` gives ``NAME``."""
+    return architecture.rpartition("/")[2] or architecture
 
 
 def _licence_of(task: str | None) -> dict[str, str]:

@@ -10,28 +10,31 @@ from typing import Any, Literal
 
 from ...case import Task, TaskKind
 from ...errors import ConfigurationError
+from ...models.data.rows import SPLIT_NAMES
 from ...models.dataset import Dataset, read_dataset
 from ...models.splits import Split
 from .entry import Arrays, Dicom, Labelled
 from .example import Example
 from .rows import read_rows
-from .tables import SPELLINGS, Read
+from .tables import Read
 
 _IDENTIFIERS = ("path", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID")
 
 
 def read_labelled(folder: Path, layout: Labelled, task: Task | None, seed: int) -> Read:
-    """Read a folder per class or a ``labels.csv``.
+    """Read labelled images in any layout that ``read_dataset`` knows.
 
     Raises:
         ConfigurationError: see ``read_dataset``.
     """
     several = None if task is None else task.kind is TaskKind.MULTILABEL
     source = folder / layout.folder if layout.folder != "." else folder
-    found = from_labelled(read_dataset(source, seed=seed, multilabel=several or None), layout.values)
+    # Names that are mapped to the task's options are not yet those.
+    card = task if task is not None and task.kind.closed and not layout.values else None
+    found = from_labelled(read_dataset(source, seed=seed, multilabel=several, task=card), layout.values)
     if layout.split:
         return replace(
-            found, examples=[replace(one, split=SPELLINGS[layout.split]) for one in found.examples]
+            found, examples=[replace(one, split=SPLIT_NAMES[layout.split]) for one in found.examples]
         )
     return found
 
@@ -66,8 +69,10 @@ def from_labelled(dataset: Dataset, values: Mapping[str, str]) -> Read:
         )
         for item in dataset.items
     ]
-    note = f"{dataset.dropped} images left out: their group is also in a later split"
-    return Read(examples, [note] if dataset.dropped else [], dataset.dropped)
+    notes = [f"{count} files left out: {reason}" for reason, count in dataset.left_out.items()]
+    if dataset.dropped:
+        notes.append(f"{dataset.dropped} images left out: their group is also in a later split")
+    return Read(examples, [*notes, *dataset.notes], dataset.dropped)
 
 
 def read_dicom(folder: Path, layout: Dicom) -> Read:
@@ -113,9 +118,9 @@ def _dicom_example(
 ) -> Example:
     split: Split | Literal[""] = ""
     if given := str(row.get("split") or "").strip().lower():
-        if given not in SPELLINGS:
+        if given not in SPLIT_NAMES:
             raise ConfigurationError(f"{name} has the split {given!r}; it must be train, val or test")
-        split = SPELLINGS[given]
+        split = SPLIT_NAMES[given]
     labels = tuple(part.strip() for part in str(row["label"]).split("+") if part.strip())
     patient = tags["PatientID"] or tags["StudyInstanceUID"] or tags["path"]
     return Example(name, images, labels, group=f"patient-{_short(patient)}", split=split)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from ...case import Task, TaskKind
 from ...errors import ConfigurationError
 from ...models.arrays import ARRAYS
+from ...models.data.labels import spelt
 from ...models.splits import SPLITS, draw_splits, uncrossed
 from .entry import Arrays, Conversations, Dicom, Edition, Entry, Labelled, Layout, OpenI, Table
 from .example import Example, OpenDataset, Wanted
 from .folders import read_arrays, read_dicom, read_labelled
-from .labels import spelt
 from .recognising import recognise
 from .registry import edition_in, entries, entry, how_to_get
 from .tables import Read, read_table

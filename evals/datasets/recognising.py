@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from ...errors import ConfigurationError
 from ...models.arrays import ARRAYS, only_arrays
+from ...models.data.annotations import annotation_files, is_export
+from ...models.data.tables import read_text_table
 from ...models.dataset import IMAGE_SUFFIXES
 from .entry import Arrays, Conversations, Dicom, Labelled, Layout, OpenI, Table
 from .rows import SUFFIXES, Row, read_rows
@@ -38,11 +39,13 @@ def recognise(place: Path) -> Layout:
         and any(name.endswith(("UID", "ID")) for name in header)
     ):
         return Dicom()
-    if table.is_file() or _has_classes(place):
+    if table.is_file() or _has_metadata(place) or _has_classes(place):
         return Labelled()
     tables = [path for path in sorted(place.iterdir()) if path.suffix.lower() in SUFFIXES - {".txt", ".pkl"}]
     if len(tables) == 1:
         return _file(tables[0])
+    if annotation_files(place):
+        return Labelled()
     found = ", ".join(path.name for path in tables) or "no table and no folders of images"
     raise ConfigurationError(
         f"the layout of {place} is not recognised ({found}); name a file of it, or give its layout"
@@ -55,12 +58,22 @@ def _file(path: Path) -> Layout:
         return Arrays(file=path.name)
     if suffix not in SUFFIXES:
         raise ConfigurationError(f"{path.name} is none of {', '.join(sorted({*SUFFIXES, ARRAYS}))}")
+    if suffix == ".json" and is_export(path):
+        return Labelled()
     rows = read_rows(path)
     if not rows:
         raise ConfigurationError(f"{path.name} has no rows")
     if "conversations" in rows[0]:
         return Conversations(files=(path.name,))
+    if suffix in (".csv", ".tsv") and _labels_images(rows[0]):
+        return Labelled()
     return _table(path.name, rows[0])
+
+
+def _labels_images(row: Row) -> bool:
+    """Whether a table is one of labelled images and nothing more, which the reader of data sets takes."""
+    more = (*_ANSWER, *_ID, "rad", "moed")
+    return not set(more) & row.keys() and _first(_IMAGE, row) is not None and _first(_LABEL, row) is not None
 
 
 def _table(name: str, row: Row) -> Table:
@@ -97,9 +110,14 @@ def _first(names: tuple[str, ...], row: Row) -> str | None:
     return next((name for name in names if name in row), None)
 
 
-def _header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return next(csv.reader(file), [])
+def _header(path: Path) -> tuple[str, ...]:
+    return read_text_table(path).columns
+
+
+def _has_metadata(folder: Path) -> bool:
+    return any(
+        any(folder.glob(pattern)) for pattern in ("metadata.csv", "metadata.jsonl", "*/metadata.jsonl")
+    )
 
 
 def _has_classes(folder: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigurationError
+from ...models.data.tables import read_text_table
 
 Row = Mapping[str, Any]
 
 SUFFIXES = frozenset({".csv", ".json", ".jsonl", ".pkl", ".tsv", ".txt"})
-_MAX_FIELD = 2**24
 
 
 def read_rows(path: Path, columns: Sequence[str] = (), split: str = "") -> list[Row]:
@@ -31,7 +30,7 @@ def read_rows(path: Path, columns: Sequence[str] = (), split: str = "") -> list[
     """
     try:
         rows = list(_read(path, columns, split))
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError, pickle.UnpicklingError, EOFError) as error:
+    except (OSError, UnicodeDecodeError, ValueError, pickle.UnpicklingError, EOFError) as error:
         raise ConfigurationError(f"cannot read the table {path}: {error}") from error
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping):
@@ -44,10 +43,7 @@ def _read(path: Path, columns: Sequence[str], split: str) -> Iterator[Row]:
     if columns:
         yield from _bare_rows(path, columns)
     elif suffix in (".csv", ".tsv", ".txt"):
-        csv.field_size_limit(_MAX_FIELD)
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for row in csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ","):
-                yield {(name or "").strip(): value for name, value in row.items()}
+        yield from read_text_table(path).rows
     elif suffix == ".pkl":
         with path.open("rb") as file:
             yield from _listed(_PlainUnpickler(file).load(), path, split)

@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...errors import ConfigurationError
+from ...models.data.rows import SPLIT_NAMES
 from ...models.splits import SPLITS, Split
 from .entry import Table
 from .example import Example
 from .rows import Row, read_rows
 
-SPELLINGS: Mapping[str, Split] = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validate": "val",
-    "validation": "val", "dev": "val", "test": "test", "testing": "test",
-}  # fmt: skip
 _SHOWN = 3
 _YES_NO = frozenset({"yes", "no"})
 
@@ -88,7 +85,7 @@ def _indexed(folder: Path, layout: Table) -> dict[int, Split]:
     found: dict[int, Split] = {}
     for split, name in layout.indexes.items():
         for row in read_rows(folder / name):
-            found[int(next(iter(row.values())))] = SPELLINGS[split]
+            found[int(next(iter(row.values())))] = SPLIT_NAMES[split]
     return found
 
 
@@ -102,14 +99,14 @@ def _split_of(
             )
         return indexed[number]
     if files != "all":
-        return SPELLINGS[files]
+        return SPLIT_NAMES[files]
     if not layout.split:
         return ""
     value = _text(row, layout.split)
     value = layout.splits.get(value, value).lower()
-    if value not in SPELLINGS:
+    if value not in SPLIT_NAMES:
         raise ConfigurationError(f"row {number + 1} names the split {value!r}; it must be train, val or test")
-    return SPELLINGS[value]
+    return SPLIT_NAMES[value]
 
 
 def _derived(row: Row, layout: Table) -> Row:

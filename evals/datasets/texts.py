@@ -9,10 +9,11 @@ from xml.etree import ElementTree
 
 from ...case import Task
 from ...errors import ConfigurationError
+from ...models.data.rows import SPLIT_NAMES
 from ...models.generalist.conversations import Conversation, read_conversations
 from .entry import Conversations, OpenI
 from .example import Example
-from .tables import SPELLINGS, Read
+from .tables import Read
 
 _SHOWN = 3
 
@@ -47,9 +48,9 @@ def _turns(one: Conversation, image: Path, stem: str, task: Task | None) -> Iter
     spoken = [turn for turn in one.turns if turn.speaker != "system"]
     pairs = list(zip(spoken[::2], spoken[1::2], strict=True))
     named = one.split.lower() or next(
-        (word for word in re.split(r"\W|_", stem.lower()) if word in SPELLINGS), ""
+        (word for word in re.split(r"\W|_", stem.lower()) if word in SPLIT_NAMES), ""
     )
-    if named and named not in SPELLINGS:
+    if named and named not in SPLIT_NAMES:
         raise ConfigurationError(f"conversation {one.id} has the split {named!r}")
     for number, (asked, said) in enumerate(pairs):
         earlier = "\n".join(turn.text for pair in pairs[:number] for turn in pair)
@@ -58,7 +59,7 @@ def _turns(one: Conversation, image: Path, stem: str, task: Task | None) -> Iter
             images=(image,),
             context=earlier or None,
             group=one.group or one.image or one.id,
-            split=SPELLINGS[named] if named else "",
+            split=SPLIT_NAMES[named] if named else "",
         )
         yield _told(common, asked.text, said.text, task)
 

@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ...errors import ConfigurationError
 from .augmentation import LEVELS, Augmentation, Level
@@ -43,6 +51,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 """``reference`` is the paper's recipe; ``compact`` are the defaults below, made for a CPU."""
 
 
+_ELSEWHERE = ("hf-hub:", "hf_hub:", "local-dir:")
+"""Prefixes of architectures that timm builds from a hub or a folder."""
+
+
 class TrainingConfig(BaseModel):
     """Everything that decides a training's result, and where its data are."""
 
@@ -55,6 +67,7 @@ class TrainingConfig(BaseModel):
     task: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     architecture: str = "tf_efficientnet_lite0"
+    """A name of timm's, with or without the hub's ``timm/`` before it, or ``hf-hub:OWNER/NAME``."""
     image_size: Annotated[int, Field(ge=16, le=2048)] = 160
     init: str = "scratch"
     """``scratch``, ``timm`` (its hub), the path of a weights' file, or the name of a shared backbone."""
@@ -99,6 +112,24 @@ class TrainingConfig(BaseModel):
     """Whether the card also reports the test split. It decides nothing."""
     licence: str = ""
     source: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_the_hub_owner(cls, given: Any) -> Any:
+        """Take ``timm/resnet18.a1_in1k``, as the hub writes it, for timm's own ``resnet18.a1_in1k``."""
+        if not isinstance(given, Mapping) or not isinstance(given.get("architecture"), str):
+            return given
+        return {**given, "architecture": given["architecture"].removeprefix("timm/")}
+
+    @field_validator("architecture")
+    @classmethod
+    def _of_timm_or_a_hub(cls, architecture: str) -> str:
+        if "/" in architecture and not architecture.startswith(_ELSEWHERE):
+            raise ValueError(
+                f"{architecture!r} is no architecture of timm; write hf-hub:{architecture} for a model of a "
+                "hub in timm's form"
+            )
+        return architecture
 
     @model_validator(mode="before")
     @classmethod

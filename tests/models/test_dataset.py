@@ -55,7 +55,7 @@ def test_multilabel_is_recognised_by_the_plus(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("path,lable\na.png,x\n", "no column 'label'.*did you mean 'lable'"),
-        ("path,label,split\na.png,x,dev\n", "line 2.*'dev'"),
+        ("path,label,split\na.png,x,later\n", "line 2.*'later'"),
         ("path,label,split\na.png,x,train\nb.png,y,\n", "1 of 2 images have no split"),
         ("path,label\na.png,\n", "line 2.*lacks its label"),
         ("path,label\n,x\n", "line 2.*lacks its path"),

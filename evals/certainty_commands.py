@@ -1,0 +1,135 @@
+"""``gsco eval certificate`` and ``gsco eval drift``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ..agent.api import GSCo
+    from ..graphs.drift import DriftScores
+    from .certainty import DriftStudy
+
+Runs = Annotated[
+    list[Path], typer.Argument(metavar="RUN", show_default=False, help="Folders of finished runs.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one record per line.")]
+
+
+def certificate(
+    runs: Runs,
+    max_error: Annotated[
+        float, typer.Option(metavar="SHARE", help="Of the answers given alone so many may be wrong.")
+    ] = 0.05,
+    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="Random resplits by group.")] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """Certify on half of a run's patients, look at the other half, and count broken promises.
+
+    It goes by what the arm that ships decided on the run's cases, so that these must have fitted nothing.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from .certainty import decided_cases, study_certificate
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("task", "patients", "refused", "broken", "error", "answered alone", "best possible"):
+        table.add_column(heading)
+    for folder in runs:
+        task, cases = decided_cases(folder)
+        found = study_certificate(task.name, cases, max_error, rounds=rounds)
+        if as_json:
+            typer.echo(found.model_dump_json())
+            continue
+        table.add_row(
+            found.task,
+            str(found.groups),
+            f"{found.refused:.0%}",
+            f"{found.broken:.1%}",
+            f"{found.error:.1%}",
+            f"{found.coverage:.0%}",
+            f"{found.best:.0%}",
+        )
+    if not as_json:
+        Console().print(table)
+
+
+def drift(
+    runs: Runs,
+    images: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Images that are corrupted in four ways; 0: none.")
+    ] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """Let streams of cases run against the fits' cases, and count the alarms.
+
+    Streams are the run's own cases, the same with their images inverted, blurred, compressed or cropped, and
+    for false alarms cases of a run against others of the same run.
+    """
+    from ..agent.api import GSCo
+    from .certainty import decided_cases, scores_by_group, study_drift, study_false_alarms
+
+    found: list[DriftStudy] = []
+    with GSCo.from_settings(drift="off") as gsco:
+        for folder in runs:
+            task, cases = decided_cases(folder)
+            fit = gsco.fits(task.name)
+            if fit is None:
+                typer.echo(f"{task.name} has no fit: run gsco fit {task.name} first", err=True)
+                raise typer.Exit(2)
+            own = scores_by_group(cases)
+            found.append(study_drift(task.name, "the run's cases", fit.reference, own))
+            found.append(study_false_alarms(task.name, own, reference=len(own) // 3))
+            for name, scores in _corrupted(gsco, folder, images).items():
+                found.append(study_drift(task.name, name, fit.reference, scores))
+    _print(found, as_json)
+
+
+def _corrupted(gsco: GSCo, folder: Path, images: int) -> dict[str, list[DriftScores]]:
+    import asyncio
+    import random
+
+    from ..graphs.drift import drift_scores
+    from ..models.specialist.progress import Progress
+    from .certainty import CORRUPTIONS, decided_cases
+
+    task, cases = decided_cases(folder)
+    refs = sorted({case.sha256 for case in cases})
+    random.Random(0).shuffle(refs)
+    chosen = refs[:images]
+    scores: dict[str, list[DriftScores]] = {}
+
+    async def score(name: str, sha256: str, progress: Progress) -> DriftScores | None:
+        image = CORRUPTIONS[name](gsco.images.get(f"img-{sha256[:12]}"))
+        found = drift_scores(await gsco.aevidence(image, task=task, gate="off"))
+        progress.advance()
+        return found
+
+    async def every(name: str, progress: Progress) -> list[DriftScores]:
+        made = await asyncio.gather(*(score(name, sha256, progress) for sha256 in chosen))
+        return [one for one in made if one is not None]
+
+    with Progress(f"corrupting {task.name}", len(chosen) * len(CORRUPTIONS)) as progress:
+        for name in CORRUPTIONS if chosen else ():
+            scores[name] = asyncio.run(every(name, progress))
+    return scores
+
+
+def _print(found: list[DriftStudy], as_json: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if as_json:
+        for one in found:
+            typer.echo(one.model_dump_json())
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("task", "stream", "cases", "alarms", "median"):
+        table.add_column(heading)
+    for one in found:
+        median = "" if one.median is None else f"{one.median:.0f}"
+        table.add_row(one.task, one.stream, str(one.cases), f"{one.rang:.0%}", median)
+    Console().print(table)

@@ -16,7 +16,7 @@ uv pip install --python $(BIN)/python $(PINS) $(1) || $(BIN)/python -m pip insta
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo format lint typecheck test test-vllm vllm-cpu perf mini clean
+.PHONY: help install install-dev demo format lint typecheck test attack fuzz test-vllm vllm-cpu perf mini clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -54,6 +54,12 @@ typecheck: install-dev ## check types
 
 test: install-dev ## run the tests
 	$(BIN)/python -m pytest
+
+attack: install-dev ## attack running servers and commands: memory, SIGTERM, full disks, hostile files and texts
+	$(BIN)/python -m pytest -m attack
+
+fuzz: install-dev ## try 100,000 damaged inputs on all that reads files and texts of others
+	$(BIN)/python tests/fuzz/run.py --count 100000
 
 # vLLM pins other versions than gsco: an environment of its own, with PyPI's build of vLLM for CPUs. That build
 # asks for a torch that PyPI does not have; the same version from PyPI works, with the torchvision that fits it.

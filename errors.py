@@ -17,9 +17,12 @@
     ├── GeneralistError            the generalist cannot be loaded, reached or understood
     │   ├── AnswerUnparsed         the text matches none of the options
     │   └── PromptTooLong          the prompt is longer than the generalist reads
+    ├── TextTooLong                a text is longer than the limit on characters
+    ├── DiskError                  a file cannot be written: the disk is full, or may not be written to
     ├── EvidenceMissing            policy ``require``: a specialist or the store failed
     ├── ThreadError                a conversation cannot be had or kept
     │   ├── ThreadUnknown          no conversation of that name
+    │   ├── ConversationsUnavailable  their file or database cannot be reached
     │   └── ReviewOpen             a person's decision is awaited first
     └── ConfigurationError         a setting or a configuration file is wrong
 
@@ -90,6 +93,14 @@ class PromptTooLong(GeneralistError):
     """The prompt is longer than the generalist reads; with less evidence it may fit."""
 
 
+class TextTooLong(GscoError):
+    """A text is longer than the limit on characters, alone or together with others of the request."""
+
+
+class DiskError(GscoError):
+    """A file cannot be written: the disk is full, over its quota, failing, or may not be written to."""
+
+
 class EvidenceMissing(GscoError):
     """A specialist or the store failed and the policy requires its evidence."""
 
@@ -100,6 +111,10 @@ class ThreadError(GscoError):
 
 class ThreadUnknown(ThreadError):
     """No conversation of that name is known."""
+
+
+class ConversationsUnavailable(ThreadError):
+    """The file or the database of conversations cannot be reached."""
 
 
 class ReviewOpen(ThreadError):

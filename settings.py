@@ -85,6 +85,18 @@ class Settings(BaseSettings):
     """Requests that the API server works on at once."""
     max_image_bytes: int = Field(default=64 * 2**20, gt=0)
     max_image_pixels: int = Field(default=64_000_000, gt=0)
+    max_image_side: int = Field(default=32_768, gt=0)
+    """Width, and height, of an image; one side may be 64 times as long as the other."""
+    decoding_bytes: int = Field(default=768 * 2**20, gt=0)
+    """Memory that decoding images takes at once; what does not fit waits."""
+    max_message_characters: int = Field(default=50_000, gt=0)
+    """Characters of one message, question or context."""
+    max_request_characters: int = Field(default=200_000, gt=0)
+    """Characters of all texts that one request brings, earlier messages included."""
+    generalist_timeout: float = Field(default=300.0, gt=0)
+    """Seconds that one answer of a served generalist may take altogether, retries included."""
+    shutdown_seconds: float = Field(default=20.0, gt=0)
+    """Seconds that running work gets after SIGTERM before it is cut off."""
     seed: int = 0
 
     @property

@@ -16,6 +16,7 @@ from ..models.background import BackgroundLoop
 from .deciding import Deciding
 from .desk import Desk
 from .intake import Asked, Intake
+from .text_limits import DEFAULT_TEXT_LIMITS, TextLimits
 from .threads import LOCAL, MEMORY, Threads, key_of
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class GSCo:
         fits: what was fitted for a task, by its name.
         monitor: watches whether the cases are still like those of the fits.
         trained_tasks: tasks that the generalist was trained on, where that is known.
+        text_limits: how long questions, contexts and messages may be.
         policies: how cases are diagnosed unless a call says otherwise.
     """
 
@@ -105,6 +107,7 @@ class GSCo:
         fits: Callable[[str], CollaborationFit | None] = lambda task: None,
         monitor: DriftMonitor | None = None,
         trained_tasks: frozenset[str] | None = None,
+        text_limits: TextLimits = DEFAULT_TEXT_LIMITS,
         **policies: Unpack[Policies],
     ) -> None:
         from ..tools.retrieval import Retrieval
@@ -124,6 +127,7 @@ class GSCo:
         self._review = frozenset(review)
         self._tool_calls: Level | Literal["auto"] = tool_calls
         self._wording: WordingName = wording
+        self.text_limits = text_limits
         self._passing = Desk(Threads(MEMORY), self._consulting)
         self._desk = Desk(Threads(conversations), self._consulting, images, [self._passing.threads])
         self._loop = BackgroundLoop()
@@ -169,6 +173,7 @@ class GSCo:
 
         Raises:
             ImageError: an image cannot be used.
+            TextTooLong: question or context is over the limit on characters.
             TaskError: there is no such task, or the image does not fit it.
             EvidenceMissing: evidence that a policy requires cannot be had.
             GeneralistError: the generalist cannot be loaded, reached or understood.
@@ -305,7 +310,7 @@ class GSCo:
         about = {"task": task, "group": group, "context": context}
         key = key_of(user, uuid4().hex if thread_id is None else thread_id)
         desk = self._desk if keep else self._passing
-        return Consultation(key, desk, self._intake, self._loop, about)
+        return Consultation(key, desk, self._intake, self._loop, about, self.text_limits)
 
     def threads(self, *, user: str = LOCAL) -> list[ThreadSummary]:
         """List a user's conversations, the latest first."""
@@ -471,6 +476,7 @@ class GSCo:
         start = time.perf_counter()
         name = task.name if isinstance(task, Task) else task and self.tasks.get(task).name
         case = await self._intake.case(asked)
+        self.text_limits.check((case.question, case.context))
         read = time.perf_counter()
         await self.specialists.load(name)
         collaboration = self._collaboration(task if isinstance(task, Task) else None, policies)

@@ -25,15 +25,22 @@ def parts_of(settings: Settings) -> dict[str, Any]:
     """
     from ..graphs.drift import DriftMonitor
     from ..images import ImageLimits, ImageStore
+    from ..images.memory import DECODING
     from ..models.generalist import load_generalist
     from ..models.mini import bundled
     from ..tasks import TaskBook
     from ..tools.stores import open_store
+    from .text_limits import TextLimits
 
     images = ImageStore(
         settings.home / "images",
-        ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
+        ImageLimits(
+            max_bytes=settings.max_image_bytes,
+            max_pixels=settings.max_image_pixels,
+            max_side=settings.max_image_side,
+        ),
     )
+    DECODING.capacity = settings.decoding_bytes
     set_threads(settings.threads)
     folders = [bundled("specialists"), *own_specialists(settings)]
     tasks = TaskBook(settings.tasks)
@@ -62,6 +69,7 @@ def parts_of(settings: Settings) -> dict[str, Any]:
         "review": settings.review,
         "tool_calls": settings.tool_calls,
         "wording": settings.wording,
+        "text_limits": TextLimits(settings.max_message_characters, settings.max_request_characters),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
+from ..disk import disk_error
 from ..errors import GscoError
 from .commands.demo import demo
 from .commands.diagnose import diagnose
@@ -23,6 +24,7 @@ from .commands.train import train
 from .commands.ui import ui
 from .failures import exit_code, one_line
 from .plugins import PluggableGroup
+from .shutdown import Terminated, handle_sigterm
 
 
 class _Commands(PluggableGroup):
@@ -34,6 +36,14 @@ class _Commands(PluggableGroup):
         except GscoError as error:
             typer.secho(one_line(error), err=True, fg=typer.colors.RED)
             raise typer.Exit(exit_code(error)) from None
+        except OSError as error:
+            if (problem := disk_error(error)) is None:
+                raise
+            typer.secho(one_line(problem), err=True, fg=typer.colors.RED)
+            raise typer.Exit(exit_code(problem)) from None
+        except Terminated:
+            typer.secho("gsco: ended by SIGTERM", err=True)
+            raise typer.Exit(0) from None
 
 
 app = typer.Typer(
@@ -75,6 +85,7 @@ def _start(
     """Diagnose medical images with a generalist that consults specialists and similar known cases."""
     from .quiet import silence_libraries
 
+    handle_sigterm()
     silence_libraries()
 
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..case import Decision, Diagnosis
 from ..graphs.events import Event, EvidenceArrived, Final, ReviewAsked
 from ..models.background import BackgroundLoop
+from ..models.generalist.messages import parts
 from .desk import Desk, Earlier, Said
 from .records import ThreadRecord, Turn, Utterance, record_of
+from .text_limits import DEFAULT_TEXT_LIMITS, TextLimits
 from .threads import Key
 
 if TYPE_CHECKING:
@@ -31,16 +33,24 @@ class Consultation:
         intake: reads images.
         loop: in which both run.
         about: task, group and context of the conversation.
+        text_limits: how long a message, and all of what a request brings, may be.
     """
 
     def __init__(
-        self, key: Key, desk: Desk, intake: Intake, loop: BackgroundLoop, about: dict[str, str | None]
+        self,
+        key: Key,
+        desk: Desk,
+        intake: Intake,
+        loop: BackgroundLoop,
+        about: dict[str, str | None],
+        text_limits: TextLimits = DEFAULT_TEXT_LIMITS,
     ) -> None:
         self._key = key
         self._desk = desk
         self._intake = intake
         self._loop = loop
         self._about = about
+        self._text_limits = text_limits
 
     @property
     def thread_id(self) -> str:
@@ -64,6 +74,7 @@ class Consultation:
 
         Raises:
             ImageError: an image cannot be used.
+            TextTooLong: the text is over the limit on characters.
             ReviewOpen: a person must decide on the last diagnosis first.
             GeneralistError: the generalist cannot be loaded, reached or understood.
         """
@@ -152,6 +163,8 @@ class Consultation:
     async def _said(
         self, text: str, images: Sequence[Source], earlier: Earlier = NOTHING
     ) -> AsyncIterator[Event]:
+        before = (parts(one)[1] for one in earlier.messages)
+        self._text_limits.check((text, self._about.get("context"), *before))
         refs = await self._intake.images(images)
         with self._intake.store.held(refs, self._about.get("group")):
             async for event in self._desk.said(self._key, Said(text, refs, self._about, earlier)):

@@ -172,9 +172,10 @@ class Desk:
             durability="sync",
         )  # fmt: skip
         stopped = False
-        async for event in events_of(running):
-            stopped = stopped or event.kind == "review"
-            yield event
+        async with self.threads.failures():
+            async for event in events_of(running):
+                stopped = stopped or event.kind == "review"
+                yield event
         if not stopped:
             values = (await self.known(key)).checkpoint["channel_values"]
             await self.threads.prune(key)

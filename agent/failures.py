@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from ..errors import ConfigurationError, GscoError, ImageError, TaskError
+from ..errors import ConfigurationError, GscoError, ImageError, TaskError, TextTooLong
 
 BAD_INPUT = 2
 FAILED = 1
 
 
 def exit_code(error: GscoError) -> int:
-    """Choose the exit status: 2 where an image, a task or a setting is wrong, 1 for everything else."""
-    return BAD_INPUT if isinstance(error, ImageError | TaskError | ConfigurationError) else FAILED
+    """Choose the exit status: 2 where an image, a text, a task or a setting is wrong, else 1."""
+    bad = isinstance(error, ImageError | TaskError | TextTooLong | ConfigurationError)
+    return BAD_INPUT if bad else FAILED
 
 
 def one_line(message: object) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import json
 from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import __version__
 from ..case import DISCLAIMER, ImageRef, Record
 from ..errors import ConfigurationError, GscoError
+from .json_limits import JsonLimits
 from .threads import LOCAL
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ class Service:
         try:
             if name == ADD:
                 return await self._added(user, arguments)
+            self._gsco.text_limits.check([json.dumps(arguments, default=str)])
             tool = next((tool for tool in await self.tools(user) if tool.name == name), None)
             return (
                 Said(f"there is no tool {name}", failed=True) if tool is None else await _run(tool, arguments)
@@ -183,7 +186,8 @@ def http_app(gsco: GSCo, host: str, users: Users, image_bytes: int) -> Starlette
         streamable_http_path=PATH, stateless_http=True, host=host,
         max_request_body_size=image_bytes * 4 // 3 + _OVERHEAD,
     )  # fmt: skip
-    app.add_middleware(_Door, users=users)
+    app.add_middleware(JsonLimits, max_bytes=image_bytes * 4 // 3 + _OVERHEAD)
+    app.add_middleware(_Door, users=users)  # outermost: nothing is read of a request without a key
     return app
 
 

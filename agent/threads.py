@@ -7,12 +7,14 @@ import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
-from ..errors import ConfigurationError, ThreadError
+from ..disk import disk_error
+from ..errors import ConfigurationError, ConversationsUnavailable, GscoError, ThreadError
+from .shutdown import remember_database
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -81,19 +83,57 @@ class Threads:
             self._saver = await self._opened()
         return self._saver
 
+    @asynccontextmanager
+    async def failures(self) -> AsyncIterator[None]:
+        """Turn what goes wrong with the file or the database into typed errors.
+
+        Raises:
+            DiskError: the disk is full or may not be written to.
+            ConversationsUnavailable: the database went away.
+        """
+        try:
+            yield
+        except GscoError:
+            raise
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) and _is_sqlite(self._saver):
+                # What was half written must not be committed with what is written next.
+                with suppress(sqlite3.Error):
+                    await cast(Any, self._saver).conn.rollback()
+            raise self._failure(error) from None
+
+    def _failure(self, error: Exception) -> Exception:
+        if isinstance(error, sqlite3.Error):
+            path = Path(self._address)
+            damaged = (
+                f"the conversations in {path} cannot be read or written ({type(error).__name__}: {error})"
+            )
+            return disk_error(error, path) or ConversationsUnavailable(damaged)
+        if any(kind.__module__.split(".")[0] in ("psycopg", "psycopg_pool") for kind in type(error).__mro__):
+            return ConversationsUnavailable(
+                f"the database of conversations does not answer ({type(error).__name__}); it is tried again"
+                " with the next message"
+            )
+        return error
+
     async def latest(self, key: Key) -> CheckpointTuple | None:
         """The conversation as it stands; None where there is none."""
-        return await (await self.saver()).aget_tuple(key.config)
+        async with self.failures():
+            found = await (await self.saver()).aget_tuple(key.config)
+        if found is not None:
+            _write_after(found.checkpoint["id"])
+        return found
 
     async def of(self, user: str) -> AsyncIterator[CheckpointTuple]:
         """The latest checkpoint of each of a user's conversations, the newest first."""
         seen: set[str] = set()
-        async for found in (await self.saver()).alist(None, filter={"user": user}):
-            configurable = found.config.get("configurable", {})
-            if configurable.get("checkpoint_ns") or configurable["thread_id"] in seen:
-                continue
-            seen.add(configurable["thread_id"])
-            yield found
+        async with self.failures():
+            async for found in (await self.saver()).alist(None, filter={"user": user}):
+                configurable = found.config.get("configurable", {})
+                if configurable.get("checkpoint_ns") or configurable["thread_id"] in seen:
+                    continue
+                seen.add(configurable["thread_id"])
+                yield found
 
     async def prune(self, key: Key) -> None:
         """Keep a conversation's latest checkpoint only.
@@ -101,18 +141,20 @@ class Threads:
         Every checkpoint holds the whole conversation; with all of them kept, a conversation of n turns
         would take space in n².
         """
-        saver = await self.saver()
-        if _is_sqlite(saver):
-            await _prune_sqlite(saver, key)
-        elif self._address != MEMORY:
-            await saver.aprune([_id(key)])
+        async with self.failures():
+            saver = await self.saver()
+            if _is_sqlite(saver):
+                await _prune_sqlite(saver, key)
+            elif self._address != MEMORY:
+                await saver.aprune([_id(key)])
 
     async def delete(self, key: Key) -> None:
         """Remove a conversation with all of its checkpoints."""
-        saver = await self.saver()
-        await saver.adelete_thread(_id(key))
-        if _is_sqlite(saver):
-            await self._empty_log(saver)
+        async with self.failures():
+            saver = await self.saver()
+            await saver.adelete_thread(_id(key))
+            if _is_sqlite(saver):
+                await self._empty_log(saver)
 
     async def everything(self) -> AsyncIterator[tuple[Key, CheckpointTuple]]:
         """Every checkpoint of all conversations of all users."""
@@ -188,10 +230,14 @@ class Threads:
             path.touch(mode=0o600)  # what was said of patients is its owner's only
             connection = await self._stack.enter_async_context(aiosqlite.connect(path, timeout=_WAITING))
             await connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
+            remember_database(path)
+            self._stack.push_async_callback(_truncate_log, connection)
             saver = AsyncSqliteSaver(connection, serde=serde)
             await _set_up(saver)
         except (OSError, aiosqlite.Error) as error:
-            raise ThreadError(f"conversations cannot be kept in {path}: {error}") from error
+            await self._stack.aclose()
+            problem = disk_error(error, path)
+            raise problem or ThreadError(f"conversations cannot be kept in {path}: {error}") from error
         return saver
 
     async def _postgres(self, serde: Any) -> BaseCheckpointSaver[Any]:
@@ -205,7 +251,8 @@ class Threads:
                 "GSCO_CONVERSATIONS names a Postgres database; pip install 'gsco[postgres]'"
             ) from error
         pool: Any = AsyncConnectionPool(
-            self._address, max_size=8, open=False, timeout=10,
+            # Checked before use: after the server was away, those that it had given are dead.
+            self._address, max_size=8, open=False, timeout=10, check=AsyncConnectionPool.check_connection,
             kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row},
         )  # fmt: skip
         try:
@@ -214,18 +261,36 @@ class Threads:
             await saver.setup()
         except (Error, PoolTimeout) as error:
             await self._stack.aclose()
-            raise ThreadError(
+            raise ConversationsUnavailable(
                 f"the database of conversations cannot be opened ({type(error).__name__}); "
                 "check GSCO_CONVERSATIONS and that the server runs"
             ) from None
         return saver
 
 
+def _write_after(id: str) -> None:
+    """Let new checkpoints sort behind this one, even if the clock was set back or another machine's is ahead.
+
+    The latest checkpoint of a conversation is the one with the largest id, and an id begins with the time.
+    """
+    from langgraph.checkpoint.base import id as ids
+
+    known = ids.UUID(id)
+    if known.version == 6:
+        ids._last_v6_timestamp = max(ids._last_v6_timestamp or 0, known.time)
+
+
+async def _truncate_log(connection: Any) -> None:
+    """Write the log back into the file, which holds the conversations alone then."""
+    with suppress(sqlite3.Error):
+        await connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def _id(key: Key) -> str:
     return key.config.get("configurable", {})["thread_id"]
 
 
-def _is_sqlite(saver: BaseCheckpointSaver[Any]) -> bool:
+def _is_sqlite(saver: BaseCheckpointSaver[Any] | None) -> bool:
     return type(saver).__name__ == "AsyncSqliteSaver"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from ..disk import disk_error
 from ..errors import StoreError
 from ..models.journal import Log
 from .records import CaseEvidence, Outcome
@@ -38,7 +39,8 @@ class Ledger:
         """Write records and wait until they are on the disk.
 
         Raises:
-            StoreError: the disk does not take them.
+            DiskError: the disk is full.
+            StoreError: the disk does not take them for another reason.
         """
         done = asyncio.get_running_loop().create_future()
         self._waiting.append(((evidence, outcomes), done))
@@ -71,7 +73,9 @@ class Ledger:
         try:
             await asyncio.to_thread(self._append, [page for page, _ in group])
         except OSError as error:
-            failure = StoreError(f"records cannot be written to {self._outcomes.path.name}: {error.strerror}")
+            failure = disk_error(error, self._outcomes.path) or StoreError(
+                f"records cannot be written to {self._outcomes.path}: {error.strerror}"
+            )
             for _, done in group:
                 if not done.done():
                     done.set_exception(failure)

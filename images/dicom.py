@@ -27,8 +27,10 @@ from .dicom_display import TAGS, displayed
 from .dicom_pixels import PIXEL_KEYWORDS, check_description, named, stored_values
 from .grey import Window
 from .headers import Metered
+from .limits import check_size
+from .memory import DECODING, decoding_cost
 from .quiet import silence_loggers
-from .rasters import check_size, chosen_frame, plain
+from .rasters import chosen_frame, plain
 
 if TYPE_CHECKING:
     from .limits import ImageLimits
@@ -57,14 +59,17 @@ def read_dicom(
         ImageError: see ``read_image``. What pydicom raises beyond that is for the caller to translate.
     """
     dataset = _parsed(data, limits)
-    check_size(_number(dataset, "Columns"), _number(dataset, "Rows"), limits)
+    width, height = _number(dataset, "Columns"), _number(dataset, "Rows")
+    check_size(width, height, limits)
     if _number(dataset, "SamplesPerPixel") not in (1, 3):
         raise ImageUnsupported("only DICOM images of one or three samples per pixel are handled")
     frames = _frames(dataset, limits)
     index = chosen_frame(frame, frames, default=frames // 2)
     check_description(dataset)
-    stored, photometric = stored_values(dataset, index)
-    return plain(Image.fromarray(displayed(dataset, index, stored, photometric, window)))
+    with DECODING.reserved(2 * decoding_cost(width, height)):
+        stored, photometric = stored_values(dataset, index)
+        shown = Image.fromarray(displayed(dataset, index, stored, photometric, window))
+        return plain(shown, most=limits.max_decoded_pixels)
 
 
 def _parsed(data: bytes, limits: ImageLimits) -> FileDataset:

@@ -32,6 +32,7 @@ from .codestreams import (
     with_whole_spectrum,
 )
 from .jpeg_xl import jpeg_xl_values
+from .limits import check_scans
 
 Values = npt.NDArray[Any]
 
@@ -176,6 +177,8 @@ def _isolate(dataset: FileDataset, syntax: UID, frame: bytes) -> None:
 
 
 def _from_codestream(dataset: FileDataset, syntax: UID, frame: bytes) -> tuple[Values, str]:
+    if frame.startswith(b"\xff\xd8"):
+        check_scans(frame)
     header = frame_header(frame)
     _check_size(dataset, header)
     if header.syntax not in JPEG2000TransferSyntaxes or syntax not in JPEG2000TransferSyntaxes:

@@ -59,12 +59,15 @@ def rendered(values: npt.NDArray[Any], shares: Callable[[npt.NDArray[Any]], npt.
         values: shape (h, w).
         shares: turns an array of values of any shape into shares of white, 0 to 1.
     """
+    # By rows, so that no float copy of the whole picture is made.
+    picture = np.empty(values.shape, np.uint8)
     if values.dtype.kind not in "ui" or not narrow(values):
-        return np.rint(shares(values) * 255.0).astype(np.uint8)
-    # Each of at most 65536 values is looked at once, and no float copy of the picture is made.
+        for top in range(0, len(values), _ROWS):
+            picture[top : top + _ROWS] = np.rint(shares(values[top : top + _ROWS]) * 255.0)
+        return picture
+    # Each of at most 65536 values is looked at once.
     low = int(values.min())
     table = np.rint(shares(np.arange(low, int(values.max()) + 1)) * 255.0).astype(np.uint8)
-    picture = np.empty(values.shape, np.uint8)
     for top in range(0, len(values), _ROWS):
         picture[top : top + _ROWS] = table[values[top : top + _ROWS].astype(np.int64) - low]
     return picture

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, MpoImagePlugin, PpmImagePlugin, TiffImagePlugin, WebPImagePlugin, features  # noqa: F401
 
-from ..errors import ImageMissing, ImageTooLarge, ImageUnreadable, ImageUnsupported
+from ..errors import ImageMissing, ImageTooLarge, ImageUnsupported
 from .grey import Window, grey8
 from .headers import exif_orientation, tiff_pages, webp_canvas
 from .jpeg_xl import jpeg_xl_header, open_plugin
+from .limits import check_scans, check_size
+from .memory import DECODING, decoding_cost
 from .quiet import silence_loggers
+from .scale import draft, reduced
 
 if TYPE_CHECKING:
     from .limits import ImageLimits
@@ -52,6 +55,8 @@ def read_raster(
     """
     # Pillow walks the pages one by one without a limit, so they are counted first.
     pages = tiff_pages(data, limits.max_frames) if kind == "TIFF" else None
+    if kind == "JPEG":
+        check_scans(data)
     if kind == "WEBP" and (canvas := webp_canvas(data)):
         check_size(*canvas, limits)
     _prepare(data, kind, limits)
@@ -63,7 +68,9 @@ def read_raster(
         if chosen := chosen_frame(frame, count, default=0):
             image.seek(chosen)
             check_size(image.width, image.height, limits)
-        return plain(image, window)
+        with DECODING.reserved(decoding_cost(image.width, image.height)):
+            draft(image, limits.max_decoded_pixels)
+            return plain(image, window, most=limits.max_decoded_pixels)
 
 
 def _prepare(data: bytes, kind: str, limits: ImageLimits) -> None:
@@ -87,16 +94,6 @@ def _prepare(data: bytes, kind: str, limits: ImageLimits) -> None:
         open_plugin("JPEG XL")
 
 
-def check_size(width: int, height: int, limits: ImageLimits) -> None:
-    """Refuse what is empty or over the limit on pixels."""
-    if width < 1 or height < 1:
-        raise ImageUnreadable("the image has no pixels: its width or height is 0")
-    if width * height > limits.max_pixels:
-        raise ImageTooLarge(
-            f"the image has {width} × {height} pixels, the limit is {limits.max_pixels} in all"
-        )
-
-
 def chosen_frame(frame: int | None, count: int, *, default: int) -> int:
     """The number of the frame to read.
 
@@ -110,17 +107,22 @@ def chosen_frame(frame: int | None, count: int, *, default: int) -> int:
     return frame
 
 
-def plain(image: Image.Image, window: Window | None = None) -> Image.Image:
+def plain(image: Image.Image, window: Window | None = None, *, most: int) -> Image.Image:
     """Turn any Pillow image into an upright one of mode ``L`` or ``RGB`` without metadata.
 
     A colour image whose three channels are equal becomes ``L``.
+
+    Args:
+        image: what is turned.
+        window: center and width, for single-channel pictures.
+        most: pixels to which it is reduced.
     """
     image.load()
     orientation = exif_orientation(image.info.get("exif") or b"")
     if image.mode.startswith(("I", "F")):
-        flat = Image.fromarray(grey8(np.asarray(image), window))
+        flat = reduced(Image.fromarray(grey8(np.asarray(image), window)), most)
     else:
-        flat = _one_channel_if_grey(_flat(image))
+        flat = _one_channel_if_grey(reduced(_flat(reduced(image, most)), most))
         flat = flat if window is None else _windowed(flat, window)
     if orientation in _TURNS:
         flat = flat.transpose(_TURNS[orientation])

@@ -21,8 +21,8 @@ from PIL import Image
 from ..case import ImageRef
 from ..errors import ImageMissing, ImageUnreadable, ImageUnsupported, StoreError
 from .grey import Window, grey8
-from .limits import DEFAULT_LIMITS, ImageLimits
-from .rasters import check_size, plain
+from .limits import DEFAULT_LIMITS, ImageLimits, check_size
+from .rasters import plain
 from .reading import guarded, pixel_hash, read_image, read_unguarded
 
 Source = str | Path | bytes | Image.Image | npt.NDArray[Any]
@@ -185,7 +185,7 @@ class ImageStore:
             raise ImageUnsupported("a frame can be chosen of a file only; pass the picture that is meant")
         if isinstance(source, Image.Image):
             check_size(source.width, source.height, self.limits)
-            return plain(source, window)
+            return plain(source, window, most=self.limits.max_decoded_pixels)
         if isinstance(source, np.ndarray):
             return _from_array(source, self.limits, window)
         raise ImageUnsupported(f"an image is a path, bytes, a Pillow image or an array, not {type(source)}")
@@ -265,7 +265,11 @@ def _write(image: Image.Image, path: Path) -> None:
     except OSError as error:
         if temporary:
             temporary.unlink(missing_ok=True)
-        raise StoreError(f"the image store cannot write to {path.parent}: {error.strerror}") from error
+        why = error.strerror or "the disk may be full"
+        raise StoreError(
+            f"the image store cannot write to {path.parent}: {why}; free some space or check the folder's"
+            " permissions, and try again"
+        ) from error
 
 
 def _png_size(path: Path) -> tuple[int, int]:
@@ -277,13 +281,14 @@ def _from_array(values: npt.NDArray[Any], limits: ImageLimits, window: Window | 
     if values.ndim not in (2, 3) or values.shape[2:] not in ((), (3,)):
         raise ImageUnsupported(f"an array of shape (h, w) or (h, w, 3) is an image, not {values.shape}")
     check_size(values.shape[1], values.shape[0], limits)
+    most = limits.max_decoded_pixels
     if values.dtype.kind == "f" and not (window or (values.min() >= 0 and values.max() <= 1)):
         raise ImageUnsupported("a float array must lie from 0 to 1, unless a window is given")
     if values.dtype not in (np.uint8, np.uint16) and values.dtype.kind != "f":
         raise ImageUnsupported(f"an array must be uint8, uint16 or float, not {values.dtype}")
     if values.dtype == np.uint8:
-        return plain(Image.fromarray(np.ascontiguousarray(values)), window)
+        return plain(Image.fromarray(np.ascontiguousarray(values)), window, most=most)
     if values.ndim == 2:
-        return plain(Image.fromarray(grey8(values, window)))
+        return plain(Image.fromarray(grey8(values, window)), most=most)
     grey = grey8(values.reshape(len(values), -1))
-    return plain(Image.fromarray(grey.reshape(values.shape)), window)
+    return plain(Image.fromarray(grey.reshape(values.shape)), window, most=most)

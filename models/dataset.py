@@ -342,7 +342,11 @@ def _contents(folder: Path, rows: Iterable[Row]) -> tuple[list[str], list[str | 
     hashes, patients, missing = [], [], []
     for row in rows:
         try:
-            data = (folder / row.path).read_bytes()
+            path = folder / row.path
+            # A device or a pipe may never end.
+            if not path.is_file():
+                raise FileNotFoundError(path)
+            data = path.read_bytes()
         except OSError:
             missing.append(row.path)
             continue

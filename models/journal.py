@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from pydantic import ValidationError
 
 from ..case import Record
+from ..disk import writing
 from ..errors import ConfigurationError
 
 R = TypeVar("R", bound=Record)
@@ -70,8 +71,9 @@ def read_log(path: Path, kind: type[R]) -> Iterator[R]:
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with writing(path):
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
 
 
 def _cut_torn_line(path: Path) -> int:

@@ -74,7 +74,8 @@ def _decode(item: Item, folder: Path, limits: ImageLimits | None) -> Picture | B
 
 def relative_name(path: Path, folder: Path) -> str:
     """How reports and sources name an image: its path inside the data set."""
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+    name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+    return name.encode("utf-8", "replace").decode("utf-8")  # a name that is not UTF-8 fits no record
 
 
 def thumbnail_of(image: Image, size: int) -> bytes | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,8 @@ REMEMBERED = 2048
 """Embeddings of so many (network, image) pairs are kept."""
 BATCH = 32
 """Images per pass of a network."""
+PIXELS = 2**25
+"""Pixels of the images that wait, decoded, for one pass; a larger image waits alone."""
 
 
 class Specialists:
@@ -189,7 +191,10 @@ class Specialists:
         return self._trunks[key]
 
     def _pass(self, member: Specialist, refs: Sequence[ImageRef]) -> Sequence[Floats | Exception]:
-        """Run a network over images; an image that is gone fails alone."""
+        """Run a network over images; one that is gone fails alone, large ones go in smaller batches."""
+        return [outcome for part in _parts(refs) for outcome in self._part(member, part)]
+
+    def _part(self, member: Specialist, refs: Sequence[ImageRef]) -> Sequence[Floats | Exception]:
         outcomes: list[Floats | Exception] = []
         pixels = []
         for ref in refs:
@@ -200,6 +205,21 @@ class Specialists:
                 outcomes.append(error)
         rows = iter(_features(member, pixels))
         return [outcome if isinstance(outcome, Exception) else next(rows) for outcome in outcomes]
+
+
+def _parts(refs: Sequence[ImageRef]) -> Iterator[list[ImageRef]]:
+    """Split a batch where its images have more than ``PIXELS`` together."""
+    part: list[ImageRef] = []
+    pixels = 0
+    for ref in refs:
+        size = ref.width * ref.height
+        if part and pixels + size > PIXELS:
+            yield part
+            part, pixels = [], 0
+        part.append(ref)
+        pixels += size
+    if part:
+        yield part
 
 
 def _features(member: Specialist, pixels: list) -> Sequence[Floats | Exception]:

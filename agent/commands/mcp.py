@@ -28,8 +28,10 @@ def mcp(
     with GSCo.from_settings(settings) as gsco:
         if not http:
             from ..mcp import serve_stdio
+            from ..shutdown import terminated_by
 
-            asyncio.run(serve_stdio(gsco))
+            with terminated_by(gsco.close):
+                asyncio.run(serve_stdio(gsco))
             return
         from ..access import Users, check_reachable
         from ..mcp import PATH, http_app
@@ -37,7 +39,7 @@ def mcp(
         users = Users.parse(settings.api_keys.get_secret_value())
         check_reachable(host, users)
         app = http_app(gsco, host, users, settings.max_image_bytes)
-        import uvicorn
+        from ..shutdown import run_server
 
         typer.echo(f"listening at http://{host}:{port}{PATH}", err=True)
-        uvicorn.run(app, host=host, port=port, log_level="warning")
+        run_server(app, seconds=settings.shutdown_seconds, host=host, port=port)

@@ -43,12 +43,18 @@ def pdf(sheet: Sheet) -> bytes:
     buffer, margin = BytesIO(), 12 * mm
     document = SimpleDocTemplate(
         buffer, pagesize=A4, leftMargin=margin, rightMargin=margin, topMargin=margin, bottomMargin=margin,
-        title=f"{sheet.view.case_id} · {sheet.view.title}", creator=f"gsco {__version__}", author="",
+        title=_encodable(f"{sheet.view.case_id} · {sheet.view.title}"), creator=f"gsco {__version__}",
+        author="",
     )  # fmt: skip
     # The frame's padding of 6 points on each side is the template's own.
     width, height = document.width - 12, document.height - 12
     document.build([KeepInFrame(width, height, list(_story(sheet, width)), mode="shrink")])
     return buffer.getvalue()
+
+
+def _encodable(text: str) -> str:
+    """The text without lone surrogates, which names of files that are not UTF-8 hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _story(sheet: Sheet, width: float) -> Iterator[Any]:

@@ -9,6 +9,8 @@ from pydantic import BaseModel
 
 from ...errors import (
     ConfigurationError,
+    ConversationsUnavailable,
+    DiskError,
     EvidenceMissing,
     GeneralistError,
     GscoError,
@@ -20,16 +22,20 @@ from ...errors import (
     SpecialistError,
     StoreError,
     TaskError,
+    TextTooLong,
     ThreadError,
     ThreadUnknown,
 )
 
 _STATUS: tuple[tuple[type[GscoError], int], ...] = (
     (ImageTooLarge, 413),
+    (TextTooLong, 413),
+    (DiskError, 507),
     (ImageMissing, 400),
     (ImageError, 400),
     (TaskError, 400),
     (ThreadUnknown, 404),
+    (ConversationsUnavailable, 503),
     (ReviewOpen, 409),
     (ThreadError, 400),
     (PromptTooLong, 400),
@@ -41,7 +47,7 @@ _STATUS: tuple[tuple[type[GscoError], int], ...] = (
 )
 """The first kind that fits counts."""
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-STATUSES = (400, 401, 403, 404, 408, 409, 413, 429, 500, 502, 503, 504)
+STATUSES = (400, 401, 403, 404, 408, 409, 413, 429, 500, 502, 503, 504, 507)
 """Every status of an error that the server answers with."""
 
 

@@ -15,6 +15,7 @@ from ..api import GSCo
 from ..records import ThreadRecord, ThreadSummary, Turn
 from . import chat, schema
 from .data_uri import image_bytes
+from .json_route import JsonRoute
 from .observing import Metrics
 from .policy import ServerPolicy
 from .problems import Problem, documented, invalid
@@ -27,7 +28,7 @@ _NO_CHANGE = ("image", "task", "question", "context", "group", "frame", "window"
 
 def routes(gsco: GSCo, policy: ServerPolicy, metrics: Metrics, readiness: Readiness) -> APIRouter:
     """Make the routes over one installation."""
-    router = APIRouter()
+    router = APIRouter(route_class=JsonRoute)
     router.include_router(_operation(gsco, metrics, readiness))
     router.include_router(_openai(gsco, policy, metrics), responses=documented(400, 401, 403, 408, 413, 429))
     router.include_router(
@@ -40,7 +41,7 @@ def routes(gsco: GSCo, policy: ServerPolicy, metrics: Metrics, readiness: Readin
 
 
 def _operation(gsco: GSCo, metrics: Metrics, readiness: Readiness) -> APIRouter:
-    router = APIRouter(tags=["operation"])
+    router = APIRouter(tags=["operation"], route_class=JsonRoute)
 
     @router.get("/healthz", summary="Whether the process lives")
     async def healthz() -> schema.Health:
@@ -68,7 +69,7 @@ def _operation(gsco: GSCo, metrics: Metrics, readiness: Readiness) -> APIRouter:
 
 
 def _openai(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
-    router = APIRouter(tags=["chat"])
+    router = APIRouter(tags=["chat"], route_class=JsonRoute)
 
     @router.get("/v1/models", summary="The agent, with its tools hidden or shown")
     async def models() -> schema.Models:
@@ -106,7 +107,7 @@ def _openai(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
 
 
 def _diagnosis(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
-    router = APIRouter(tags=["diagnosis"])
+    router = APIRouter(tags=["diagnosis"], route_class=JsonRoute)
 
     @router.post(
         "/v1/diagnose", summary="The fixed protocol on one case", responses=documented(502, 503, 504)
@@ -142,7 +143,7 @@ async def _stored(gsco: GSCo, body: schema.DiagnosisRequest) -> list[ImageRef]:
 
 
 def _threads(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
-    router = APIRouter(tags=["threads"])
+    router = APIRouter(tags=["threads"], route_class=JsonRoute)
 
     @router.get("/v1/threads", summary="The user's conversations, the latest first")
     async def listed(request: Request) -> list[ThreadSummary]:

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 from ...errors import ConfigurationError
 from ..access import check_reachable
 from ..logs import log_to_stderr
+from ..shutdown import run_server
 
 if TYPE_CHECKING:
     from ...settings import Settings
-
-GRACE = 20
-"""Seconds that running answers get after an interrupt."""
 
 
 def serve_api(settings: Settings, *, host: str, port: int) -> None:
@@ -27,7 +25,7 @@ def serve_api(settings: Settings, *, host: str, port: int) -> None:
         ConfigurationError: packages are missing, a key is wrong, or the host is open to others without keys.
     """
     try:
-        import uvicorn
+        import uvicorn  # noqa: F401
 
         from .app import create_app
         from .policy import ServerPolicy
@@ -39,8 +37,11 @@ def serve_api(settings: Settings, *, host: str, port: int) -> None:
     check_reachable(host, policy.users)
     log_to_stderr("gsco.server", "uvicorn")
     with GSCo.from_settings(settings) as gsco:
-        config = uvicorn.Config(
-            create_app(gsco, policy), host=host, port=port, log_config=None, access_log=False,
-            server_header=False, timeout_graceful_shutdown=GRACE, timeout_keep_alive=30, lifespan="on",
-        )  # fmt: skip
-        uvicorn.Server(config).run()
+        run_server(
+            create_app(gsco, policy),
+            seconds=settings.shutdown_seconds,
+            host=host,
+            port=port,
+            timeout_keep_alive=30,
+            lifespan="on",
+        )

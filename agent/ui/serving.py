@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from ...errors import ConfigurationError, GscoError
 from ..access import Users, check_reachable
+from ..json_limits import JsonLimits
 from ..logs import log_to_stderr
+from ..shutdown import run_server
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
     from ...settings import Settings
     from ..api import GSCo
 
-GRACE = 10
-"""Seconds that running answers get after an interrupt."""
+EVENT_BYTES = 4 * 2**20
+"""Size of an event that the page sends; images are uploaded as forms."""
 
 
 def serve_page(settings: Settings, *, host: str, port: int) -> None:
@@ -37,7 +39,7 @@ def serve_page(settings: Settings, *, host: str, port: int) -> None:
     check_reachable(host, users)
     uploads(settings.home / "uploads")
     try:
-        import uvicorn
+        import uvicorn  # noqa: F401
 
         from ..api import GSCo
         from . import page  # noqa: F401
@@ -47,11 +49,7 @@ def serve_page(settings: Settings, *, host: str, port: int) -> None:
     with GSCo.from_settings(settings) as gsco:
         threading.Thread(target=_load, args=(gsco,), daemon=True).start()
         app = application(gsco, settings, users)
-        config = uvicorn.Config(
-            app, host=host, port=port, log_config=None, access_log=False, server_header=False,
-            timeout_graceful_shutdown=GRACE, lifespan="on",
-        )  # fmt: skip
-        uvicorn.Server(config).run()
+        run_server(app, seconds=settings.shutdown_seconds, host=host, port=port, lifespan="on")
 
 
 def application(gsco: GSCo, settings: Settings, users: Users) -> ASGIApp:
@@ -72,7 +70,7 @@ def application(gsco: GSCo, settings: Settings, users: Users) -> ASGIApp:
         app, page, path="/", footer_links=[], show_error=False, max_file_size=settings.max_image_bytes,
         ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False, theme=theme(), css=sheet(),
     )  # fmt: skip
-    return Visitors(mounted, users)
+    return Visitors(JsonLimits(mounted, EVENT_BYTES), users)
 
 
 def _fetch_nothing() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...errors import GeneralistError, ImageError
-from .messages import image_ids, neutralise_tokens, parts
+from .messages import check_length, image_ids, neutralise_tokens, parts
 from .prompts import label_text
 from .scoring import Prompt
 
@@ -126,6 +126,7 @@ class Encoder:
         Raises:
             GeneralistError: a message or the tool list cannot be put into this model's template.
         """
+        check_length(messages)
         conversation = [self._turn(message) for message in messages]
         listed: dict[str, Any] = {"tools": [dict(tool) for tool in tools]} if tools else {}
         if tools and not self.shows_tools:

@@ -21,9 +21,10 @@ from pydantic import Field, SecretStr
 
 from ...errors import GeneralistError, ImageError
 from .calling import form_of, in_words, read_call
+from .deadline import keep_deadline, keep_deadline_async
 from .discovery import Level
 from .faults import broken_off, place
-from .messages import neutralise, parts
+from .messages import check_length, neutralise, parts
 from .tool_calls import specifications
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ class ImageUris:
     def _encode(self, id: str) -> str:
         image = self._images.get(id)
         if max(image.size) > _LONGEST_SIDE:
-            image = image.copy()
             image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
         buffer = io.BytesIO()
         image.save(buffer, "PNG", compress_level=1)
@@ -114,6 +114,7 @@ class EndpointChat(ChatOpenAI):
         self, input_: Any, *, stop: list[str] | None = None, **kwargs: Any
     ) -> dict[str, Any]:
         messages = self._convert_input(input_).to_messages()
+        check_length(messages)
         held: HeldTools | None = kwargs.pop(HELD_TO, None)
         if held:
             messages = in_words(messages, held.tools)
@@ -194,6 +195,7 @@ def connect(
     images: ImageUris,
     *,
     timeout: float,
+    deadline: float,
     retries: int,
     stop_ids: tuple[int, ...] = (),
     calling: Callable[[], Calling],
@@ -207,7 +209,8 @@ def connect(
         model: name at the server.
         api_key: sent as bearer token.
         images: where image ids are looked up.
-        timeout: seconds per request.
+        timeout: seconds that the server may be silent.
+        deadline: seconds for an answer, retries included.
         retries: of a request that failed in passing.
         stop_ids: sent along, for checkpoints that lack them.
         calling: finds out how tools reach the model.
@@ -222,7 +225,7 @@ def connect(
         if not keep_alive:
             limits = type(limits)(max_connections=limits.max_connections, max_keepalive_connections=0)
         own["http_async_client"] = openai.DefaultAsyncHttpxClient(limits=limits)
-    return EndpointChat(
+    chat = EndpointChat(
         base_url=base_url,
         model=model,
         # Never empty: the client would look for another key in the environment and send that one.
@@ -236,6 +239,9 @@ def connect(
         calling=calling,
         **own,
     )
+    keep_deadline(chat.root_client, deadline, place(base_url))
+    keep_deadline_async(chat.root_async_client, deadline, place(base_url))
+    return chat
 
 
 _ONLY_NATIVE = ("strict", "parallel_tool_calls", "response_format")

@@ -7,10 +7,13 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ...errors import GeneralistError
+from ...errors import GeneralistError, PromptTooLong
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
+
+MOST_CHARACTERS = 400_000
+"""Of all texts of a prompt. That many are tokenised within a second; 30 million took five minutes."""
 
 _ANGLED = re.compile(r"[<＜]([/|｜]?[^<>＜＞\n]{0,63}?[|｜/]?)[>＞]")
 _INVISIBLE = ("Cc", "Cf", "Cs", "Co")
@@ -97,6 +100,20 @@ def parts(message: BaseMessage) -> tuple[tuple[str, ...], str]:
     if images and message.type != "human":
         raise GeneralistError(f"an image stands in a {message.type} message; put it into a human message")
     return tuple(images), "".join(texts)
+
+
+def check_length(messages: Iterable[BaseMessage]) -> None:
+    """Refuse a prompt that is far too long, before it is tokenised.
+
+    Raises:
+        PromptTooLong: its texts have more than ``MOST_CHARACTERS`` together.
+    """
+    characters = sum(len(parts(message)[1]) for message in messages)
+    if characters > MOST_CHARACTERS:
+        raise PromptTooLong(
+            f"the prompt has {characters} characters, the limit is {MOST_CHARACTERS}; begin a new"
+            " conversation, or give fewer similar cases or less context"
+        )
 
 
 def image_ids(messages: Iterable[BaseMessage]) -> tuple[str, ...]:

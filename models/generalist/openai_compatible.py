@@ -20,6 +20,7 @@ from ...errors import AnswerUnparsed, GeneralistError
 from ..background import BackgroundLoop
 from ..serving.profiles import Mode, ToolLevel, profile_of
 from .choosing import LETTERS, Asking, choose, mode_for, without_thoughts
+from .deadline import Deadline, within
 from .discovery import Endpoint, Level, ask_vllm, discover, tokens_of, tool_level
 from .endpoint import Calling, ImageUris, connect
 from .faults import check_address, explained, place
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ...images import ImageStore
 
 _TOOL_TOKENS = 1024
+_DISCOVERY_SECONDS = 60.0
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
@@ -51,6 +53,7 @@ class OpenAICompatibleGeneralist:
             vLLM and *decode* from any other server.
         tools: how tools are called; ``auto`` takes the model's profile, or finds out what the server can.
         timeout: seconds that the server may be silent.
+        deadline: seconds for an answer, retries included.
         retries: on connection errors, time-outs, 408, 409, 429 and 5xx, with growing, jittered waits, or
             those that the server asks for.
         concurrency: requests in flight at once.
@@ -70,11 +73,13 @@ class OpenAICompatibleGeneralist:
         mode: Mode = "auto",
         tools: ToolLevel = "auto",
         timeout: float = 120.0,
+        deadline: float = 300.0,
         retries: int = 3,
         concurrency: int = 16,
     ) -> None:
         check_address(base_url)
         self._url = base_url
+        self._deadline = deadline
         self._mode: Mode = mode
         self._tools: ToolLevel = tools
         self._lock = threading.Lock()
@@ -88,7 +93,7 @@ class OpenAICompatibleGeneralist:
         profile = profile_of(model) if model else None
         self._connected = partial(
             connect, base_url, api_key=api_key or SecretStr(""), images=ImageUris(images),
-            timeout=timeout, retries=retries, calling=self._calling,
+            timeout=timeout, deadline=deadline, retries=retries, calling=self._calling,
         )  # fmt: skip
         ends = profile.ends if profile else ()
         self._chat = self._connected(model, stop_ids=ends)
@@ -221,7 +226,7 @@ class OpenAICompatibleGeneralist:
             return own
         with self._lock:
             if self._level is None:
-                with self._explained():
+                with self._explained(), self._discovering():
                     self._level = tool_level(
                         self._chat.root_client, self._chat.model_name, self._endpoint_known
                     )
@@ -240,7 +245,7 @@ class OpenAICompatibleGeneralist:
     @property
     def _endpoint_known(self) -> Endpoint:
         if self._endpoint is None:
-            with self._explained():
+            with self._explained(), self._discovering():
                 self._endpoint = discover(self._chat.root_client, self._chat.model_name)
         return self._endpoint
 
@@ -281,7 +286,7 @@ class OpenAICompatibleGeneralist:
             await asyncio.to_thread(getattr, self, "endpoint")
         try:
             async with self._ready:
-                with self._explained():
+                with self._explained(), within(self._deadline):
                     answer = await choose(self.mode, request, self._asking)
         except AnswerUnparsed:
             self.counts["unparsed"] += 1
@@ -324,6 +329,10 @@ class OpenAICompatibleGeneralist:
     async def _here(self, work: Any) -> Any:
         """Do it on this object's loop, for a caller on another one."""
         return await asyncio.wrap_future(self._loop.submit(work))
+
+    def _discovering(self) -> AbstractContextManager[Deadline]:
+        """Others wait meanwhile, so a server that hangs is given up sooner."""
+        return within(min(self._deadline, _DISCOVERY_SECONDS))
 
     def _explained(self) -> AbstractContextManager[None]:
         return explained(self._url, self._chat.model_name)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pydantic import Field, JsonValue, ValidationError
 
 from ...case import Probability, Record, TaskKind
+from ...disk import writing
 from ...errors import SpecialistError
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def read_card(folder: Path, kind: type[C]) -> C:
 def write_card(folder: Path, card: Record) -> None:
     """Write ``card.json`` atomically."""
     temporary = folder / f".{CARD_FILE}.{os.getpid()}"
-    temporary.write_text(
-        json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    temporary.replace(folder / CARD_FILE)
+    text = json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    with writing(folder / CARD_FILE):
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(folder / CARD_FILE)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...disk import writing
 from ...errors import SpecialistError
 
 if TYPE_CHECKING:
@@ -48,7 +50,8 @@ class Checkpoint:
         """Write it atomically."""
         import torch
 
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         content = {
             "fingerprint": self.fingerprint,
@@ -57,8 +60,12 @@ class Checkpoint:
             "optimiser": self.optimiser.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
         }
-        torch.save(content, temporary)
-        temporary.replace(self.path)
+        # By way of memory: on a full disk torch's own writer fails with an error that says nothing.
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        with writing(self.path):
+            temporary.write_bytes(buffer.getbuffer())
+            temporary.replace(self.path)
 
     def restore(self) -> Progressed:
         """Load network, optimiser and average, and return how far the training is; new if there is none.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ...disk import writing
 from .calibration import sigmoid, softmax
 from .metrics import score
 from .network import classifier_of, normalise, place, trunk
@@ -60,12 +61,10 @@ def embed_pixels(
             stop = min(start + CHUNK, len(pixels))
             if not file.is_file():
                 temporary = file.with_name(f".{file.stem}.{os.getpid()}.npy")
-                np.save(
-                    temporary,
-                    _embed(network, pixels, np.arange(start, stop), batch_size, device),
-                    allow_pickle=False,
-                )
-                temporary.replace(file)
+                rows = _embed(network, pixels, np.arange(start, stop), batch_size, device)
+                with writing(file):
+                    np.save(temporary, rows, allow_pickle=False)
+                    temporary.replace(file)
             chunks.append(np.load(file, allow_pickle=False))
             progress.advance(stop - start)
     return np.concatenate(chunks)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ...disk import writing
 from ...errors import SpecialistError
 from .card import Weights
 
@@ -85,8 +86,9 @@ def write_weights(folder: Path, state: Mapping[str, Tensor], dtype: Dtype) -> We
 
     payload = save(pack_state(state, dtype))
     temporary = folder / f".{WEIGHTS_FILE}.{os.getpid()}"
-    temporary.write_bytes(payload)
-    temporary.replace(folder / WEIGHTS_FILE)
+    with writing(folder / WEIGHTS_FILE):
+        temporary.write_bytes(payload)
+        temporary.replace(folder / WEIGHTS_FILE)
     return Weights(file=WEIGHTS_FILE, sha256=hashlib.sha256(payload).hexdigest(), dtype=dtype)
 
 

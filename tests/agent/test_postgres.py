@@ -6,14 +6,14 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from gsco import GSCo
 from gsco.agent.erasure import forget
 from gsco.case import Decision
-from gsco.errors import ThreadError
+from gsco.errors import ConversationsUnavailable, ThreadError
 from gsco.models.mini.samples import samples
 from gsco.settings import Settings
 
@@ -56,6 +56,25 @@ def database() -> Iterator[str]:
             yield f"postgresql://gsco@/postgres?host={home}"
         finally:
             run(str(bin / "pg_ctl"), "-D", str(data), "-m", "immediate", "-w", "stop")
+
+
+@pytest.fixture
+def stoppable(database: str) -> Iterator[Callable[[str], None]]:
+    """``stoppable("stop")`` and ``stoppable("start")`` for the server that the tests made."""
+    if os.environ.get("GSCO_TEST_POSTGRES_URL"):
+        pytest.skip("the server belongs to somebody else")
+    home = Path(database.rpartition("host=")[2])
+    account = ACCOUNT if os.geteuid() == 0 else None
+    bin = programs()
+    assert bin is not None
+
+    def do(what: str) -> None:
+        listening = f"-c listen_addresses= -c unix_socket_directories={home} -c fsync=off"
+        options = ["-m", "immediate"] if what == "stop" else ["-o", listening, "-l", f"{home}/log"]
+        command = [str(bin / "pg_ctl"), "-D", str(home / "data"), *options, "-w", what]
+        subprocess.run(command, check=True, capture_output=True, cwd=home, timeout=120, user=account)
+
+    yield do
 
 
 def opened(database: str, home: Path, **more) -> GSCo:
@@ -125,3 +144,21 @@ def test_a_database_that_is_not_there(tmp_path: Path):
     ):
         gsco.threads()
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.attack
+def test_a_database_that_goes_away_in_the_middle(database: str, tmp_path: Path, stoppable):
+    with opened(database, tmp_path) as gsco:
+        consultation = gsco.consult("gone", user="ana")
+        consultation.send("First?")
+        stoppable("stop")
+        try:
+            with pytest.raises(ConversationsUnavailable, match="database of conversations"):
+                consultation.send("Second?")
+            with pytest.raises(ConversationsUnavailable):
+                gsco.threads(user="ana")
+        finally:
+            stoppable("start")
+        assert consultation.send("Third?").text
+        said = [one.text for one in consultation.history() if one.role == "user"]
+        assert said[0] == "First?" and said[-1] == "Third?"

@@ -460,3 +460,14 @@ def test_choosing_needs_something_to_choose_by(
         item.path.write_bytes(b"")
     with pytest.raises(ImageUnreadable):
         choose_retriever(dataset, [one], store, quiet=True)
+
+
+def test_a_file_name_that_is_not_utf8_fits_a_record(tmp_path):
+    from gsco.case import SimilarCase
+    from gsco.tools.pictures import relative_name
+
+    name = relative_name(tmp_path / "a\udcff.png", tmp_path)
+    made = SimilarCase(
+        id="a", sha256="0" * 64, task="t", labels=("x",), similarity=0.5, encoder="e", source=name
+    )
+    assert name == "a?.png" and '"a?.png"' in made.model_dump_json()

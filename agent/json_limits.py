@@ -1,0 +1,119 @@
+"""JSON from clients: bounded in its number of values, and parsed outside the event loop.
+
+A body within the limit on bytes may still hold millions of keys, which take Python many seconds, and all
+that time the interpreter does nothing else. Base64 and most text hold no commas, colons or brackets, so
+counting these bounds the number of values at the speed of memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+MOST_VALUES = 250_000
+"""Commas, colons and opening brackets in one body, those in texts included."""
+_SIGNS = (b",", b":", b"[", b"{")
+_SMALL = 64 * 2**10
+"""Bytes up to which a thread costs more than it saves."""
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+
+class JsonTooComplex(ValueError):
+    """A body has too many values, is nested too deeply, or holds a number that is too long."""
+
+
+def check_json(body: bytes) -> None:
+    """Refuse a body with too many values; whether it is JSON at all is not looked at.
+
+    Raises:
+        JsonTooComplex: it has.
+    """
+    if sum(map(body.count, _SIGNS)) > MOST_VALUES:
+        raise JsonTooComplex(f"the JSON holds more than {MOST_VALUES} values and separators; send less")
+
+
+def parse_json(body: bytes) -> Any:
+    """Parse a body within the limits.
+
+    Raises:
+        JsonTooComplex: it is over a limit.
+        json.JSONDecodeError: it is not JSON.
+    """
+    check_json(body)
+    try:
+        return json.loads(body)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise JsonTooComplex("the JSON is nested too deeply") from None
+    except ValueError:
+        raise JsonTooComplex("the JSON holds a number that is too long, or text that is not UTF-8") from None
+
+
+async def parsed_json(body: bytes) -> Any:
+    """``parse_json``, in a thread where the body is large."""
+    return parse_json(body) if len(body) < _SMALL else await asyncio.to_thread(parse_json, body)
+
+
+class JsonLimits:
+    """Middleware for applications that parse by themselves: it reads a JSON body, checks it and hands it on.
+
+    Args:
+        app: what comes behind.
+        max_bytes: size of a body; a larger one is refused.
+    """
+
+    def __init__(self, app: App, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Check a request and hand it on."""
+        if scope["type"] != "http" or scope["method"] != "POST" or _is_form(scope):
+            return await self._app(scope, receive, send)
+        body = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > self._max_bytes:
+                return await _refuse(send, 413, f"the request is larger than {self._max_bytes} bytes")
+        try:
+            check_json(bytes(body))
+        except JsonTooComplex as error:
+            return await _refuse(send, 413, str(error))
+        return await self._app(scope, _replayed(bytes(body), receive), send)
+
+
+def _is_form(scope: MutableMapping[str, Any]) -> bool:
+    kinds = [value for name, value in scope["headers"] if name == b"content-type"]
+    return any(value.lower().startswith(b"multipart/form-data") for value in kinds)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return again
+
+
+async def _refuse(send: Send, status: int, message: str) -> None:
+    content = json.dumps({"error": message}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(content)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})

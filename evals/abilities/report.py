@@ -9,7 +9,7 @@ from pathlib import Path
 from ...case import DISCLAIMER
 from ...errors import ConfigurationError
 from ...models.journal import read_log, write_atomically
-from ..metrics.uncertainty import Estimate, wilson
+from ..metrics.uncertainty import Estimate, share
 from .shown import LOG, Shown
 
 MARKDOWN = "abilities.md"
@@ -44,14 +44,13 @@ def table(shown: Sequence[Shown]) -> str:
     lines = [
         f"# Abilities of generalist {shown[0].generalist}", "",
         "Right: of the facts or choices stated, how many are so. Told: of the facts that a full answer",
-        "states, how many it stated and rightly. 95 % Wilson intervals over facts.", "",
+        "states, how many it stated and rightly. 95 % intervals; facts of one case are taken together.", "",
         "| ability | task | cases | right | told |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for (ability, task), of in sorted(rows.items()):
-        right = sum(one.right for one in of)
-        stated, expected = sum(one.stated for one in of), sum(one.expected for one in of)
-        told = sum(one.right if one.told is None else one.told for one in of)
-        shares = f"{_share(wilson(right, stated))} | {_share(wilson(told, expected))}"
+        right = _shared([(one.case, one.right, one.stated) for one in of])
+        told = _shared([(one.case, one.right if one.told is None else one.told, one.expected) for one in of])
+        shares = f"{_share(right)} | {_share(told)}"
         lines.append(f"| {ability} | {task} | {len(of)} | {shares} |")
     return "\n".join([*lines, "", *_baselines(rows), DISCLAIMER, ""])
 
@@ -64,6 +63,14 @@ def _baselines(rows: dict[tuple[str, str], list[Shown]]) -> list[str]:
             answer, count = truths.most_common(1)[0]
             found += [f"{ability}, {task}: always saying {answer!r} is right in {count / len(of):.1%}.", ""]
     return found
+
+
+def _shared(counts: Sequence[tuple[str, int, int]]) -> Estimate | None:
+    """Share of facts, from each case's hits and number of facts; facts of one case go together."""
+    import numpy as np
+
+    hits = [place < hit for _, hit, number in counts for place in range(number)]
+    return share(np.array(hits, dtype=bool), [case for case, _, number in counts for _ in range(number)])
 
 
 def _share(estimate: Estimate | None) -> str:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ..models.specialist.panel import Panel
     from ..settings import EvidencePolicy, Settings
     from ..tasks import TaskBook
-    from ..tools.retrieval import Retrieval
+    from ..tools.retrieval import KnownCases, Retrieval
     from ..tools.specialists import Specialists
     from ..tools.stores.protocol import CaseStore
     from .consultation import Consultation
@@ -380,11 +380,22 @@ class GSCo:
     def collaboration(self, **policies: Unpack[Policies]) -> Collaboration:
         """Return who takes part, as the runtime context of a graph of one's own.
 
-        Raises:
-            GeneralistError: the generalist cannot be loaded or reached.
+        The generalist is loaded where a graph asks it (``Collaboration.load_generalist``).
         """
-        self.generalist()
         return self._collaboration(None, policies)
+
+    def known_cases(self, task: str, neighbours: int) -> KnownCases:
+        """What is known of a task's cases as a whole.
+
+        Args:
+            task: its name.
+            neighbours: so many of them vote on each other, to tell how reliable they are.
+
+        Raises:
+            StoreError: the case store cannot be read.
+            SpecialistError: the encoder that finds them is not there.
+        """
+        return self._loop.run(self.retrieval.known(task, neighbours))
 
     def consulting(self, **policies: Unpack[Policies]) -> Consulting:
         """Return who takes part in a consultation, as the runtime context of a graph of one's own.

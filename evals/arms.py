@@ -1,42 +1,49 @@
 """The arms of a comparison: everything that can decide a case from the same evidence.
 
-Three sorts. *Derived* arms are pure functions of a case's evidence: each specialist, their vote, the mean
-of their probabilities, and the similar cases alone. *Generalist* arms put the case to the generalist, with
-all, some or none of that evidence in its context, by the same steps as a user's call. *Fitted* arms weigh
-what the others say by what was learnt on validation cases (see ``fitting``).
+*Derived* arms are pure functions of a case's evidence and of what was fitted for the task: each specialist,
+their vote, the mean of their probabilities, the similar cases alone, and stacking. *Generalist* arms follow
+the published protocol, in which the generalist's word is the decision, with all, some or none of the evidence
+in its context. ``gsco`` is what ships: the decision that ``GSCo.diagnose`` gives for the case.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..case import Diagnosis, Evidence, Opinion, Task, TaskKind
 from ..errors import ConfigurationError
-from ..graphs.nodes.decide import PRESENT, present_labels
+from ..graphs.fusion import GENERALIST, SIMILAR, labels_of, similar_shares, sources_of
+from ..graphs.pool import PRESENT
+
+if TYPE_CHECKING:
+    from ..graphs.collaboration_fit import CollaborationFit
 
 SPECIALIST = "specialist:"
 
 
 @dataclass(frozen=True)
-class Decision:
+class ArmDecision:
     """What an arm says about a case."""
 
     labels: tuple[str, ...]
     probabilities: Mapping[str, float] | None = None
     confidence: float | None = None
-    """Probability that the decision is right; for multi-label the least certain one."""
+    """Probability that the decision is right, all labels of a multi-label case together."""
     abstained: bool = False
     text: str | None = None
     """Answer or report, of open tasks."""
-    calls: int = 0
-    """Questions that were put to the generalist for it."""
 
 
 class NoEvidence(Exception):
     """The evidence that a derived arm needs is missing for this case; counted as an error of the arm."""
+
+
+Decide = Callable[[Task, Evidence, "CollaborationFit | None"], ArmDecision]
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,10 @@ class DerivedArm:
     """An arm that needs no further model call."""
 
     name: str
-    decide: Callable[[Task, Evidence], Decision]
+    decide: Decide
     """Raises ``NoEvidence``."""
+    fitted: bool = False
+    """Whether it needs a fit of the task."""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -53,58 +62,49 @@ class DerivedArm:
 
         All of the evidence, whichever it decides by: an outcome also says whether the case is disputed.
         """
-        return ("panel", "retrieval")
+        return ("panel", "retrieval", *(("fit",) if self.fitted else ()))
 
 
 @dataclass(frozen=True)
 class GeneralistArm:
-    """An arm in which the generalist decides."""
+    """An arm in which the generalist's word is the decision: the published protocol."""
 
     name: str
     moed: bool
     rad: bool
-    profile: Literal["paper", "calibrated"] | None = None
-    """Prompt profile; None means that of the run."""
 
     @property
     def parts(self) -> tuple[str, ...]:
         """Which parts of a run's configuration its outcomes depend on."""
         evidence = (*(("panel",) if self.moed else ()), *(("retrieval",) if self.rad else ()))
-        return ("generalist", self.profile or "profile", "gate", *evidence)
+        return ("generalist", "profile", "gate", *evidence)
 
 
 @dataclass(frozen=True)
-class FittedArm:
-    """An arm whose weights or limits were learnt on validation cases."""
+class ProductArm:
+    """What ships: the rule that is set or fitted, asking the generalist where that rule asks."""
 
-    name: str
-    reads: tuple[str, ...]
-    """Names of generalist arms whose answers it weighs."""
+    name: str = "gsco"
 
     @property
     def parts(self) -> tuple[str, ...]:
         """Which parts of a run's configuration its outcomes depend on."""
-        generalist = ("generalist", "profile", "gate") if self.reads else ()
-        return ("panel", "retrieval", "validation", *generalist)
+        return ("panel", "retrieval", "generalist", "profile", "gate", "decision", "fit")
 
 
-Arm = DerivedArm | GeneralistArm | FittedArm
+Arm = DerivedArm | GeneralistArm | ProductArm
 
 ALONE = GeneralistArm("generalist", moed=False, rad=False)
-GSCO = GeneralistArm("gsco", moed=True, rad=True)
+PAPER = GeneralistArm("gsco-paper", moed=True, rad=True)
 GENERALISTS: tuple[GeneralistArm, ...] = (
     ALONE,
     GeneralistArm("moed", moed=True, rad=False),
     GeneralistArm("rad", moed=False, rad=True),
-    GSCO,
-    GeneralistArm("gsco-calibrated", moed=True, rad=True, profile="calibrated"),
+    PAPER,
 )
-STACKING = FittedArm("stacking", ())
-FUSED = FittedArm("gsco-fused", (GSCO.name,))
-ADAPTIVE = FittedArm("adaptive", (GSCO.name,))
-FITTED = (STACKING, FUSED, ADAPTIVE)
-ASKING = frozenset(arm.name for arm in (*GENERALISTS, FUSED, ADAPTIVE))
-"""Names of the arms for which a generalist is needed."""
+GSCO = ProductArm()
+ASKING = frozenset(arm.name for arm in (*GENERALISTS, GSCO))
+"""Names of the arms for which a generalist may be needed."""
 
 
 def arms_of(members: Iterable[str], chosen: Sequence[str] = ()) -> list[Arm]:
@@ -112,15 +112,18 @@ def arms_of(members: Iterable[str], chosen: Sequence[str] = ()) -> list[Arm]:
 
     Args:
         members: names of the panel's specialists.
-        chosen: names of arms, where ``specialists`` stands for each of them; empty means all.
+        chosen: names of arms, where ``specialists`` stands for each of them; empty means all. ``evidence``
+            decides nothing and is never among all: it is there to gather evidence.
 
     Raises:
         ConfigurationError: a name is no arm.
     """
-    derived = [*(_specialist(name) for name in members), VOTE, MEAN, KNN]
-    every: list[Arm] = [*derived, STACKING, *GENERALISTS, FUSED, ADAPTIVE]
+    every: list[Arm] = [
+        *(_specialist(name) for name in members), VOTE, MEAN, KNN, STACKING, *GENERALISTS, GSCO,
+    ]  # fmt: skip
     if not chosen:
         return every
+    every.append(EVIDENCE_ONLY)
     names = {arm.name for arm in every}
     if unknown := [name for name in chosen if name not in names and name != "specialists"]:
         known = ", ".join(sorted(names))
@@ -132,9 +135,35 @@ def arms_of(members: Iterable[str], chosen: Sequence[str] = ()) -> list[Arm]:
     ]
 
 
-def decision_of(diagnosis: Diagnosis) -> Decision:
+def best_single_source(
+    fit: CollaborationFit | None, reliabilities: Mapping[str, float | None], known_cases: bool
+) -> tuple[str, str]:
+    """Choose the single source that validation cases favour, without a look at the cases of the run.
+
+    Args:
+        fit: of the task; its candidates were scored out of fold.
+        reliabilities: by specialist, balanced accuracy on its own validation cases.
+        known_cases: whether there are similar cases.
+
+    Returns:
+        Name of its arm, and what it was chosen by; two empty strings where there is no source.
+    """
+    if fit is not None:
+        single = [one for one in fit.candidates if one.name == SIMILAR or one.name in fit.parts.specialists]
+        if single:
+            best = max(single, key=lambda one: (one.accuracy, -one.log_loss))
+            name = KNN.name if best.name == SIMILAR else SPECIALIST + best.name
+            return name, f"accuracy on the {fit.cases} cases of the fit"
+    measured = {name: value for name, value in reliabilities.items() if value is not None}
+    if measured:
+        best_name = max(measured, key=lambda name: (measured[name], name))
+        return SPECIALIST + best_name, "balanced accuracy on the specialists' validation cases"
+    return (KNN.name, "there is no other") if known_cases else ("", "")
+
+
+def decision_of(diagnosis: Diagnosis) -> ArmDecision:
     """Read the decision from a diagnosis that the graph made."""
-    return Decision(
+    return ArmDecision(
         diagnosis.labels,
         diagnosis.probabilities,
         diagnosis.confidence,
@@ -143,18 +172,7 @@ def decision_of(diagnosis: Diagnosis) -> Decision:
     )
 
 
-def disputed(task: Task, evidence: Evidence) -> bool:
-    """Whether the evidence contradicts itself: specialists disagree, or similar cases with their vote.
-
-    The generalist plays no part, so that this slice of the cases is the same for every arm.
-    """
-    said = {frozenset(opinion.labels) for opinion in evidence.opinions if opinion.probabilities}
-    if evidence.similar_cases:
-        said.add(frozenset(knn(task, evidence).labels))
-    return len(said) > 1
-
-
-def vote(task: Task, evidence: Evidence) -> Decision:
+def vote(task: Task, evidence: Evidence, _: CollaborationFit | None = None) -> ArmDecision:
     """Let the majority of the specialists decide; ties go to the larger mean probability.
 
     The probabilities are the shares of the votes. Of a multi-label task, each option is voted on.
@@ -166,45 +184,66 @@ def vote(task: Task, evidence: Evidence) -> Decision:
     if task.kind is TaskKind.MULTILABEL:
         tied = [option for option in task.options if shares[option] == 0.5]
         settled = {**shares, **{option: float(means[option] >= PRESENT) for option in tied}}
-        return _several(task, present_labels(task, settled), shares)
-    label = max(task.options, key=lambda option: (shares[option], means[option]))
-    return _one(task, label, shares)
+        return decided(task, labels_of(task, settled), shares)
+    return decided(task, (max(task.options, key=lambda option: (shares[option], means[option])),), shares)
 
 
-def mean(task: Task, evidence: Evidence) -> Decision:
+def mean(task: Task, evidence: Evidence, _: CollaborationFit | None = None) -> ArmDecision:
     """Average the specialists' calibrated probabilities."""
-    return _from_probabilities(task, _mean_probabilities(task, _opinions(evidence)))
+    means = _mean_probabilities(task, _opinions(evidence))
+    return decided(task, labels_of(task, means), means)
 
 
-def knn(task: Task, evidence: Evidence) -> Decision:
-    """Let the similar cases vote, each with the weight of its (non-negative) cosine similarity."""
-    cases = evidence.similar_cases
-    if not cases:
+def knn(task: Task, evidence: Evidence, _: CollaborationFit | None = None) -> ArmDecision:
+    """Let the similar cases vote, each with the weight of its (non-negative) cosine similarity.
+
+    Half a case is added to each option, as where they are a source of the decision.
+    """
+    if not evidence.similar_cases:
         raise NoEvidence("no similar cases")
-    weights = [max(case.similarity, 0.0) for case in cases]
-    if not sum(weights):
-        weights = [1.0] * len(cases)
-    shares = {
-        option: sum(weight for weight, case in zip(weights, cases, strict=True) if option in case.labels)
-        / sum(weights)
-        for option in task.options
-    }
-    return _from_probabilities(task, shares)
+    labels = labels_of(task, similar_shares(task, evidence.similar_cases, 0.0))
+    return decided(task, labels, similar_shares(task, evidence.similar_cases))
+
+
+def stacking(task: Task, evidence: Evidence, fit: CollaborationFit | None) -> ArmDecision:
+    """Logistic regression on what specialists and similar cases say, fitted with the collaboration."""
+    if fit is None or fit.stack is None:
+        raise NoEvidence(f"nothing was fitted for {task.name}")
+    try:
+        stacked = fit.stack(sources_of(task, evidence))
+    except LookupError as error:
+        raise NoEvidence(str(error)) from error
+    return decided(task, fit.stack.labels(stacked), stacked)
 
 
 VOTE = DerivedArm("vote", vote)
 MEAN = DerivedArm("mean", mean)
 KNN = DerivedArm("knn", knn)
+STACKING = DerivedArm("stacking", stacking, fitted=True)
+EVIDENCE_ONLY = DerivedArm("evidence", lambda task, evidence, fit: ArmDecision(()))
+
+
+def source_name(arm: str) -> str:
+    """Name of the source of a decision that an arm is alone."""
+    return {KNN.name: SIMILAR, PAPER.name: GENERALIST}.get(arm, arm.removeprefix(SPECIALIST))
+
+
+def decided(task: Task, labels: tuple[str, ...], probabilities: Mapping[str, float]) -> ArmDecision:
+    """Make a decision of labels and the probabilities that stand behind them."""
+    if task.kind is TaskKind.MULTILABEL:
+        sure = [probabilities[name] if name in labels else 1 - probabilities[name] for name in probabilities]
+        confidence = float(np.prod(sure))
+    else:
+        confidence = probabilities[labels[0]]
+    return ArmDecision(labels, dict(probabilities), confidence, confidence < task.abstain_below)
 
 
 def _specialist(name: str) -> DerivedArm:
-    def decide(task: Task, evidence: Evidence) -> Decision:
+    def decide(task: Task, evidence: Evidence, _: CollaborationFit | None) -> ArmDecision:
         found = next((opinion for opinion in evidence.opinions if opinion.specialist == name), None)
         if found is None:
             raise NoEvidence(f"no opinion of {name}")
-        if task.kind is TaskKind.MULTILABEL:
-            return _several(task, found.labels, found.probabilities)
-        return _one(task, found.labels[0], found.probabilities)
+        return decided(task, found.labels, found.probabilities)
 
     return DerivedArm(SPECIALIST + name, decide)
 
@@ -221,31 +260,3 @@ def _mean_probabilities(task: Task, opinions: Sequence[Opinion]) -> dict[str, fl
         option: sum(opinion.probabilities.get(option, 0.0) for opinion in opinions) / len(opinions)
         for option in task.options
     }
-
-
-def _from_probabilities(task: Task, probabilities: Mapping[str, float]) -> Decision:
-    if task.kind is TaskKind.MULTILABEL:
-        return _several(task, present_labels(task, probabilities), probabilities)
-    return _one(task, max(task.options, key=lambda option: probabilities[option]), probabilities)
-
-
-def decided(
-    task: Task, labels: tuple[str, ...], probabilities: Mapping[str, float], *, calls: int = 0
-) -> Decision:
-    """Make a decision of labels and the probabilities that stand behind them."""
-    if task.kind is TaskKind.MULTILABEL:
-        return replace(_several(task, labels, probabilities), calls=calls)
-    return replace(_one(task, labels[0], probabilities), calls=calls)
-
-
-def _one(task: Task, label: str, probabilities: Mapping[str, float]) -> Decision:
-    confidence = probabilities.get(label)
-    abstained = confidence is not None and confidence < task.abstain_below
-    return Decision((label,), dict(probabilities), confidence, abstained)
-
-
-def _several(task: Task, labels: tuple[str, ...], probabilities: Mapping[str, float]) -> Decision:
-    sure = [probabilities[name] if name in labels else 1 - probabilities[name] for name in probabilities]
-    confidence = min(sure, default=None)
-    abstained = confidence is not None and confidence < task.abstain_below
-    return Decision(labels, dict(probabilities), confidence, abstained)

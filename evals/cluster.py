@@ -19,7 +19,6 @@ from ..errors import GeneralistError, ImageError
 from ..tools.distributed import connected, own_error
 from .arms import Arm, arms_of
 from .desk import Desk, Done, Work, Worker
-from .fitting import Fitted
 from .plan import Plan
 from .records import RunCard
 
@@ -53,13 +52,12 @@ class Hand:
         build: puts them together.
         card: of the run.
         plan: how cases are diagnosed.
-        fitted: what fitted arms know.
     """
 
-    def __init__(self, build: Builder, card: RunCard, plan: Plan, fitted: Fitted | None) -> None:
+    def __init__(self, build: Builder, card: RunCard, plan: Plan) -> None:
         self._gsco = build()
         arms = arms_of(self._gsco.specialists.members(card.task.name), list(card.arms))
-        self._desk = Desk(self._gsco, card, arms, plan, fitted)
+        self._desk = Desk(self._gsco, card, arms, plan)
 
     async def do(self, errand: Errand) -> Done:
         """Do the work of one case."""
@@ -87,14 +85,12 @@ class Cluster:
         self._ray = connected(address)
         self._number = workers or len([node for node in self._ray.nodes() if node["Alive"]])
 
-    def worker(
-        self, gsco: GSCo, card: RunCard, arms: Sequence[Arm], plan: Plan, fitted: Fitted | None
-    ) -> Worker:
+    def worker(self, gsco: GSCo, card: RunCard, arms: Sequence[Arm], plan: Plan) -> Worker:
         """Start the actors, spread over the machines."""
         actor = self._ray.remote(Hand).options(
             max_concurrency=IN_HAND, max_restarts=-1, num_cpus=1, scheduling_strategy="SPREAD"
         )
-        hands = [actor.remote(self._build, card, plan, fitted) for _ in range(self._number)]
+        hands = [actor.remote(self._build, card, plan) for _ in range(self._number)]
         return _Crew(self._ray, hands, gsco.images)
 
 

@@ -61,8 +61,8 @@ def run(
         str,
         typer.Option(
             metavar="A,B",
-            help="Some arms only: specialists, vote, mean, knn, stacking, generalist, moed, rad, gsco, "
-            "gsco-calibrated, gsco-fused, adaptive.",
+            help="Some arms only: specialists, vote, mean, knn, stacking, generalist, moed, rad, gsco-paper, "
+            "gsco.",
         ),
     ] = "",
     generalist: Annotated[
@@ -76,9 +76,6 @@ def run(
         str, typer.Option(metavar="NAME", help="Of a single data set: train, val or test.")
     ] = "test",
     limit: Limit = None,
-    validation_limit: Annotated[
-        int | None, typer.Option(metavar="N", help="The same of the cases that fitted arms are fitted on.")
-    ] = None,
     leaks: Leaks = "refuse",
     near_duplicates: Annotated[
         float | None, typer.Option(metavar="S", help="Do not retrieve known cases more similar than this.")
@@ -88,6 +85,9 @@ def run(
     retries: Annotated[
         int, typer.Option(metavar="N", help="How often a generalist that cannot be reached is asked again.")
     ] = 2,
+    decision: Annotated[
+        str, typer.Option(metavar="RULE", help="Of the arm gsco: auto, fused, adaptive or generalist.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="Of samples and drawn splits.")] = 0,
     ray: Annotated[
         str,
@@ -100,12 +100,12 @@ def run(
     Data sets of the registry are looked for in GSCO_DATASETS; specialists, store, profile and k are those of
     the settings (GSCO_...). Exit status 3: the run came to its end, but some cases have no answer.
     """
-    settings = _settings(generalist)
-    plan = _plan(
+    settings = settings_with(generalist)
+    plan = plan_from(
         arms=tuple(name.strip() for name in arms.split(",") if name.strip()),
-        split=split, limit=limit, validation_limit=validation_limit, leaks=leaks,
+        split=split, limit=limit, leaks=leaks,
         near_duplicates=near_duplicates, gate=gate, concurrency=concurrency, retries=retries, seed=seed,
-        profile=settings.profile, neighbours=settings.neighbours,
+        profile=settings.profile, neighbours=settings.neighbours, decision=decision or settings.decision,
     )  # fmt: skip
     failed = _run(suite, task, out, settings, plan, ray, workers)
     _report(out)
@@ -217,7 +217,7 @@ def noise(
     """
     from .noise import control
 
-    typer.echo(control(folder, settings=_settings(generalist), limit=limit, seed=seed), nl=False)
+    typer.echo(control(folder, settings=settings_with(generalist), limit=limit, seed=seed), nl=False)
 
 
 @app.command()
@@ -241,8 +241,8 @@ def arbitration(
     from .arbitration.report import report as table
     from .arbitration.suite import run as run_arbitration
 
-    settings = _settings()
-    plan = _plan(
+    settings = settings_with()
+    plan = plan_from(
         split=split, limit=limit, leaks=leaks, chunk=chunk, seed=seed,
         profile=settings.profile, neighbours=settings.neighbours,
     )  # fmt: skip
@@ -286,7 +286,7 @@ def abilities(
     from .abilities.suite import run as run_abilities
 
     run_abilities(
-        dict(map(_pair, cases)), vqa, out, settings=_settings(), split=split, limit=limit, seed=seed
+        dict(map(_pair, cases)), vqa, out, settings=settings_with(), split=split, limit=limit, seed=seed
     )
     failed = table(out)
     typer.echo((out / MARKDOWN).read_text(encoding="utf-8"), nl=False)
@@ -336,7 +336,7 @@ def leaks(
     from ..agent.commands.train import command_of
     from .overlap import overlap, table, write_overlaps
 
-    settings = _settings()
+    settings = settings_with()
     chosen, other = _split(split), _split(against) if against else None
     found = dict(overlap(source, task, chosen, settings, other) for task, source in map(_pair, cases))
     typer.echo("\n".join(table(found)))
@@ -353,7 +353,8 @@ def _report(folder: Path, *, images: bool = True) -> None:
     typer.echo((folder / MARKDOWN).read_text(encoding="utf-8"), nl=False)
 
 
-def _settings(generalist: str = "") -> Settings:
+def settings_with(generalist: str = "") -> Settings:
+    """The settings, with another generalist where one is named."""
     from ..agent.configuration import settings_from
 
     if not generalist:
@@ -381,7 +382,12 @@ def _pair(given: str) -> tuple[str, Path]:
     return task, Path(source)
 
 
-def _plan(**given: Any) -> Plan:
+def plan_from(**given: Any) -> Plan:
+    """A plan of options.
+
+    Raises:
+        ConfigurationError: one of them is wrong.
+    """
     from pydantic import ValidationError
 
     from ..agent.configuration import plain

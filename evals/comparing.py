@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from ..case import Record
 from ..errors import ConfigurationError
-from .metrics.diagnosis import METRICS
-from .metrics.uncertainty import ROUNDS, Difference, bootstrap, difference, holm, kernels, mcnemar
+from .metrics.diagnosis import METRICS, contributions
+from .metrics.uncertainty import ROUNDS, Difference, bootstrap, difference, holm, kernels, sign_flip
 from .outcomes import current, runs_in
 from .records import Outcome, RunCard
 from .reports.blocks import Block, Table, points, small
@@ -32,9 +32,8 @@ class Change(Record):
     second: float
     """Accuracies."""
     differences: dict[str, Difference]
-    mcnemar: float
     adjusted: float
-    """McNemar's p after Holm, over all arms of all runs."""
+    """p on accuracy after Holm, over all arms of all runs."""
 
 
 class _Pair(NamedTuple):
@@ -69,7 +68,7 @@ def changes(first: Path, second: Path, *, rounds: int = ROUNDS, seed: int = 0) -
             f"{first} and {second} have no finished case of the same set and arm in common"
         )
     found = [_change(pair, rounds, seed) for pair in pairs]
-    adjusted = holm([one.mcnemar for one in found])
+    adjusted = holm([one.differences["accuracy"].p for one in found])
     return [one.model_copy(update={"adjusted": p}) for one, p in zip(found, adjusted, strict=True)]
 
 
@@ -102,7 +101,8 @@ def _matched(first: list[Path], second: list[Path]) -> dict[str, tuple[Path, Pat
 def _change(pair: _Pair, rounds: int, seed: int) -> Change:
     task = pair.first.task
     one, other = (answers_of(task, outcomes) for outcomes in pair.outcomes)
-    groups = [outcome.group for outcome in pair.outcomes[0]]
+    groups = [outcome.group or outcome.case for outcome in pair.outcomes[0]]
+    parts = contributions(one), contributions(other)
     every = {
         (place, metric): kernel
         for place, given in enumerate((one, other))
@@ -119,11 +119,15 @@ def _change(pair: _Pair, rounds: int, seed: int) -> Change:
         second=METRICS["accuracy"](other),
         differences={
             metric: difference(
-                METRICS[metric](other) - METRICS[metric](one), drawn[1, metric] - drawn[0, metric], one.n
+                METRICS[metric](other) - METRICS[metric](one),
+                drawn[1, metric] - drawn[0, metric],
+                one.n,
+                sign_flip(parts[1][metric] - parts[0][metric], groups)
+                if all(metric in part for part in parts)
+                else None,
             )
             for metric in COMPARED
         },
-        mcnemar=mcnemar(other.right, one.right),
         adjusted=1.0,
     )
 
@@ -131,8 +135,8 @@ def _change(pair: _Pair, rounds: int, seed: int) -> Change:
 def _blocks(found: list[Change], first: Path, second: Path) -> Iterator[Block]:
     yield f"A: {first.name}. B: {second.name}. Paired differences B − A on the same cases, percentage points."
     yield (
-        "p: exact McNemar on accuracy; p′: after Holm, over all rows. Arms of the same configuration are "
-        "marked; what differs there is numerical noise."
+        "p: sign flips of whole groups, on accuracy; p′: after Holm, over all rows. Arms of the same "
+        "configuration are marked; what differs there is numerical noise."
     )
     yield Table(
         ("set", "arm", "n", "A", "B", "accuracy", "p", "p′", "balanced accuracy"),
@@ -144,7 +148,7 @@ def _blocks(found: list[Change], first: Path, second: Path) -> Iterator[Block]:
                 f"{one.first:.3f}",
                 f"{one.second:.3f}",
                 points(one.differences["accuracy"]),
-                small(one.mcnemar),
+                small(one.differences["accuracy"].p),
                 small(one.adjusted),
                 points(one.differences["balanced_accuracy"]),
             )

@@ -156,11 +156,11 @@ def _asked(run: RunCard, arm: str, found: CaseEvidence | None) -> Iterator[Any]:
 
 
 def _messages(run: RunCard, arm: GeneralistArm, found: CaseEvidence) -> Sequence[Any]:
-    from ..graphs.nodes.decide import choices
+    from ..graphs.nodes.ask import choices
     from ..models.generalist.prompts import PROFILES
     from .desk import restricted
 
-    profile = PROFILES[arm.profile or str(run.plan.get("profile", "paper"))]
+    profile = PROFILES[str(run.plan.get("profile", "paper"))]
     case = Case(id=found.case, images=(ImageRef(sha256=found.sha256, width=1, height=1),))
     evidence: Evidence = restricted(found.evidence, arm)
     task: Task = run.task

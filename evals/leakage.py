@@ -17,6 +17,7 @@ from .records import Leakage, NearDuplicate
 if TYPE_CHECKING:
     from ..case import Case
     from ..images import ImageStore
+    from ..models.specialist.panel import Panel
     from ..models.specialist.progress import Progress
     from ..tools.stores.protocol import CaseStore
     from .cases import Asked
@@ -142,6 +143,33 @@ def check_leaks(found: Leakage, policy: LeakPolicy) -> None:
             f"{len(found.same_group)} share a group with a known case, for example {', '.join(examples)}: "
             "build the bank without them, let them be left out (--leaks drop), or let them be excluded from "
             "retrieval (--leaks exclude); the report will state it"
+        )
+
+
+def check_training(panel: Panel | None, dataset: str, sha256: str, split: str) -> None:
+    """Refuse cases that trained a specialist of their task.
+
+    Args:
+        panel: the specialists.
+        dataset: name of the data set.
+        sha256: its hash.
+        split: of the cases.
+
+    Raises:
+        ConfigurationError: a specialist was trained on this split of this data set.
+    """
+    members = {} if panel is None else panel.members
+    trained = [
+        name
+        for name, member in members.items()
+        if split == "train"
+        and member.card.data is not None
+        and (member.card.data.sha256 == sha256 or member.card.data.name == dataset)
+    ]
+    if trained:
+        raise ConfigurationError(
+            f"the {split} split of {dataset} trained the specialists {', '.join(trained)}, which are surer "
+            "of it than of new cases: use another split (--split val), or images that none of them has seen"
         )
 
 

@@ -19,9 +19,9 @@ import numpy as np
 
 from ..case import Answer, Case, Evidence, ImageRef, Record, Task
 from ..errors import ConfigurationError, GscoError
-from ..graphs.nodes.decide import choices, joined
+from ..graphs.nodes.ask import choices, joined
 from ..models.journal import Log, read_log, write_atomically
-from .arms import ALONE, GENERALISTS, GSCO, NoEvidence, knn, mean
+from .arms import ALONE, GENERALISTS, PAPER, NoEvidence, knn, mean
 from .desk import restricted
 from .metrics.diagnosis import Bools
 from .metrics.uncertainty import ROUNDS, Difference, bootstrap, difference
@@ -43,10 +43,10 @@ _CHUNK = 64
 IMAGES, SPECIALISTS, SIMILAR = "images", "specialists", "similar cases"
 FREQUENT = "most frequent label"
 NOISES: Mapping[str, Mapping[str, str]] = {
-    IMAGES: {ALONE.name: FREQUENT, GSCO.name: "mean"},
-    SPECIALISTS: {"moed": ALONE.name, GSCO.name: "rad"},
-    SIMILAR: {"rad": ALONE.name, GSCO.name: "moed"},
-    f"{IMAGES}, {SPECIALISTS}, {SIMILAR}": {GSCO.name: FREQUENT},
+    IMAGES: {ALONE.name: FREQUENT, PAPER.name: "mean"},
+    SPECIALISTS: {"moed": ALONE.name, PAPER.name: "rad"},
+    SIMILAR: {"rad": ALONE.name, PAPER.name: "moed"},
+    f"{IMAGES}, {SPECIALISTS}, {SIMILAR}": {PAPER.name: FREQUENT},
 }
 """What is exchanged, which of the generalist's arms are asked then, and what each is without the part."""
 _ARMS = {arm.name: arm for arm in GENERALISTS}
@@ -132,12 +132,12 @@ def _rows(
     home: Path, generalist: Generalist, images: ImageStore, limit: int | None, seed: int
 ) -> Iterator[Row]:
     found = current(home)
-    needed = {ALONE.name, GSCO.name, "moed", "rad", "mean"}
+    needed = {ALONE.name, PAPER.name, "moed", "rad", "mean"}
     if not found.run.task.kind.closed or not needed <= found.outcomes.keys():
         return
     _check(found.run, generalist)
     natural = {arm: {one.case: one for one in several} for arm, several in found.outcomes.items()}
-    known = _known(home, found.run, natural[GSCO.name], images)
+    known = _known(home, found.run, natural[PAPER.name], images)
     names = sorted(known, key=lambda name: (zlib.crc32(f"{seed}/{name}".encode()), name))[:limit]
     if len(names) < 2:
         raise ConfigurationError(f"{home.name} has {len(names)} cases with images; the control needs two")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from ..case import Record
+from ..graphs.fusion import RuleWanted
 from .leakage import LeakPolicy
 
 if TYPE_CHECKING:
@@ -21,15 +22,17 @@ class Plan(Record):
     split: Literal["train", "val", "test"] = "test"
     limit: int | None = Field(default=None, gt=0)
     """Only a random sample of so many cases."""
-    validation_limit: int | None = Field(default=None, gt=0)
-    """The same of the validation cases that fitted arms are fitted on."""
     profile: Literal["paper", "calibrated"] = "paper"
+    decision: RuleWanted = "auto"
+    """Which rule ``gsco`` decides by."""
     neighbours: int = Field(default=10, ge=0)
     gate: Literal["refuse", "warn", "off"] = "warn"
     """Cases of a data set are known to be of the task's modality: by default nothing is refused."""
     near_duplicates: float | None = None
     """Known cases more similar than this are not retrieved."""
     leaks: LeakPolicy = "refuse"
+    refuse_training: bool = False
+    """Refuse cases of a split that trained a specialist of the task."""
     concurrency: int = Field(default=64, gt=0)
     """Cases that are in hand at once; what a kill loses at most."""
     retries: int = Field(default=2, ge=0)
@@ -48,4 +51,5 @@ class Plan(Record):
             "neighbours": self.neighbours,
             "gate": self.gate,
             "near_duplicates": self.near_duplicates,
+            "decision": self.decision,
         }

@@ -50,16 +50,15 @@ def panel_part(panel: Panel | None) -> Part:
 
 
 def generalist_parts(generalist: Generalist | None, profile: str) -> dict[str, Part]:
-    """Describe who decides, and how it is asked: by the profile of the run, and by each one there is."""
+    """Describe the generalist, and how it is asked."""
     from ..models.generalist.prompts import PROFILES
 
     if generalist is None:
-        return {"generalist": {}, "profile": {}, **{name: {} for name in PROFILES}}
-    hashes: dict[str, Part] = {
-        name: {"profile": f"{name}@{profile.hash}"} for name, profile in PROFILES.items()
+        return {"generalist": {}, "profile": {}}
+    return {
+        "generalist": {"name": generalist.name, "version": generalist.version},
+        "profile": {"profile": f"{profile}@{PROFILES[profile].hash}"},
     }
-    named = {"name": generalist.name, "version": generalist.version}
-    return {"generalist": named, "profile": hashes[profile], **hashes}
 
 
 def generalist_cards(settings: Settings) -> dict[str, JsonValue]:

@@ -8,8 +8,9 @@ from typing import Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
-from ..case import Evidence, Record, Task
+from ..case import Answer, Evidence, Record, Task
 from ..errors import ConfigurationError
+from ..graphs.collaboration_fit import CollaborationFit
 
 RUN_CARD = "run.json"
 OUTCOMES = "outcomes.jsonl"
@@ -47,6 +48,10 @@ class Outcome(Record):
     """Whether specialists and similar cases contradicted each other; None where that is unknown."""
     parse: str = ""
     """How a generalist's answer was read."""
+    mass: float | None = None
+    """Share of all that the generalist might have answered that fell on the options."""
+    rule: str = ""
+    """Of ``gsco``: the rule by which it decided."""
     missing: tuple[str, ...] = ()
     """Evidence that could not be had, ``source: reason``."""
     error: str | None = None
@@ -63,6 +68,11 @@ class Outcome(Record):
     def right(self) -> bool:
         """Whether the arm said exactly the true labels."""
         return self.error is None and set(self.labels) == set(self.truth)
+
+    @property
+    def answer(self) -> Answer:
+        """What the generalist said, of an arm in which its word is the decision."""
+        return Answer(labels=self.labels, probabilities=self.probabilities, mass=self.mass)
 
 
 class CaseEvidence(Record):
@@ -137,7 +147,13 @@ class RunCard(Record):
     left_out: Mapping[str, str] = Field(default_factory=dict)
     """Arms that could not be run on this data set, and why."""
     configuration: Mapping[str, Mapping[str, JsonValue]]
-    """The parts that arms depend on: data, panel, retrieval, generalist, gate, profiles, validation."""
+    """The parts that arms depend on: data, panel, retrieval, generalist, gate, profile, decision, fit."""
+    fit: CollaborationFit | None = None
+    """What was fitted for the task, without its held-out cases; None where nothing was."""
+    best_source: str = ""
+    """Arm of the single source that validation cases favour: the reference that ``gsco`` has to beat."""
+    best_source_by: str = ""
+    """What it was chosen by."""
     leakage: Leakage
     notes: tuple[str, ...] = ()
     """What the data set's reader left out or had to decide."""

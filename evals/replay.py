@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..case import Evidence, TaskKind
 from ..models.journal import Log
-from .arms import ADAPTIVE, FUSED, GENERALISTS
 from .cases import Asked
 from .desk import Work, Worker
 from .ledger import Ledger
@@ -89,21 +88,17 @@ class Replay:
         """What is left to do, with what is known already; cases that lack nothing are left out."""
         asked = list(asked)
         wanted = {one.id: set(self._card.arms) for one in asked}
-        answers: dict[str, dict[str, Outcome]] = {one.id: {} for one in asked}
-        keep = _read_by_others(self._card.arms)
         for outcome in self._outcomes:
             if outcome.case not in wanted or not self._current(outcome):
                 continue
             # The last outcome counts: an error that was asked again may have become an answer.
             if outcome.error is not None:
                 wanted[outcome.case].add(outcome.arm)
-                continue
-            wanted[outcome.case].discard(outcome.arm)
-            if outcome.arm in keep:
-                answers[outcome.case][outcome.arm] = outcome
+            else:
+                wanted[outcome.case].discard(outcome.arm)
         left = [one for one in asked if wanted[one.id]]
         gathered = self._gathered({one.id for one in left})
-        return [Work(one, frozenset(wanted[one.id]), gathered.get(one.id), answers[one.id]) for one in left]
+        return [Work(one, frozenset(wanted[one.id]), gathered.get(one.id)) for one in left]
 
     def _current(self, outcome: Outcome) -> bool:
         """Whether an outcome is of this very configuration."""
@@ -126,10 +121,3 @@ class Replay:
             and found.configuration == self._card.evidence
             and not found.evidence.missing
         }
-
-
-def _read_by_others(arms: Iterable[str]) -> set[str]:
-    """Names of the generalist arms whose answers other arms of the run build on."""
-    generalists = {arm.name for arm in GENERALISTS}
-    fitted = (arm for arm in (FUSED, ADAPTIVE) if arm.name in set(arms))
-    return {name for arm in fitted for name in arm.reads} & generalists

@@ -62,8 +62,10 @@ def _scored(found: Current, rounds: int, seed: int) -> tuple[RunReport, Draws]:
     one = RunReport(run=found.run, finished=found.finished, stale=found.stale)
     if not found.run.task.kind.closed:
         texts = text_scores(found.run.task, found.outcomes, rounds=rounds, seed=own)
-        return one.model_copy(update={"texts": texts}), {}
-    scores, draws = scored(found.run.task, found.outcomes, rounds=rounds, seed=own)
+        return one.model_copy(update={"texts": texts}), Draws({}, ())
+    scores, draws = scored(
+        found.run.task, found.outcomes, best_source=found.run.best_source, rounds=rounds, seed=own
+    )
     return one.model_copy(update={"scores": scores}), draws
 
 

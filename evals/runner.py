@@ -1,8 +1,7 @@
 """A run: the cases of a data set through all arms, into a folder that says what it is.
 
 The same call goes on with a run that was stopped, in whatever way: nothing is done twice, and only what
-was an error is tried again. Arms that have to be fitted first get a run of their own over the validation
-cases, in the folder ``validation`` of the run.
+was an error is tried again. Nothing is fitted in a run: what was fitted for a task is read (``gsco fit``).
 """
 
 from __future__ import annotations
@@ -20,31 +19,29 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import JsonValue
 
 from ..case import Case, Task
-from ..errors import ConfigurationError, SpecialistError
+from ..errors import ConfigurationError, SpecialistError, StoreError
+from ..graphs.collaboration_fit import HeldOutScores
 from ..models.heap import settled
 from ..models.journal import write_atomically
 from . import provenance
-from .arms import ALONE, ASKING, GENERALISTS, MEAN, Arm, FittedArm, arms_of
+from .arms import ALONE, ASKING, GENERALISTS, GSCO, STACKING, Arm, arms_of, best_single_source
 from .cases import Asked, chosen_items, read_cases
 from .desk import Desk, Worker
-from .evidence import Nobody
-from .fitting import RECIPE, Fitted, fit, write_fitted
-from .leakage import check_leaks, find_leaks, read_bank, without_leaks
+from .leakage import check_leaks, check_training, find_leaks, read_bank, without_leaks
 from .plan import Plan
-from .pooling import check_enough
 from .records import RUN_CARD, Leakage, RunCard, read_run_card
 from .replay import Finished, Replay
 
 if TYPE_CHECKING:
     from ..agent.api import GSCo
+    from ..graphs.collaboration_fit import CollaborationFit
     from ..models.dataset import Dataset
     from ..models.generalist.protocol import Generalist
     from ..settings import Settings
+    from ..tools.retrieval import KnownCases
 
 
 EVERYTHING = Plan()
-VALIDATION = "validation"
-"""Folder of the run over validation cases, inside that of the run."""
 MODELS = "models.json"
 EVIDENCE_PARTS = ("panel", "retrieval", "gate")
 """What a case's evidence depends on, beside the data."""
@@ -75,9 +72,7 @@ Raises ``ConfigurationError`` where there is no such split."""
 class Team(Protocol):
     """Finds somebody to do the work of a run."""
 
-    def worker(
-        self, gsco: GSCo, card: RunCard, arms: Sequence[Arm], plan: Plan, fitted: Fitted | None
-    ) -> Worker:
+    def worker(self, gsco: GSCo, card: RunCard, arms: Sequence[Arm], plan: Plan) -> Worker:
         """Return who does it; it is closed at the end of the run."""
         ...
 
@@ -85,11 +80,9 @@ class Team(Protocol):
 class Alone:
     """The team of this process only."""
 
-    def worker(
-        self, gsco: GSCo, card: RunCard, arms: Sequence[Arm], plan: Plan, fitted: Fitted | None
-    ) -> Worker:
+    def worker(self, gsco: GSCo, card: RunCard, arms: Sequence[Arm], plan: Plan) -> Worker:
         """Return a desk over these very parts."""
-        return Desk(gsco, card, arms, plan, fitted)
+        return Desk(gsco, card, arms, plan)
 
 
 ALONE_HERE = Alone()
@@ -112,30 +105,6 @@ class Bench:
     team: Team = ALONE_HERE
 
 
-def run(
-    source: Path, task: str, out: Path, *, settings: Settings, plan: Plan = EVERYTHING, quiet: bool = False
-) -> Finished:
-    """Replay a data set with what the settings name; the same call goes on with a run that was stopped.
-
-    Args:
-        source: see ``read_dataset``.
-        task: name of a closed task.
-        out: folder of the run.
-        settings: which specialists, store and generalist.
-        plan: which cases and arms.
-        quiet: show no progress.
-
-    Raises:
-        GscoError: of what kind, says what is wrong.
-    """
-    from ..models.dataset import read_dataset
-
-    with bench_of(settings, plan) as bench:
-        card = bench.gsco.tasks.get(task)
-        dataset = read_dataset(source, seed=plan.seed)
-        return replay(bench.gsco, bench.generalist, dataset, card, out, plan=plan, quiet=quiet)
-
-
 @contextmanager
 def bench_of(settings: Settings, plan: Plan, team: Team = ALONE_HERE) -> Iterator[Bench]:
     """Put together who takes part by the settings, for the time of a ``with`` block.
@@ -152,8 +121,9 @@ def bench_of(settings: Settings, plan: Plan, team: Team = ALONE_HERE) -> Iterato
     from ..agent.assembly import parts_of
 
     parts: dict[str, Any] = parts_of(settings)
-    generalist: Generalist | None = parts["generalist"]() if asks_generalist(plan) else None
-    parts["generalist"] = generalist or Nobody()
+    generalist: Generalist | None = None
+    if asks_generalist(plan):
+        parts["generalist"] = generalist = parts["generalist"]()
     cards = provenance.generalist_cards(settings) if generalist is not None else None
     with GSCo(**parts) as gsco:
         yield Bench(gsco, generalist, cards, team)
@@ -174,7 +144,7 @@ def replay(
     plan: Plan = EVERYTHING,
     quiet: bool = False,
 ) -> Finished:
-    """Replay a labelled data set with these very parts; see ``run``.
+    """Replay a labelled data set with these very parts.
 
     Args:
         gsco: specialists, store and generalist, put together.
@@ -199,7 +169,7 @@ def replay(
 def replay_cases(
     bench: Bench, read: Reader, task: Task, out: Path, *, plan: Plan, quiet: bool = False
 ) -> Finished:
-    """Replay the cases of a split; arms that have to be fitted are fitted on the validation split first.
+    """Replay the cases of a split.
 
     Args:
         bench: who takes part.
@@ -212,18 +182,20 @@ def replay_cases(
     Raises:
         GscoError: of what kind, says what is wrong.
     """
-    cases = _guarded(bench, read(plan.split, plan.limit), task, plan, quiet)
+    found = read(plan.split, plan.limit)
+    if plan.refuse_training:
+        check_training(bench.gsco.panels.get(task.name), found.name, found.sha256, found.split)
+    cases = _guarded(bench, found, task, plan, quiet)
     arms, left_out = chosen_arms(bench.gsco, task, plan)
-    fitted: Fitted | None = None
-    if to_fit := [arm for arm in arms if isinstance(arm, FittedArm)]:
-        try:
-            fitted = _learn(bench, read, task, out, to_fit, plan, quiet)
-        except ConfigurationError as error:
-            if any(arm.name in plan.arms for arm in to_fit):
-                raise
-            arms = [arm for arm in arms if arm not in to_fit]
-            left_out |= {arm.name: str(error) for arm in to_fit}
-    return _replay(bench, cases, arms, left_out, fitted, task, out, plan, quiet)
+    card = _card(bench, cases, arms, left_out, task, out, plan)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / RUN_CARD, card.model_dump_json(indent=1) + "\n")
+    write_atomically(out / MODELS, json.dumps(_models(bench, task), indent=1, ensure_ascii=False) + "\n")
+    if GSCO in arms:
+        known_cases(bench.gsco, task, plan)
+    worker = bench.team.worker(bench.gsco, card, arms, plan)
+    with closing(worker), settled():
+        return asyncio.run(Replay(card, out, worker, plan.concurrency).all(cases.asked, quiet=quiet))
 
 
 def chosen_arms(gsco: GSCo, task: Task, plan: Plan) -> tuple[list[Arm], dict[str, str]]:
@@ -234,12 +206,12 @@ def chosen_arms(gsco: GSCo, task: Task, plan: Plan) -> tuple[list[Arm], dict[str
     """
     every = arms_of(gsco.specialists.members(task.name), plan.arms)
     if task.kind.closed:
-        return every, {}
+        return _with_fit(every, gsco, task, plan)
     # Of an open task only the generalist can say anything; evidence is shown to it where there is any.
     known = bool(gsco.specialists.members(task.name)) or any(
         name == task.name for name in gsco.retrieval.store().tasks()
     )
-    allowed = GENERALISTS if known else (ALONE,)
+    allowed = (*GENERALISTS, GSCO) if known else (ALONE,)
     reason = f"task {task.name} is open" if known else f"task {task.name} has no specialists and known cases"
     left = [arm for arm in every if arm in allowed]
     if not left:
@@ -247,53 +219,50 @@ def chosen_arms(gsco: GSCo, task: Task, plan: Plan) -> tuple[list[Arm], dict[str
     return left, {arm.name: reason for arm in every if arm not in allowed}
 
 
-def _learn(
-    bench: Bench,
-    read: Reader,
-    task: Task,
-    out: Path,
-    to_fit: Sequence[FittedArm],
-    plan: Plan,
-    quiet: bool,
-) -> Fitted:
-    """Run the validation cases through what the fitted arms read, and fit them.
+def _with_fit(every: list[Arm], gsco: GSCo, task: Task, plan: Plan) -> tuple[list[Arm], dict[str, str]]:
+    """Leave out stacking where nothing was fitted that it could use.
 
     Raises:
-        ConfigurationError: there are no or too few validation cases, or they are what is replayed.
+        ConfigurationError: it was asked for by name and cannot be run.
     """
-    if plan.split == "val":
-        raise ConfigurationError(
-            "fitted arms are fitted on the validation split, so it cannot be what is replayed"
-        )
-    asking = [arm for arm in GENERALISTS if any(arm.name in one.reads for one in to_fit)]
-    arms: list[Arm] = [MEAN, *asking]
-    own = plan.model_copy(update={"split": "val", "limit": plan.validation_limit, "arms": ()})
-    cases = _guarded(bench, read("val", plan.validation_limit), task, plan, quiet)
-    check_enough(len(cases.asked))
-    _replay(bench, cases, arms, {}, None, task, out / VALIDATION, own, quiet)
-    fitted = fit(out / VALIDATION)
-    write_fitted(out, fitted)
-    return fitted
+    fit = fit_of(gsco, task)
+    if fit is None or fit.stack is None:
+        reason = f"task {task.name} has no fit: run `gsco fit {task.name} --dataset DIR`"
+    elif changed := _changed(gsco, task, fit):
+        reason = f"{', '.join(changed)} changed since the fit: run `gsco fit {task.name} --dataset DIR` again"
+    else:
+        return every, {}
+    if STACKING.name in plan.arms:
+        raise ConfigurationError(f"stacking cannot be run: {reason}")
+    left_out = {arm.name: reason for arm in every if arm == STACKING}
+    return [arm for arm in every if arm != STACKING], left_out
 
 
-def _replay(
-    bench: Bench,
-    cases: CaseSet,
-    arms: Sequence[Arm],
-    left_out: Mapping[str, str],
-    fitted: Fitted | None,
-    task: Task,
-    out: Path,
-    plan: Plan,
-    quiet: bool,
-) -> Finished:
-    card = _card(bench, cases, arms, left_out, fitted, task, out, plan)
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / RUN_CARD, card.model_dump_json(indent=1) + "\n")
-    write_atomically(out / MODELS, json.dumps(_models(bench, task), indent=1, ensure_ascii=False) + "\n")
-    worker = bench.team.worker(bench.gsco, card, arms, plan, fitted)
-    with closing(worker), settled():
-        return asyncio.run(Replay(card, out, worker, plan.concurrency).all(cases.asked, quiet=quiet))
+def known_cases(gsco: GSCo, task: Task, plan: Plan) -> KnownCases | None:
+    """Read what is known of a task's cases as a whole, before any is decided by evidence that was kept.
+
+    None where there is nothing to read.
+    """
+    if not task.kind.closed or not plan.neighbours:
+        return None
+    try:
+        return gsco.known_cases(task.name, plan.neighbours)
+    except (StoreError, SpecialistError):
+        # Each case says so; as in a diagnosis, it is decided without.
+        return None
+
+
+def fit_of(gsco: GSCo, task: Task) -> CollaborationFit | None:
+    """What was fitted for a task, if it was fitted for this very card."""
+    found = gsco.fits(task.name) if task.kind.closed else None
+    return found if found is not None and found.holds_for(task) else None
+
+
+def _changed(gsco: GSCo, task: Task, fit: CollaborationFit) -> list[str]:
+    panel = gsco.panels.get(task.name)
+    members = {} if panel is None else panel.members
+    here = {name: member.card.weights.sha256[:12] for name, member in members.items()}
+    return sorted(name for name, version in fit.parts.specialists.items() if here.get(name) != version)
 
 
 def _card(
@@ -301,23 +270,29 @@ def _card(
     cases: CaseSet,
     arms: Sequence[Arm],
     left_out: Mapping[str, str],
-    fitted: Fitted | None,
     task: Task,
     out: Path,
     plan: Plan,
 ) -> RunCard:
-    gsco = bench.gsco
+    gsco, fit = bench.gsco, fit_of(bench.gsco, task)
+    panel = gsco.panels.get(task.name)
     leakage, bank = cases.leakage, cases.bank
     assert leakage is not None, "the cases were compared with the bank"
     configuration = {
         "data": provenance.data_part(cases.sha256, cases.split, task),
-        "panel": provenance.panel_part(gsco.panels.get(task.name)),
+        "panel": provenance.panel_part(panel),
         "retrieval": {"encoder": _encoder(gsco, task), "k": plan.neighbours, "bank": bank,
                       "near_duplicates": plan.near_duplicates},
         "gate": {"policy": plan.gate, "bank": bank},
         **provenance.generalist_parts(bench.generalist, plan.profile),
-        "validation": _validation_part(out, fitted),
+        "decision": _decision_part(bench, plan),
+        "fit": {} if fit is None else {"version": fit.version, "data": fit.data[:12], "cases": fit.cases},
     }  # fmt: skip
+    best, chosen_by = best_single_source(
+        fit,
+        {} if panel is None else {name: one.card.reliability for name, one in panel.members.items()},
+        leakage.bank > 0,
+    )
     return RunCard(
         task=task,
         dataset=cases.name,
@@ -329,6 +304,9 @@ def _card(
         evidence=provenance.configuration_hash(configuration, EVIDENCE_PARTS),
         left_out=left_out,
         configuration=configuration,
+        fit=None if fit is None else fit.model_copy(update={"held_out": HeldOutScores()}),
+        best_source=best,
+        best_source_by=chosen_by,
         leakage=leakage,
         notes=cases.notes,
         versions=provenance.versions(),
@@ -361,12 +339,15 @@ def _guarded(bench: Bench, cases: CaseSet, task: Task, plan: Plan, quiet: bool) 
     return replace(cases, asked=asked, leakage=found, bank=bank.digest)
 
 
-def _validation_part(out: Path, fitted: Fitted | None) -> provenance.Part:
-    """What fitted weights follow from; not they themselves, whose last digits depend on the machine."""
-    if fitted is None:
+def _decision_part(bench: Bench, plan: Plan) -> provenance.Part:
+    if bench.generalist is None:
         return {}
-    card = read_run_card(out / VALIDATION)
-    return {"recipe": RECIPE, "arms": dict(card.arms), "cases": fitted.cases, "errors": fitted.errors}
+    collaboration = bench.gsco.collaboration(**plan.policies)
+    return {
+        "rule": collaboration.decision,
+        "max_error": collaboration.max_error,
+        "floors": [list(one) for one in collaboration.floors],
+    }
 
 
 def _models(bench: Bench, task: Task) -> dict[str, JsonValue]:

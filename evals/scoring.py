@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from pydantic import Field
 
 from ..case import Record, Task, TaskKind
-from .arms import ALONE, ASKING, SPECIALIST
-from .metrics.calibration import aurc, error_at_coverage, risk_coverage
-from .metrics.calibration import reliability as binned
-from .metrics.diagnosis import METRICS, Answers, Bools, Floats, answers
+from .arms import ALONE, ASKING, GSCO, KNN, MEAN, PAPER, STACKING, VOTE
+from .metrics.answers import Floats
+from .metrics.calibration import Bin, aurc, calibration_floor, error_at_coverage, reliability, risk_coverage
+from .metrics.diagnosis import METRICS, Answers, Bools, answers, contributions
 from .metrics.uncertainty import (
     ROUNDS,
     Difference,
@@ -22,17 +24,16 @@ from .metrics.uncertainty import (
     estimates,
     holm,
     kernels,
-    mcnemar,
-    wilson,
+    share,
+    sign_flip,
 )
 from .records import Outcome
 
-COMPARED = ("accuracy", "balanced_accuracy")
+COMPARED = ("accuracy", "balanced_accuracy", "log_loss")
 """Metrics whose difference between arms is tested."""
-BASELINES = ("vote", "mean", "stacking")
-REFERENCES = (ALONE.name, *BASELINES)
-"""What arms are compared with, beside the best specialist."""
-AVERAGED = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
+REFERENCES = (VOTE.name, MEAN.name, STACKING.name, KNN.name, ALONE.name, PAPER.name)
+"""What ``gsco`` is compared with, beside the best single source."""
+AVERAGED = ("accuracy", "balanced_accuracy", "macro_f1", "ece", "log_loss")
 """Metrics that are averaged over the sets of a suite."""
 _POINTS = 100
 _BINS = 10
@@ -51,14 +52,6 @@ class Selective(Record):
     """Coverage and error, from the surest case to all."""
 
 
-class Bin(Record):
-    """Answers that were about equally sure."""
-
-    confidence: float
-    accuracy: float
-    n: int
-
-
 class ArmScore(Record):
     """One arm's numbers."""
 
@@ -69,6 +62,8 @@ class ArmScore(Record):
     unread: int
     """Those among them in which the generalist's text matched no option."""
     metrics: Mapping[str, Estimate]
+    ece_floor: float | None = None
+    """ECE that answers as sure as these would show if they were perfectly calibrated."""
     coverage: Estimate
     """Share of all cases that it answered without abstaining."""
     covered_accuracy: Estimate | None
@@ -81,9 +76,6 @@ class ArmScore(Record):
     """How errors fall where it may abstain; None without probabilities."""
     reliability: tuple[Bin, ...] = ()
     """How often it is right by how sure it is."""
-    confusion: tuple[tuple[int, ...], ...] = ()
-    """Of a single-label task: cases by true option (row) and by what was said; the last column counts
-    cases without an answer."""
     calls: float = 0.0
     """Questions to the generalist per case."""
     seconds: float | None = None
@@ -96,11 +88,9 @@ class Comparison(Record):
     arm: str
     reference: str
     differences: Mapping[str, Difference]
-    """By metric: paired bootstrap, arm minus reference."""
-    mcnemar: float
-    """Exact, two-sided, on accuracy."""
+    """By metric, arm minus reference: interval by bootstrap, p by sign flips, both of whole groups."""
     adjusted: Mapping[str, float]
-    """p-values (``mcnemar`` and each metric's) after Holm, over all comparisons of the task."""
+    """p-values by metric after Holm, over all comparisons of the task."""
 
 
 class Influence(Record):
@@ -129,9 +119,10 @@ class Scores(Record):
     groups: int
     """Patients or groups that they belong to; the bootstrap draws these."""
     arms: tuple[ArmScore, ...]
-    best_specialist: str | None
-    """The specialist with the largest balanced accuracy on these very cases: a reference that is
-    harder to beat than the one that validation data would have chosen."""
+    best_source: str = ""
+    """Arm of the single source that validation cases favour; empty where there is none."""
+    same: Mapping[str, str] = Field(default_factory=dict)
+    """Arms that decided every case as another one did, with that other one; they are compared once."""
     comparisons: tuple[Comparison, ...]
     influences: tuple[Influence, ...]
     failures: tuple[Failure, ...]
@@ -146,6 +137,9 @@ class _Column:
     outcomes: Sequence[Outcome]
     answers: Answers
     drawn: Mapping[str, Floats]
+    parts: Mapping[str, Floats]
+    """What each case adds to a metric."""
+    groups: Sequence[str]
 
     @property
     def right(self) -> Bools:
@@ -158,40 +152,47 @@ class Drawn:
 
     value: float
     draws: Floats
+    parts: Floats | None = None
+    """What each case adds to it, if it is a sum over cases, (n,)."""
 
 
-Draws = Mapping[str, Mapping[str, Drawn]]
-"""By arm and metric."""
+class Draws(NamedTuple):
+    """What the intervals and tests of a run come from."""
 
-
-def score(
-    task: Task, outcomes: Mapping[str, Sequence[Outcome]], *, rounds: int = ROUNDS, seed: int = 0
-) -> Scores:
-    """Score arms on the same cases; see ``scored``."""
-    return scored(task, outcomes, rounds=rounds, seed=seed)[0]
+    by_arm: Mapping[str, Mapping[str, Drawn]]
+    groups: Sequence[str]
 
 
 def scored(
-    task: Task, outcomes: Mapping[str, Sequence[Outcome]], *, rounds: int = ROUNDS, seed: int = 0
+    task: Task,
+    outcomes: Mapping[str, Sequence[Outcome]],
+    *,
+    best_source: str = "",
+    rounds: int = ROUNDS,
+    seed: int = 0,
 ) -> tuple[Scores, Draws]:
-    """Score arms on the same cases, and return the draws that their intervals come from.
+    """Score arms on the same cases, and return what their intervals and tests come from.
 
     Args:
         task: a closed task.
         outcomes: by arm, in the order of a report; each in the same order of cases.
+        best_source: arm of the single source that validation cases favour.
         rounds: bootstrap draws.
         seed: of the draws.
     """
     columns = _columns(task, outcomes, rounds, seed)
     first = next(iter(outcomes.values()), ())
+    groups = [outcome.group or outcome.case for outcome in first]
     disputed, agreed = _dispute(outcomes.values())
-    best = _best_specialist(columns)
+    best = best_source if best_source in columns else ""
+    same = _same(columns)
     scores = Scores(
         n=len(first),
-        groups=len({outcome.group for outcome in first}),
+        groups=len(set(groups)),
         arms=tuple(_arm_score(name, column, disputed, agreed) for name, column in columns.items()),
-        best_specialist=best,
-        comparisons=_comparisons(columns, [name for name in (best, *REFERENCES) if name in columns]),
+        best_source=best,
+        same=same,
+        comparisons=_comparisons(columns, best, same),
         influences=_influences(columns),
         failures=tuple(
             Failure(arm=name, case=outcome.case, error=outcome.error)
@@ -202,11 +203,14 @@ def scored(
         rounds=rounds,
         seed=seed,
     )
-    drawn = {
-        name: {metric: Drawn(METRICS[metric](column.answers), column.drawn[metric]) for metric in AVERAGED}
+    by_arm = {
+        name: {
+            metric: Drawn(METRICS[metric](column.answers), column.drawn[metric], column.parts.get(metric))
+            for metric in AVERAGED
+        }
         for name, column in columns.items()
     }
-    return scores, drawn
+    return scores, Draws(by_arm, groups)
 
 
 def answers_of(task: Task, outcomes: Sequence[Outcome]) -> Answers:
@@ -217,6 +221,7 @@ def answers_of(task: Task, outcomes: Sequence[Outcome]) -> Answers:
         [outcome.probabilities if outcome.error is None else None for outcome in outcomes],
         task.options,
         exclusive=task.kind is TaskKind.DIAGNOSIS,
+        confidence=[outcome.confidence for outcome in outcomes],
     )
 
 
@@ -224,16 +229,37 @@ def _columns(
     task: Task, outcomes: Mapping[str, Sequence[Outcome]], rounds: int, seed: int
 ) -> dict[str, _Column]:
     given = {name: answers_of(task, several) for name, several in outcomes.items()}
-    groups = [outcome.group for outcome in next(iter(outcomes.values()), ())]
+    groups = [outcome.group or outcome.case for outcome in next(iter(outcomes.values()), ())]
     if not groups:
         return {}
     # One call for all arms: the draws of two arms can only be subtracted where they are the same ones.
     every = {(name, metric): kernel for name, one in given.items() for metric, kernel in kernels(one).items()}
     drawn = bootstrap(every, groups, rounds=rounds, seed=seed)
     return {
-        name: _Column(several, given[name], {metric: drawn[name, metric] for metric in METRICS})
+        name: _Column(
+            several,
+            given[name],
+            {metric: drawn[name, metric] for metric in METRICS},
+            contributions(given[name]),
+            groups,
+        )
         for name, several in outcomes.items()
     }
+
+
+def _same(columns: Mapping[str, _Column]) -> dict[str, str]:
+    """Arms that say and state of every case what an earlier one does."""
+    found: dict[str, str] = {}
+    names = list(columns)
+    for place, name in enumerate(names):
+        mine = columns[name].answers
+        for earlier in names[:place]:
+            theirs = columns[earlier].answers
+            alike = (mine.said == theirs.said).all() and (mine.answered == theirs.answered).all()
+            if alike and np.allclose(mine.probabilities, theirs.probabilities, atol=1e-6, equal_nan=True):
+                found[name] = found.get(earlier, earlier)
+                break
+    return found
 
 
 def _dispute(outcomes: Iterable[Sequence[Outcome]]) -> tuple[Bools, Bools]:
@@ -245,24 +271,25 @@ def _dispute(outcomes: Iterable[Sequence[Outcome]]) -> tuple[Bools, Bools]:
 
 
 def _arm_score(name: str, column: _Column, disputed: Bools, agreed: Bools) -> ArmScore:
-    right, outcomes = column.right, column.outcomes
+    right, outcomes, groups = column.right, column.outcomes, column.groups
     covered = np.array([outcome.error is None and not outcome.abstained for outcome in outcomes], dtype=bool)
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
-    coverage = wilson(int(covered.sum()), len(covered))
+    coverage = share(covered, groups)
     assert coverage is not None, "a column has cases"
+    floor = calibration_floor(column.answers)
     return ArmScore(
         arm=name,
         n=column.answers.n,
         errors=len(errors),
         unread=Counter(error.split(":")[0] for error in errors)["AnswerUnparsed"],
         metrics=estimates(column.answers, column.drawn),
+        ece_floor=None if np.isnan(floor) else floor,
         coverage=coverage,
-        covered_accuracy=_share(right, covered),
-        disputed_accuracy=_share(right, disputed),
-        undisputed_accuracy=_share(right, agreed),
+        covered_accuracy=share(right, groups, covered),
+        disputed_accuracy=share(right, groups, disputed),
+        undisputed_accuracy=share(right, groups, agreed),
         selective=selective(column.answers),
-        reliability=reliability(column.answers),
-        confusion=_confusion(column.answers),
+        reliability=reliability(column.answers, _BINS),
         calls=float(np.mean([outcome.calls for outcome in outcomes])),
         seconds=_median_seconds(outcomes),
     )
@@ -283,58 +310,46 @@ def selective(given: Answers) -> Selective | None:
     )
 
 
-def reliability(given: Answers) -> tuple[Bin, ...]:
-    """Mean confidence and accuracy in equally wide bins of confidence; empty bins are left out."""
-    if not len(given.stated):
-        return ()
-    found = binned(given, _BINS)
-    return tuple(
-        Bin(confidence=float(stated), accuracy=float(observed), n=int(count))
-        for count, stated, observed in zip(*found, strict=True)
-        if count
-    )
-
-
-def _confusion(given: Answers) -> tuple[tuple[int, ...], ...]:
-    if not given.exclusive:
-        return ()
-    options = given.truth.shape[1]
-    said = np.where(given.answered, given.said.argmax(1), options)
-    table = np.zeros((options, options + 1), dtype=int)
-    np.add.at(table, (given.truth.argmax(1), said), 1)
-    return tuple(tuple(map(int, row)) for row in table)
-
-
 def _median_seconds(outcomes: Sequence[Outcome]) -> float | None:
     spent = [sum(outcome.seconds.values()) for outcome in outcomes if outcome.calls and outcome.seconds]
     return float(np.median(spent)) if spent else None
 
 
-def _share(right: Bools, slice_: Bools) -> Estimate | None:
-    return wilson(int((right & slice_).sum()), int(slice_.sum()))
+def pairs_of(names: Sequence[str], best: str, same: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Which arms are compared with which.
+
+    What ships is compared with everything that could decide in its place, and the published protocol with
+    the best single source; evidence is worth what it adds to the generalist alone. An arm that only bears
+    another name than one already compared is left out.
+
+    Args:
+        names: of the arms that there are.
+        best: the best single source; empty where there is none.
+        same: see ``Scores.same``.
+    """
+    wanted = [(GSCO.name, reference) for reference in (best, *REFERENCES)]
+    wanted += [(PAPER.name, best), *((arm, ALONE.name) for arm in ("moed", "rad", PAPER.name))]
+    found: list[tuple[str, str]] = []
+    seen: set[tuple[str, str]] = set()
+    for arm, reference in wanted:
+        own = same.get(arm, arm), same.get(reference, reference)
+        if arm in names and reference in names and own[0] != own[1] and own not in seen:
+            seen.add(own)
+            found.append((arm, reference))
+    return found
 
 
-def _best_specialist(columns: Mapping[str, _Column]) -> str | None:
-    names = [name for name in columns if name.startswith(SPECIALIST)]
-    return max(names, key=lambda name: METRICS["balanced_accuracy"](columns[name].answers), default=None)
-
-
-def _comparisons(columns: Mapping[str, _Column], references: Sequence[str]) -> tuple[Comparison, ...]:
-    pairs = [
-        (name, reference)
-        for reference in references
-        for name in columns
-        if name != reference
-        and not name.startswith(SPECIALIST)
-        and (reference not in BASELINES or name in ASKING)
+def _comparisons(
+    columns: Mapping[str, _Column], best: str, same: Mapping[str, str]
+) -> tuple[Comparison, ...]:
+    found = [
+        _comparison(name, columns[name], other, columns[other])
+        for name, other in pairs_of(list(columns), best, same)
     ]
-    found = [_comparison(name, columns[name], other, columns[other]) for name, other in pairs]
-    adjusted = {
-        test: holm([one.mcnemar if test == "mcnemar" else one.differences[test].p for one in found])
-        for test in ("mcnemar", *COMPARED)
-    }
+    tested = [metric for metric in COMPARED if all(metric in one.differences for one in found)]
+    adjusted = {metric: holm([one.differences[metric].p for one in found]) for metric in tested}
     return tuple(
-        one.model_copy(update={"adjusted": {test: values[place] for test, values in adjusted.items()}})
+        one.model_copy(update={"adjusted": {metric: values[place] for metric, values in adjusted.items()}})
         for place, one in enumerate(found)
     )
 
@@ -344,16 +359,19 @@ def _comparison(name: str, arm: _Column, reference_name: str, reference: _Column
         arm=name,
         reference=reference_name,
         differences={
-            metric: difference(
-                METRICS[metric](arm.answers) - METRICS[metric](reference.answers),
-                arm.drawn[metric] - reference.drawn[metric],
-                arm.answers.n,
-            )
+            metric: found
             for metric in COMPARED
+            if not np.isnan((found := _difference(metric, arm, reference)).value)
         },
-        mcnemar=mcnemar(arm.right, reference.right),
         adjusted={},
     )
+
+
+def _difference(metric: str, arm: _Column, reference: _Column) -> Difference:
+    value = METRICS[metric](arm.answers) - METRICS[metric](reference.answers)
+    mine, theirs = arm.parts.get(metric), reference.parts.get(metric)
+    p = None if mine is None or theirs is None else sign_flip(mine - theirs, arm.groups)
+    return difference(value, arm.drawn[metric] - reference.drawn[metric], arm.answers.n, p)
 
 
 def _influences(columns: Mapping[str, _Column]) -> tuple[Influence, ...]:
@@ -361,7 +379,11 @@ def _influences(columns: Mapping[str, _Column]) -> tuple[Influence, ...]:
         return ()
     alone = columns[ALONE.name].right
     return tuple(
-        Influence(arm=name, rescued=_share(column.right, ~alone), misled=_share(~column.right, alone))
+        Influence(
+            arm=name,
+            rescued=share(column.right, column.groups, ~alone),
+            misled=share(~column.right, column.groups, alone),
+        )
         for name, column in columns.items()
         if name in ASKING and name != ALONE.name
     )

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 from ..case import Evidence, Observed, Probability, Record, Task, TaskKind
 from ..errors import ConfigurationError
 from .drift import DriftScores
+from .fitting import Stack
 from .fusion import GENERALIST, SIMILAR, AskLimits
 from .pool import Pool
 
@@ -92,6 +93,8 @@ class CollaborationFit(Record):
     full: Pool | None = None
     """Of the same and the generalist's answer, which it gave with all of them before it."""
     limits: AskLimits | None = None
+    stack: Stack | None = None
+    """Stacking of specialists and similar cases: nothing decides by it, it is there to be compared with."""
     candidates: tuple[CandidateScore, ...] = ()
     parts: FittedParts
     cases: Annotated[int, Field(ge=0)]

@@ -192,7 +192,9 @@ class Retrieval:
             StoreError: the store cannot be read.
             SpecialistError: the task's encoder is not there.
         """
-        size, found = self.size or 0, self._known.get(task)
+        if self.size is None:
+            self.size = await asyncio.to_thread(lambda: self.store().count())
+        size, found = self.size, self._known.get(task)
         if found is None or found[0] != size:
             encoder = self._specialists.retriever(task) or await self._shared()
             measured = asyncio.ensure_future(asyncio.to_thread(self._measure_known, task, encoder, k))

@@ -9,7 +9,7 @@ from pathlib import Path
 from ...case import DISCLAIMER
 from ...errors import ConfigurationError
 from ...models.journal import read_log, write_atomically
-from ..metrics.uncertainty import Estimate, wilson
+from ..metrics.uncertainty import Estimate, share
 from .shown import LOG, Shown
 
 MARKDOWN = "abilities.md"
@@ -43,12 +43,12 @@ def table(shown: Sequence[Shown]) -> str:
             rows[ability, ALL] = [one for one in shown if one.ability == ability]
     lines = [
         f"# Abilities of generalist {shown[0].generalist}", "",
-        "Right: how many of the choices, decisions or answers are. 95 % Wilson intervals.", "",
+        "Right: how many of the choices, decisions or answers are. 95 % intervals; those of one case are",
+        "taken together.", "",
         "| ability | task | cases | right |", "|---|---|---|---|",
     ]  # fmt: skip
     for (ability, task), of in sorted(rows.items()):
-        right = sum(one.right for one in of)
-        share = _share(wilson(right, sum(one.stated for one in of)))
+        share = _share(_shared([(one.case, one.right, one.stated) for one in of]))
         lines.append(f"| {ability} | {task} | {len(of)} | {share} |")
     return "\n".join([*lines, "", *_baselines(rows), DISCLAIMER, ""])
 
@@ -61,6 +61,14 @@ def _baselines(rows: dict[tuple[str, str], list[Shown]]) -> list[str]:
             answer, count = truths.most_common(1)[0]
             found += [f"{ability}, {task}: always saying {answer!r} is right in {count / len(of):.1%}.", ""]
     return found
+
+
+def _shared(counts: Sequence[tuple[str, int, int]]) -> Estimate | None:
+    """Share of facts, from each case's hits and number of facts; facts of one case go together."""
+    import numpy as np
+
+    hits = [place < hit for _, hit, number in counts for place in range(number)]
+    return share(np.array(hits, dtype=bool), [case for case, _, number in counts for _ in range(number)])
 
 
 def _share(estimate: Estimate | None) -> str:

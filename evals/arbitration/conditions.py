@@ -14,7 +14,7 @@ from ...case import Case, Evidence, Task
 from ...models.generalist.training.real_evidence import mislead
 from ..arms import knn, mean
 
-Arm = Literal["generalist", "moed", "rad", "gsco"]
+Arm = Literal["generalist", "moed", "rad", "gsco-paper"]
 PERMUTATIONS = 3
 
 
@@ -66,8 +66,8 @@ def restricted(evidence: Evidence, arm: Arm) -> Evidence:
     """Leave an arm what it sees: opinions for moed, similar cases for rad."""
     return evidence.model_copy(
         update={
-            "opinions": evidence.opinions if arm in ("moed", "gsco") else (),
-            "similar_cases": evidence.similar_cases if arm in ("rad", "gsco") else (),
+            "opinions": evidence.opinions if arm in ("moed", "gsco-paper") else (),
+            "similar_cases": evidence.similar_cases if arm in ("rad", "gsco-paper") else (),
         }
     )
 
@@ -79,9 +79,9 @@ def said_by_evidence(evidence: Evidence, task: Task, arm: Arm) -> str | None:
     mean probability.
     """
     voices = Counter[str]()
-    if arm in ("moed", "gsco"):
+    if arm in ("moed", "gsco-paper"):
         voices.update(opinion.labels[0] for opinion in evidence.opinions if opinion.labels)
-    if arm in ("rad", "gsco") and evidence.similar_cases:
+    if arm in ("rad", "gsco-paper") and evidence.similar_cases:
         voices.update(knn(task, evidence).labels)
     if not voices:
         return None
@@ -169,15 +169,15 @@ def _permuted(number: int) -> Alter:
     return alter
 
 
-SPECIALISTS_WRONG = Condition("specialists wrong", ("gsco",), _specialists_wrong)
-ALL_WRONG = Condition("all evidence wrong", ("moed", "rad", "gsco"), _all_wrong)
-ALL_WRONG_AT_RANDOM = Condition("all evidence wrong at random", ("gsco",), _all_wrong_at_random)
-ALL_RIGHT = Condition("all evidence right", ("moed", "rad", "gsco"), _all_right)
-SHUFFLED = Condition("neighbours shuffled", ("rad", "gsco"), _neighbours_shuffled)
-ANOTHERS = Condition("another's evidence", ("gsco",), _another_s_evidence)
-NOISE = Condition("noise image", ("generalist", "gsco"), _noise)
+SPECIALISTS_WRONG = Condition("specialists wrong", ("gsco-paper",), _specialists_wrong)
+ALL_WRONG = Condition("all evidence wrong", ("moed", "rad", "gsco-paper"), _all_wrong)
+ALL_WRONG_AT_RANDOM = Condition("all evidence wrong at random", ("gsco-paper",), _all_wrong_at_random)
+ALL_RIGHT = Condition("all evidence right", ("moed", "rad", "gsco-paper"), _all_right)
+SHUFFLED = Condition("neighbours shuffled", ("rad", "gsco-paper"), _neighbours_shuffled)
+ANOTHERS = Condition("another's evidence", ("gsco-paper",), _another_s_evidence)
+NOISE = Condition("noise image", ("generalist", "gsco-paper"), _noise)
 PERMUTED = tuple(
-    Condition(f"options permuted {number}", ("generalist", "gsco"), _permuted(number))
+    Condition(f"options permuted {number}", ("generalist", "gsco-paper"), _permuted(number))
     for number in range(1, PERMUTATIONS + 1)
 )
 CONDITIONS = (

@@ -14,7 +14,7 @@ from ..metrics.diagnosis import Bools, Floats
 from ..metrics.uncertainty import ROUNDS, Difference, Estimate, bootstrap, difference, interval
 from .conditions import PERMUTATIONS, Arm, Known, hard_lure, random_lure, said_by_evidence
 
-ARMS: tuple[Arm, ...] = ("moed", "rad", "gsco")
+ARMS: tuple[Arm, ...] = ("moed", "rad", "gsco-paper")
 
 
 @dataclass(frozen=True)
@@ -139,17 +139,17 @@ MEASURES: Mapping[str, tuple[tuple[Arm, ...], Measure]] = {
     "self-correct: natural conflict, alone wrong, evidence right": (ARMS, correct),
     "uphold: all evidence wrong, alone right": (ARMS, upheld_when_all_wrong),
     "self-correct: all evidence right, alone wrong": (ARMS, corrected_when_all_right),
-    "truth found: specialists wrong, neighbours real": (("gsco",), found("specialists wrong")),
+    "truth found: specialists wrong, neighbours real": (("gsco-paper",), found("specialists wrong")),
     "truth found: all evidence wrong": (ARMS, found("all evidence wrong")),
-    "truth found: all evidence wrong at random": (("gsco",), found("all evidence wrong at random")),
+    "truth found: all evidence wrong at random": (("gsco-paper",), found("all evidence wrong at random")),
     "lure followed: all evidence wrong": (ARMS, followed("all evidence wrong", hard_lure)),
-    "lure followed: at random": (("gsco",), followed("all evidence wrong at random", random_lure)),
-    "truth found: neighbours shuffled": (("rad", "gsco"), found("neighbours shuffled")),
-    "truth found: another's evidence": (("gsco",), found("another's evidence")),
-    "evidence followed: noise image": (("gsco",), follows_noise),
-    "confidence alone: noise image": (("gsco",), confidence_on_noise),
-    "same answer in any order of options": (("gsco",), same_in_any_order),
-    "same answer alone in any order of options": (("gsco",), same_alone_in_any_order),
+    "lure followed: at random": (("gsco-paper",), followed("all evidence wrong at random", random_lure)),
+    "truth found: neighbours shuffled": (("rad", "gsco-paper"), found("neighbours shuffled")),
+    "truth found: another's evidence": (("gsco-paper",), found("another's evidence")),
+    "evidence followed: noise image": (("gsco-paper",), follows_noise),
+    "confidence alone: noise image": (("gsco-paper",), confidence_on_noise),
+    "same answer in any order of options": (("gsco-paper",), same_in_any_order),
+    "same answer alone in any order of options": (("gsco-paper",), same_alone_in_any_order),
 }
 
 
@@ -187,7 +187,7 @@ def against_vote(several: Sequence[Said], *, rounds: int = ROUNDS, seed: int = 0
     gains, groups = [], []
     for said in several:
         among = split(said)
-        gain = said.right("", "gsco").astype(float) - said.right("", "vote").astype(float)
+        gain = said.right("", "gsco-paper").astype(float) - said.right("", "vote").astype(float)
         gains.append(gain[among])
         groups += [f"{said.task.name}/{group}" for group, one in zip(said.groups, among, strict=True) if one]
     pooled = np.concatenate(gains) if gains else np.zeros(0)

@@ -23,11 +23,11 @@ _UNSEEN = Case(id="unseen", images=(ImageRef(sha256="0" * 64, width=1, height=1)
 """Images play no part in scoring."""
 CURVE = (
     ("accuracy", "generalist"),
-    ("accuracy", "gsco"),
-    ("uphold: natural conflict, alone right", "gsco"),
-    ("self-correct: natural conflict, alone wrong, evidence right", "gsco"),
-    ("truth found: all evidence wrong", "gsco"),
-    ("truth found: specialists wrong, neighbours real", "gsco"),
+    ("accuracy", "gsco-paper"),
+    ("uphold: natural conflict, alone right", "gsco-paper"),
+    ("self-correct: natural conflict, alone wrong, evidence right", "gsco-paper"),
+    ("truth found: all evidence wrong", "gsco-paper"),
+    ("truth found: specialists wrong, neighbours real", "gsco-paper"),
 )
 """What is compared between generalists: the trade-off between holding out and giving way."""
 
@@ -133,7 +133,7 @@ def _read(home: Path) -> tuple[Said, int]:
         raise ConfigurationError(
             f"the suite in {home} is not finished: {len(names)} of {card.cases} cases; run its command again"
         )
-    outcomes = natural["gsco"]
+    outcomes = natural["gsco-paper"]
     cases = [
         Known(
             name,

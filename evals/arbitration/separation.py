@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...case import Record
-from ..fitting import sources_of
+from ...graphs.fusion import sources_of
+from ...graphs.pool import FLOOR
 from ..metrics.answers import Bools, Floats
 from ..metrics.uncertainty import ROUNDS, Estimate, Kernel, Measure, Weights, estimate
-from ..pooling import FLOOR
 from .rates import Said
 
 FOLDS = 5
@@ -87,7 +87,7 @@ def separation(several: Sequence[Said], *, rounds: int = ROUNDS, seed: int = 0) 
 
 def conflicts_of(said: Said) -> Conflicts:
     """List a task's natural conflicts in which one side is right."""
-    own, evidence = said.labels["", "generalist"], said.evidence("gsco")
+    own, evidence = said.labels["", "generalist"], said.evidence("gsco-paper")
     places = [
         place
         for place, (mine, theirs, known) in enumerate(zip(own, evidence, said.cases, strict=True))
@@ -100,7 +100,7 @@ def conflicts_of(said: Said) -> Conflicts:
     return Conflicts(
         features.reshape(len(places), len(names)),
         said.right("", "generalist")[places],
-        said.right("", "gsco")[places],
+        said.right("", "gsco-paper")[places],
         tuple(said.groups[place] for place in places),
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...case import Answer, Case, ImageRef, Record, Task
 from ...errors import ConfigurationError, GscoError
-from ...graphs.nodes.decide import choices
+from ...graphs.nodes.ask import choices
 from ...models.journal import Log, read_log
 from .. import provenance
 from ..cases import Asked, chosen_items, read_cases
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ...settings import Settings
 
 ANSWERS = "arbitration.jsonl"
-NATURAL = ("specialists", "vote", "knn", "generalist", "moed", "rad", "gsco")
+NATURAL = ("specialists", "vote", "knn", "generalist", "moed", "rad", "gsco-paper")
 
 
 class Altered(Record):

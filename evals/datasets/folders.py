@@ -72,7 +72,7 @@ def from_labelled(dataset: Dataset, values: Mapping[str, str]) -> Read:
     notes = [f"{count} files left out: {reason}" for reason, count in dataset.left_out.items()]
     if dataset.dropped:
         notes.append(f"{dataset.dropped} images left out: their group is also in a later split")
-    return Read(examples, [*notes, *dataset.notes], dataset.dropped)
+    return Read(examples, [*notes, *dataset.notes], dataset.dropped, sha256=dataset.sha256)
 
 
 def read_dicom(folder: Path, layout: Dicom) -> Read:

@@ -81,6 +81,7 @@ def open_dataset(
         entry=found,
         edition=edition.name,
         notes=tuple([*read.notes, *notes, *_short_of(read, edition)]),
+        labelled_sha256=read.sha256,
     )
 
 

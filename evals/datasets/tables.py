@@ -28,6 +28,8 @@ class Read:
     notes: list[str] = field(default_factory=list)
     dropped: int = 0
     """Examples already left out because their group is also in a later split."""
+    sha256: str = ""
+    """Hash of the labelled folder, as training has it; empty of other layouts."""
 
 
 def read_table(folder: Path, layout: Table) -> Read:

@@ -28,6 +28,8 @@ class Answers:
     """(n, options); NaN in the rows of cases without probabilities."""
     exclusive: bool
     """Whether exactly one option is true of a case."""
+    sure: Floats | None = None
+    """How sure each decision is as a whole, (n,), NaN where unknown; None derives it from probabilities."""
 
     def __post_init__(self) -> None:
         rows, columns = self.truth.shape
@@ -62,6 +64,7 @@ class Answers:
             answered=self.answered[rows],
             probabilities=self.probabilities[rows],
             exclusive=self.exclusive,
+            sure=None if self.sure is None else self.sure[rows],
         )
 
 
@@ -72,6 +75,7 @@ def answers(
     options: Sequence[str],
     *,
     exclusive: bool,
+    confidence: Sequence[float | None] | None = None,
 ) -> Answers:
     """Turn labels into arrays.
 
@@ -81,6 +85,7 @@ def answers(
         probabilities: by option; None where there are none.
         options: the columns; a label that is none of them is an error.
         exclusive: whether exactly one option is true of a case.
+        confidence: that all labels of a case are right; None derives it from the probabilities.
     """
     column = {option: position for position, option in enumerate(options)}
     table = np.full((len(truth), len(options)), math.nan)
@@ -93,6 +98,9 @@ def answers(
         answered=np.array([labels is not None for labels in said], dtype=bool),
         probabilities=table,
         exclusive=exclusive,
+        sure=None
+        if confidence is None
+        else np.array([math.nan if one is None else one for one in confidence], dtype=np.float64),
     )
 
 
@@ -110,9 +118,12 @@ def confidences(given: Answers) -> list[tuple[Floats, Bools]]:
 def certainty(given: Answers) -> Floats:
     """How sure each case's answer is (n,), NaN where nothing is stated.
 
-    The probability of the label that was said; of a multi-label task that of its least certain decision.
+    The probability of the label that was said; of a multi-label task that all its labels are right, or where
+    that is not stated, the probability of the least certain one.
     """
-    if given.exclusive:
+    if given.sure is not None and not given.exclusive:
+        sure = given.sure
+    elif given.exclusive:
         sure = np.where(given.said, given.probabilities, 0.0).sum(1)
     else:
         sure = np.where(given.said, given.probabilities, 1 - given.probabilities).min(1)

@@ -12,10 +12,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ...case import Record
 from ...models.specialist.metrics import expected_calibration_error
 from .answers import Answers, Bools, Floats, certainty, confidences
 
 BINS = 15
+LEAST = 1e-3
+"""Smaller probabilities count as this in the log loss: a share of votes may be none at all."""
 COVERAGE = 0.8
 """At which the error of a selective arm is told."""
 
@@ -30,6 +33,41 @@ def calibration_error(given: Answers) -> float:
     if not given.n:
         return math.nan
     return float(np.mean([expected_calibration_error(p, hit) for p, hit in confidences(given)]))
+
+
+def calibration_floor(given: Answers, *, rounds: int = 200, seed: int = 0) -> float:
+    """Expected calibration error that perfectly calibrated answers, as sure as these, would show.
+
+    On few cases the estimator is above zero by chance alone: differences below this mean nothing.
+
+    Args:
+        given: the answers; what is true of them plays no part.
+        rounds: how often their truth is drawn from their own probabilities.
+        seed: of the draws.
+    """
+    given = given.take(given.stated)
+    if not given.n:
+        return math.nan
+    random, found = np.random.default_rng(seed), []
+    for probability, _ in confidences(given):
+        place = np.eye(BINS)[np.clip((probability * BINS).astype(int), 0, BINS - 1)]
+        gaps = probability - (random.random((rounds, given.n)) < probability)
+        found.append(np.abs(gaps @ place).sum(1).mean() / given.n)
+    return float(np.mean(found))
+
+
+def log_loss(given: Answers) -> float:
+    """Mean negative logarithm of what was said of the truth; of a multi-label task the mean over options."""
+    given = given.take(given.stated)
+    return float(surprise(given).mean()) if given.n else math.nan
+
+
+def surprise(given: Answers) -> Floats:
+    """Log loss of each case, (n,); probabilities below ``LEAST`` count as that."""
+    p = np.clip(given.probabilities, LEAST, 1 - LEAST)
+    if given.exclusive:
+        return -np.log(p[given.truth])
+    return -np.where(given.truth, np.log(p), np.log1p(-p)).mean(1)
 
 
 def brier(given: Answers) -> float:
@@ -47,25 +85,23 @@ def squared_distance(given: Answers) -> Floats:
     return squares.sum(1) if given.exclusive else squares.mean(1)
 
 
-class Reliability(NamedTuple):
-    """A reliability diagram: per bin of stated probability."""
+class Bin(Record):
+    """Answers that were about equally sure."""
 
-    cases: npt.NDArray[np.intp]
-    stated: Floats
-    """Mean probability; NaN in an empty bin."""
-    observed: Floats
-    """Share that was right (multi-label: present); NaN in an empty bin."""
+    confidence: float
+    accuracy: float
+    n: int
 
 
-def reliability(given: Answers, bins: int = BINS) -> Reliability:
-    """Bin the stated probabilities; multi-label decisions are pooled over labels."""
-    pairs = confidences(given.take(given.stated))
-    probability, hit = (np.concatenate(column).astype(float) for column in zip(*pairs, strict=True))
-    place = np.clip((probability * bins).astype(int), 0, bins - 1)
-    count = np.bincount(place, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        means = [np.bincount(place, values, bins) / count for values in (probability, hit)]
-    return Reliability(count, *means)
+def reliability(given: Answers, bins: int = BINS) -> tuple[Bin, ...]:
+    """Compare how sure answers were with how many of them were right; empty bins are left out."""
+    given = given.take(given.stated)
+    sure, right = certainty(given), given.right
+    place = np.clip((sure * bins).astype(int), 0, bins - 1) if given.n else np.zeros(0, dtype=int)
+    return tuple(
+        Bin(confidence=float(sure[at].mean()), accuracy=float(right[at].mean()), n=int(at.sum()))
+        for at in (place == one for one in np.unique(place))
+    )
 
 
 class RiskCoverage(NamedTuple):
@@ -95,16 +131,6 @@ def aurc(given: Answers) -> float:
     return float((np.diff(curve.coverage, prepend=0.0) * curve.risk).sum())
 
 
-def excess_aurc(given: Answers) -> float:
-    """AURC beyond that of an order which puts every wrong case last."""
-    given = given.take(given.stated)
-    if not given.n:
-        return math.nan
-    wrong = np.sort(~given.right)
-    best = float((np.cumsum(wrong) / np.arange(1, given.n + 1)).mean())
-    return aurc(given) - best
-
-
 def error_at_coverage(given: Answers, coverage: float = COVERAGE) -> float:
     """Error among the surest cases; equally sure ones at the border count by their mean error."""
     sure, wrong, ends = _ranked(given)
@@ -123,31 +149,3 @@ def _ranked(given: Answers) -> tuple[Floats, Bools, npt.NDArray[np.intp]]:
     sure = sure[order]
     ends = np.flatnonzero(np.r_[sure[1:] != sure[:-1], True]) if len(sure) else np.zeros(0, dtype=np.intp)
     return sure, ~given.right[order], ends
-
-
-class Abstention(NamedTuple):
-    """What leaving cases to a person brings."""
-
-    coverage: float
-    """Share of all cases that was answered."""
-    accuracy: float
-    """Among the answered ones; NaN where there are none."""
-    caught: float
-    """Share of the wrong answers that was left to a person; NaN where none is wrong."""
-    wasted: float
-    """Share of the right answers that was left to a person; NaN where none is right."""
-
-
-def abstention(right: Bools, abstained: Bools) -> Abstention:
-    """Describe abstentions.
-
-    Args:
-        right: whether the suggested answer was right, per case.
-        abstained: whether the case was left to a person.
-    """
-    kept = ~abstained
-    return Abstention(_share(kept), _share(right[kept]), _share(abstained[~right]), _share(abstained[right]))
-
-
-def _share(which: Bools) -> float:
-    return float(which.mean()) if len(which) else math.nan

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .answers import Answers, Bools, Floats, answers, confidences
-from .calibration import aurc, brier, calibration_error, error_at_coverage
+from .calibration import aurc, brier, calibration_error, error_at_coverage, log_loss, surprise
 
 __all__ = [
     "METRICS",
@@ -31,6 +31,7 @@ __all__ = [
     "brier",
     "calibration_error",
     "confidences",
+    "contributions",
     "macro_f1",
     "mean_average_precision",
     "micro_f1",
@@ -56,6 +57,23 @@ def balanced_accuracy(given: Answers) -> float:
         return float(recall_score(given.truth, given.said, average="macro", zero_division=_LEFT_OUT))
     pairs = zip(given.truth.T, given.said.T, strict=True)
     return _mean([recall_score(true, said, labels=np.unique(true), average="macro") for true, said in pairs])
+
+
+def contributions(given: Answers) -> dict[str, Floats]:
+    """What each case adds to a metric that is a sum over cases, (n,); their differences can be tested."""
+    hits, rejections = given.truth & given.said, ~given.truth & ~given.said
+    found: dict[str, Floats] = {"accuracy": given.right.astype(np.float64)}
+    recalls = hits / np.maximum(given.truth.sum(0), 1)
+    if given.exclusive:
+        balanced = recalls.sum(1) / max(1, int(given.truth.any(0).sum()))
+    else:
+        kinds = given.truth.any(0).astype(int) + (~given.truth).any(0)
+        both = recalls + rejections / np.maximum((~given.truth).sum(0), 1)
+        balanced = (both / kinds).sum(1) / given.truth.shape[1]
+    found["balanced_accuracy"] = balanced * given.n
+    if len(given.stated) == given.n:
+        found["log_loss"] = surprise(given)
+    return found
 
 
 def macro_f1(given: Answers) -> float:
@@ -109,13 +127,16 @@ METRICS: Mapping[str, Metric] = {
     "auroc": auroc,
     "mean_average_precision": mean_average_precision,
     "ece": calibration_error,
+    "log_loss": log_loss,
     "brier": brier,
     "aurc": aurc,
     "error_at_80": error_at_coverage,
 }
 """In the order of a report."""
 
-OF_PROBABILITIES = frozenset({"auroc", "mean_average_precision", "ece", "brier", "aurc", "error_at_80"})
+OF_PROBABILITIES = frozenset(
+    {"auroc", "mean_average_precision", "ece", "log_loss", "brier", "aurc", "error_at_80"}
+)
 """Those that only look at cases with probabilities."""
 
 

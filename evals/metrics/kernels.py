@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .answers import Answers, Bools, Floats, certainty, confidences
-from .calibration import BINS, COVERAGE, squared_distance
+from .calibration import BINS, COVERAGE, squared_distance, surprise
 from .draws import Kernel, Weights, divide, mean_of
 
 
@@ -27,6 +27,7 @@ def kernels(given: Answers) -> dict[str, Kernel]:
         if given.exclusive
         else _of(stated, _average_precision(probable)),
         "ece": _of(stated, _calibration_error(probable)),
+        "log_loss": _of(stated, mean_of(surprise(probable))),
         "brier": _of(stated, mean_of(squared_distance(probable))),
         "aurc": _of(stated, _aurc(probable)),
         "error_at_80": _of(stated, _error_at(probable, COVERAGE)),

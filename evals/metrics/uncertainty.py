@@ -1,4 +1,8 @@
-"""How far a number can be trusted: bootstrap intervals, paired comparisons, multiplicity."""
+"""How far a number can be trusted: intervals, paired comparisons, multiplicity.
+
+Cases of one patient or group are never taken for independent ones: bootstrap draws, intervals of shares and
+tests all go by group.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,6 @@ __all__ = [
     "Kernel",
     "Measure",
     "Weights",
-    "benjamini_hochberg",
     "bootstrap",
     "difference",
     "draws",
@@ -30,11 +33,18 @@ __all__ = [
     "holm",
     "interval",
     "kernels",
-    "mcnemar",
     "mean",
     "paired",
-    "wilson",
+    "share",
+    "sign_flip",
 ]
+
+
+_NOTHING = 1e-12
+_CELLS = 4000
+"""Steps in which differences that are no whole numbers are counted,"""
+_MOST_GROUPS = 500
+"""for so many groups at most; beyond, their sum is taken to be normal."""
 
 
 class Estimate(Record):
@@ -129,39 +139,59 @@ def estimates(given: Answers, drawn: Mapping[str, Floats]) -> dict[str, Estimate
     return found
 
 
-def difference(value: float, drawn: Floats, n: int) -> Difference:
-    """Describe a difference by its paired draws: percentile interval, and a two-sided p from the draws.
+def difference(value: float, drawn: Floats, n: int, p: float | None = None) -> Difference:
+    """Describe a difference by its paired draws.
 
     Args:
         value: the difference on the cases themselves.
         drawn: the difference on each draw.
         n: number of cases.
+        p: two-sided, of a test by groups; None takes the normal one with the draws' standard error.
     """
-    defined = drawn[~np.isnan(drawn)]
+    from scipy.stats import norm
+
     low, high = interval(drawn)
-    tail = min((defined <= 0).sum(), (defined >= 0).sum())
-    p = min(1.0, 2 * (1 + float(tail)) / (1 + len(defined)))
+    if math.isnan(value):
+        p = 1.0
+    elif p is None:
+        defined = drawn[~np.isnan(drawn)]
+        spread = float(defined.std()) if len(defined) else 0.0
+        p = float(2 * norm.sf(abs(value) / spread)) if spread > _NOTHING else float(abs(value) <= _NOTHING)
     return Difference(value=value, low=low, high=high, p=p, n=n)
 
 
-def mcnemar(first: Bools, second: Bools) -> float:
-    """Exact two-sided McNemar test that two arms are right equally often.
+def sign_flip(differences: Floats, groups: Sequence[str]) -> float:
+    """Test two arms on the same cases by exchanging them, group by group.
 
-    Cases are taken as independent; where groups have several cases, prefer the paired bootstrap.
+    If neither arm is better, each group's difference is as likely with the other sign (Fisher's randomisation
+    test). All signs are gone through at once, by the distribution of their sum. With one case per group and
+    differences of whole numbers it is McNemar's exact test.
 
     Args:
-        first: whether the first arm was right, per case (n,).
-        second: the same of the second, on the same cases.
+        differences: what each case adds to the difference of the two arms, (n,).
+        groups: one per case.
 
     Returns:
-        The p-value: a binomial test on the cases in which exactly one of them was right.
+        Two-sided p.
     """
-    from scipy.stats import binomtest
+    from scipy.stats import norm
 
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    if not only_first + only_second:
+    _, member = np.unique(np.asarray(groups), return_inverse=True)
+    sums = np.bincount(member, differences) if len(differences) else np.zeros(0)
+    sizes = np.abs(sums[np.abs(sums) > _NOTHING])
+    if not len(sizes):
         return 1.0
-    return float(binomtest(only_first, only_first + only_second).pvalue)
+    observed = abs(float(sums.sum()))
+    whole = np.allclose(sizes, np.round(sizes), atol=_NOTHING)
+    if not whole and len(sizes) > _MOST_GROUPS:
+        return float(2 * norm.sf(observed / math.sqrt(float((sizes**2).sum()))))
+    unit = 1.0 if whole else float(sizes.sum()) / _CELLS
+    chances = np.ones(1)
+    for step in np.round(sizes / unit).astype(int):
+        apart = np.zeros(2 * step)
+        chances = (np.concatenate([chances, apart]) + np.concatenate([apart, chances])) / 2
+    places = np.abs(np.arange(len(chances)) - (len(chances) - 1) / 2)
+    return min(1.0, float(chances[places >= observed / unit - 0.5].sum()))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -175,22 +205,33 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values so that those below a level hold that share of false discoveries; the order is kept."""
-    order = sorted(range(len(p_values)), key=lambda index: -p_values[index])
-    adjusted = [0.0] * len(p_values)
-    smallest = 1.0
-    for rank, index in enumerate(order):
-        smallest = min(smallest, p_values[index] * len(p_values) / (len(p_values) - rank))
-        adjusted[index] = smallest
-    return adjusted
+def share(hits: Bools, groups: Sequence[str], cases: Bools | None = None) -> Estimate | None:
+    """Estimate a share with Wilson's 95 % interval for as many cases as the groups are worth.
 
+    Where cases of a group resemble each other, fewer independent ones carry the same information: as many as
+    give the variance of the share with groups taken together. Where all cases are alike, each group is one.
 
-def wilson(hits: int, n: int) -> Estimate | None:
-    """Estimate a share with Wilson's 95 % interval (cases taken as independent); None for no cases."""
-    from scipy.stats import binomtest
+    Args:
+        hits: what is counted, (n,).
+        groups: one per case.
+        cases: those of which the share is taken, (n,); None takes all.
 
+    Returns:
+        None where there are no cases.
+    """
+    from scipy.stats import norm
+
+    chosen = np.ones(len(hits), dtype=bool) if cases is None else cases
+    n = int(chosen.sum())
     if not n:
         return None
-    bounds = binomtest(hits, n).proportion_ci(0.95, method="wilson")
-    return Estimate(value=hits / n, low=float(bounds.low), high=float(bounds.high), n=n)
+    value = float(hits[chosen].mean())
+    _, member = np.unique(np.asarray(groups)[chosen], return_inverse=True)
+    together = np.bincount(member, hits[chosen] - value)
+    variance = float((together**2).sum()) / n**2
+    worth = value * (1 - value) / variance if variance > _NOTHING else float(len(together))
+    worth = min(float(n), max(1.0, worth))
+    z = float(norm.ppf(0.975))
+    centre = (value + z * z / (2 * worth)) / (1 + z * z / worth)
+    half = z / (1 + z * z / worth) * math.sqrt(value * (1 - value) / worth + z * z / (4 * worth**2))
+    return Estimate(value=value, low=max(0.0, centre - half), high=min(1.0, centre + half), n=n)

@@ -55,11 +55,11 @@ async def plain(case: Case, task: str, collaboration: Collaboration) -> object:
     """Take the graph's own steps one after the other, without a graph."""
     from langgraph.runtime import Runtime
 
+    from ...graphs.nodes.ask import ask_generalist
     from ...graphs.nodes.decide import decide
     from ...graphs.nodes.gate import gate
     from ...graphs.nodes.moed import moed
     from ...graphs.nodes.rad import rad
-    from ...graphs.nodes.review import review
 
     runtime = Runtime(context=collaboration)
     state: Any = {"case": case, "task": task}
@@ -71,8 +71,8 @@ async def plain(case: Case, task: str, collaboration: Collaboration) -> object:
     said = await asyncio.gather(*branches, rad({"case": case, "task": task, "specialist": ""}, runtime))
     state["opinions"] = sum((update.get("opinions", ()) for update in said), ())
     state["similar_cases"] = said[-1].get("similar_cases", ())
-    state |= await decide(state, runtime)
-    return await review(state, runtime)
+    state |= await ask_generalist(state, runtime)
+    return await decide(state, runtime)
 
 
 async def graph(case: Case, task: str, collaboration: Collaboration) -> object:
@@ -96,16 +96,16 @@ def empty_graph(branches: int) -> Any:
         return {"found": (1,)}
 
     made = StateGraph(_Nothing)
-    for name in ("gate", "moed", "rad", "review"):
+    for name in ("gate", "moed", "rad", "decide"):
         made.add_node(name, nothing)
-    made.add_node("decide", nothing, defer=True)
+    made.add_node("ask", nothing, defer=True)
     made.add_edge(START, "gate")
     made.add_conditional_edges(
         "gate",
         lambda state: [*(Send("moed", state) for _ in range(branches)), Send("rad", state)],
         ["moed", "rad"],
     )
-    for start, end in (("moed", "decide"), ("rad", "decide"), ("decide", "review"), ("review", END)):
+    for start, end in (("moed", "ask"), ("rad", "ask"), ("ask", "decide"), ("decide", END)):
         made.add_edge(start, end)
     return made.compile()
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...case import TaskKind
+from ..arms import GSCO, PAPER
 from ..metrics.uncertainty import Difference, Estimate
-from ..overall import Contrast, Overall
+from ..overall import BEST_SOURCE, Contrast, Overall, found_in
 from ..records import RunCard
-from ..scoring import Comparison, Scores
+from ..scoring import ArmScore, Comparison, Scores
 from ..texts import TextScore
 
 if TYPE_CHECKING:
@@ -24,11 +25,16 @@ HEADINGS = {
     "auroc": "AUROC",
     "mean_average_precision": "mAP",
     "ece": "ECE",
-    "brier": "Brier",
+    "log_loss": "log loss",
 }
 OF_SEVERAL_LABELS = frozenset({"micro_f1", "mean_average_precision"})
 """Metrics that say nothing new of a task with one label per case."""
 SHOWN_FAILURES = 20
+SIGNIFICANT = 0.05
+SLICES = (
+    "arm", "coverage", "accuracy where it answers", "accuracy, disputed", "accuracy, undisputed",
+    "error at 80 %", "AURC",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,13 +55,49 @@ class Listing:
 Block = str | Table | Listing
 
 
+def verdict(one: RunReport) -> str:
+    """What a run has shown, in one sentence; empty for open tasks."""
+    if one.scores is None or not one.scores.n:
+        return ""
+    best = one.scores.best_source
+    for arm in (GSCO.name, PAPER.name):
+        if best and one.scores.same.get(arm) == best:
+            return f"{arm} decides as the best single source ({best}) does."
+        for found in one.scores.comparisons:
+            if (found.arm, found.reference) == (arm, best):
+                words = _judged(found.differences["accuracy"], found.adjusted["accuracy"])
+                return f"{arm}: {words.format(f'the best single source ({best})')}"
+    return "Nothing was compared: the run has no arm of the collaboration beside a single source."
+
+
+def verdict_together(found: Overall) -> str:
+    """What a suite has shown, in one sentence."""
+    for arm in (GSCO.name, PAPER.name):
+        contrast = found_in(found, arm)
+        if contrast is not None:
+            words = _judged(contrast.differences["accuracy"], contrast.adjusted["accuracy"])
+            return f"{arm}, on the mean of {len(found.sets)} sets: {words.format('the best single source')}"
+    return "Nothing was compared: the sets have no arm of the collaboration and single source in common."
+
+
+def _judged(accuracy: Difference, adjusted: float) -> str:
+    over = "over" if accuracy.value >= 0 else "against"
+    shown = f"{points(accuracy, 'points')} of accuracy {over} {{}}"
+    if adjusted < SIGNIFICANT and accuracy.low > 0:
+        return f"{shown}; that is an improvement (p′ {small(adjusted)})."
+    if adjusted < SIGNIFICANT and accuracy.high < 0:
+        return f"{shown}; that is a loss (p′ {small(adjusted)})."
+    return f"{shown}; nothing is proven (p′ {small(adjusted)})."
+
+
 def sections(one: RunReport) -> Iterator[Block]:
-    """Say what there is to say of one run."""
+    """Say what there is to say of one run, after its verdict."""
     yield from _head(one)
     if one.scores is not None:
         yield from _arms(one.scores, several=one.run.task.kind is TaskKind.MULTILABEL)
-        yield from _slices(one.scores)
         yield from _comparisons(one.scores)
+        yield from _weights(one.run)
+        yield from _slices(one.scores)
         yield from _influences(one.scores)
         yield from _failures(one.scores)
     if one.texts:
@@ -65,43 +107,48 @@ def sections(one: RunReport) -> Iterator[Block]:
 
 
 def together(found: Overall) -> Iterator[Block]:
-    """Say what the sets of a suite are together."""
+    """Say what the sets of a suite are together, after the verdict."""
     yield (
-        f"Means over {len(found.sets)} sets ({', '.join(found.sets)}); each counts alike. The best "
-        "specialist is on each set the one with the largest balanced accuracy on its very test cases. Calls: "
-        "questions to the generalist per case. The last columns: error over all cases, and over the surest "
-        "80 %."
+        f"Means over {len(found.sets)} sets ({', '.join(found.sets)}); each counts alike. The {BEST_SOURCE} "
+        "is on each set the one that validation cases favour. Calls: questions to the generalist per case. "
+        "The last columns: error over all cases and over the surest 80 %, and the mean of the sets' ratios."
     )
-    headings = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
+    headings = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
     rows = [
         [
             mean.arm,
             *(_number(mean.metrics.get(name), 0, n=False) for name in headings),
+            _with_floor(mean.metrics.get("ece"), mean.ece_floor),
             f"{mean.calls:.2f}",
-            *(("–", "–") if mean.selective is None else (f"{error:.3f}" for error in mean.selective)),
+            *(("–",) * 3 if mean.selective is None else (f"{error:.3f}" for error in mean.selective)),
         ]
         for mean in found.means
     ]
-    titles = [*(HEADINGS[name] for name in headings), "calls", "error", "error at 80 %"]
-    yield _table(["arm", *titles], rows)
+    titles = [*(HEADINGS[name] for name in headings), "ECE (floor)"]
+    yield _table(["arm", *titles, "calls", "error", "error at 80 %", "ratio"], rows)
     yield (
-        "Paired differences of the means (arm − reference, percentage points): bootstrap of whole groups in "
-        "each set. p′: after Holm, over all rows. Behind them the differences of accuracy on each set."
+        "Paired differences of the means (arm − reference; of accuracies in percentage points): intervals by "
+        "bootstrap, p by sign flips, both of whole groups. p′: after Holm, over all rows. Behind them the "
+        "differences of accuracy on each set."
     )
-    titles = ["arm", "reference", "accuracy", "p′", "balanced accuracy", "p′", *found.sets]
+    titles = ["arm", "reference", "accuracy", "p′", "balanced accuracy", "p′", "log loss", "p′", *found.sets]
     yield _table(titles, [_contrasted(one, found.sets) for one in found.contrasts])
 
 
 def _contrasted(one: Contrast, sets: Sequence[str]) -> list[str]:
-    return [
-        one.arm,
-        one.reference,
-        points(one.differences["accuracy"]),
-        small(one.adjusted["accuracy"]),
-        points(one.differences["balanced_accuracy"]),
-        small(one.adjusted["balanced_accuracy"]),
-        *(f"{100 * one.per_set[name]:+.1f}" for name in sets),
-    ]
+    return [*_differences(one), *(f"{100 * one.per_set[name]:+.1f}" for name in sets)]
+
+
+def _differences(one: Comparison | Contrast) -> list[str]:
+    cells = [one.arm, one.reference]
+    for metric in ("accuracy", "balanced_accuracy", "log_loss"):
+        found, p = one.differences.get(metric), one.adjusted.get(metric)
+        if found is None or p is None:
+            cells += ["–", "–"]
+            continue
+        shown = f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+        cells += [shown if metric == "log_loss" else points(found), small(p)]
+    return cells
 
 
 def _texts(several: Sequence[TextScore]) -> Iterator[Block]:
@@ -127,71 +174,91 @@ def _head(one: RunReport) -> Iterator[Block]:
 
 def _arms(scores: Scores, *, several: bool) -> Iterator[Block]:
     yield f"95 % intervals: percentile bootstrap, {scores.rounds} draws of whole groups, seed {scores.seed}."
-    yield "An arm without an answer is wrong. ECE and Brier: smaller is better. Calls: questions per case."
+    yield (
+        "An arm without an answer is wrong. ECE and log loss: smaller is better; the floor is the ECE that "
+        "perfectly calibrated answers as sure as these would show. Calls: questions per case."
+    )
     names = [name for name in HEADINGS if several or name not in OF_SEVERAL_LABELS]
     rows = [
         [
             arm.arm,
             str(arm.n),
-            *(_number(arm.metrics.get(name), arm.n) for name in names),
+            *(
+                _with_floor(arm.metrics.get(name), arm.ece_floor)
+                if name == "ece"
+                else _number(arm.metrics.get(name), arm.n)
+                for name in names
+            ),
             f"{arm.calls:.2f}",
             str(arm.errors),
         ]
         for arm in scores.arms
     ]
     yield _table(["arm", "n", *(HEADINGS[name] for name in names), "calls", "errors"], rows)
+    if scores.same:
+        yield Listing([f"{arm} decides every case as {other} does." for arm, other in scores.same.items()])
+
+
+def _with_floor(ece: Estimate | None, floor: float | None) -> str:
+    shown = _number(ece, 0, n=False)
+    return shown if floor is None or ece is None else f"{shown} (floor {floor:.3f})"
 
 
 def _slices(scores: Scores) -> Iterator[Block]:
-    yield "Abstention and conflict, with Wilson intervals."
-    yield "Disputed cases are those in which specialists and similar cases contradict each other."
-    rows = [
-        [
-            arm.arm,
-            *(_share(part) for part in (arm.coverage, arm.covered_accuracy)),
-            *(_share(part) for part in (arm.disputed_accuracy, arm.undisputed_accuracy)),
-            "–" if arm.selective is None else f"{arm.selective.at_80:.3f}",
-            "–" if arm.selective is None else f"{arm.selective.aurc:.3f}",
-        ]
-        for arm in scores.arms
-    ]
-    headings = [
-        "arm", "coverage", "accuracy where it answers", "accuracy, disputed", "accuracy, undisputed",
-        "error at 80 %", "AURC",
-    ]  # fmt: skip
-    yield _table(headings, rows)
+    yield (
+        "Abstention and conflict. Intervals: Wilson's, for as many cases as the groups are worth. Disputed "
+        "cases are those in which specialists and similar cases contradict each other."
+    )
+    yield _table(SLICES, [_slice(arm) for arm in scores.arms])
+
+
+def _slice(arm: ArmScore) -> list[str]:
+    shares = (arm.coverage, arm.covered_accuracy, arm.disputed_accuracy, arm.undisputed_accuracy)
+    selective = arm.selective
+    errors = ["–", "–"] if selective is None else [f"{selective.at_80:.3f}", f"{selective.aurc:.3f}"]
+    return [arm.arm, *map(_share, shares), *errors]
 
 
 def _comparisons(scores: Scores) -> Iterator[Block]:
     if not scores.comparisons:
         return
     yield (
-        f"Paired differences (arm − reference, n = {scores.n}, percentage points). The best specialist "
-        "is the one with the largest balanced accuracy on these cases. p: exact McNemar for accuracy, "
-        "paired bootstrap for balanced accuracy; p′: after Holm, over all rows."
+        f"Paired differences (arm − reference, n = {scores.n}; of accuracies in percentage points): "
+        "intervals by bootstrap, p by sign flips, both of whole groups; p′: p after Holm, over all rows."
     )
-    headings = ["arm", "reference", "accuracy", "p", "p′", "balanced accuracy", "p", "p′"]
-    yield _table(headings, [_compared(one) for one in scores.comparisons])
+    headings = ["arm", "reference", "accuracy", "p′", "balanced accuracy", "p′", "log loss", "p′"]
+    yield _table(headings, [_differences(one) for one in scores.comparisons])
 
 
-def _compared(one: Comparison) -> list[str]:
-    accuracy, balanced = one.differences["accuracy"], one.differences["balanced_accuracy"]
-    return [
-        one.arm,
-        one.reference,
-        points(accuracy),
-        small(one.mcnemar),
-        small(one.adjusted["mcnemar"]),
-        points(balanced),
-        small(balanced.p),
-        small(one.adjusted["balanced_accuracy"]),
+def _weights(run: RunCard) -> Iterator[Block]:
+    """The fitted weights, and what the candidates scored out of fold."""
+    if run.best_source:
+        yield f"Best single source: {run.best_source}, by {run.best_source_by}."
+    fit = run.fit
+    if fit is None:
+        if run.task.kind.closed:
+            yield f"No rule was fitted for this task: run `gsco fit {run.task.name} --dataset DIR`."
+        return
+    yield (
+        f"The rule was fitted on {fit.cases} cases of {fit.groups} groups (data {fit.data[:12]}): "
+        f"{fit.rule}, with {', '.join(fit.chosen)}. Weights in the pool:"
+    )
+    names = list(
+        dict.fromkeys([*(fit.quiet.weights if fit.quiet else ()), *(fit.full.weights if fit.full else ())])
+    )
+    pools = {"without the generalist": fit.quiet, "with it": fit.full}
+    rows = [
+        [title, *(f"{pool.weights[name]:.2f}" if name in pool.weights else "–" for name in names)]
+        for title, pool in pools.items()
+        if pool is not None
     ]
+    yield _table(["pool", *names], rows)
 
 
 def _influences(scores: Scores) -> Iterator[Block]:
     if not scores.influences:
         return
-    yield "What evidence does to the generalist, against the generalist alone (Wilson intervals)."
+    yield "What evidence does to the generalist, against the generalist alone."
     rows = [[one.arm, _share(one.rescued), _share(one.misled)] for one in scores.influences]
     yield _table(["arm", "rescued: wrong → right", "misled: right → wrong"], rows)
 
@@ -257,14 +324,15 @@ def _share(estimate: Estimate | None) -> str:
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}] (n = {estimate.n})"
 
 
-def points(found: Difference) -> str:
+def points(found: Difference, unit: str = "") -> str:
     """A difference in percentage points, with its interval."""
-    return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+    value = f"{100 * found.value:+.1f}" + (f" {unit}" if unit else "")
+    return f"{value} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
 def small(value: float) -> str:
     """A p-value."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}" if value > 1e-99 else "< 1e-99"
 
 
 def _table(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import GscoError
 from ...models.journal import read_log
-from ..arms import ALONE, FUSED, GSCO
+from ..arms import ALONE, GSCO, PAPER
 from ..records import EVIDENCE, CaseEvidence, Outcome
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ def galleries(
         outcomes: by arm, in the same order of cases.
         images: where the images are; None shows none.
     """
-    final = next((name for name in (FUSED.name, GSCO.name, ALONE.name) if name in outcomes), None)
+    final = next((name for name in (GSCO.name, PAPER.name, ALONE.name) if name in outcomes), None)
     if final is None:
         return []
-    pairs = list(zip(outcomes.get(ALONE.name, ()), outcomes.get(GSCO.name, ()), strict=False))
+    pairs = list(zip(outcomes.get(ALONE.name, ()), outcomes.get(final, ()), strict=False))
     kinds = [
-        ("Rescued", "alone the generalist is wrong, with the evidence it is right",
+        ("Rescued", f"the generalist alone is wrong, {final} is right",
          [both for alone, both in pairs if both.right and not alone.right and alone.error is None]),
-        ("Misled", "alone the generalist is right, with the evidence it is wrong",
+        ("Misled", f"the generalist alone is right, {final} is wrong",
          [both for alone, both in pairs if alone.right and not both.right and both.error is None]),
         ("Worst", f"{final} is wrong and surest of it",
          [one for one in outcomes[final] if not one.right and one.error is None]),

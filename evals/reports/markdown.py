@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ...case import DISCLAIMER
-from .blocks import Block, Listing, Table, sections, together
+from .blocks import Block, Listing, Table, sections, together, verdict, verdict_together
 
 if TYPE_CHECKING:
     from .contents import Report
@@ -16,9 +16,11 @@ def markdown(given: Report) -> str:
     """Write a report as one Markdown text."""
     lines = ["# Replay", "", DISCLAIMER, ""]
     if given.overall is not None:
-        lines += ["## All sets", "", *written(together(given.overall))]
+        said = f"**{verdict_together(given.overall)}**"
+        lines += ["## All sets", "", *written([said, *together(given.overall)])]
     for one in given.runs:
-        lines += [f"## {one.run.task.name}", "", *written(sections(one))]
+        said = [f"**{text}**"] if (text := verdict(one)) else []
+        lines += [f"## {one.run.task.name}", "", *written([*said, *sections(one)])]
     return "\n".join(lines)
 
 

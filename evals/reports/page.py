@@ -11,10 +11,8 @@ import jinja2
 import matplotlib  # noqa: F401
 
 from ...case import DISCLAIMER
-from ..arms import ALONE, FUSED, GSCO
-from ..overall import BEST_SPECIALIST
 from . import figures
-from .blocks import sections, together
+from .blocks import sections, together, verdict, verdict_together
 from .gallery import Gallery, galleries
 
 if TYPE_CHECKING:
@@ -42,42 +40,25 @@ def page(found: Report, runs: Sequence[Current], homes: Sequence[Path], *, image
         {
             "name": home.name,
             "run": one.run,
+            "verdict": verdict(one),
+            "figure": _figure(one, home.name),
             "sections": list(sections(one)),
-            "figures": _figures(one),
             "galleries": _galleries(home, run, store),
         }
         for one, run, home in zip(found.runs, runs, homes, strict=True)
     ]
-    contrasts = found.overall.contrasts if found.overall else ()
     return environment.get_template("report.html.jinja").render(
         parts=parts,
+        verdict=verdict_together(found.overall) if found.overall else "",
+        figure=figures.means(found.overall.means, "all sets") if found.overall else "",
         overall=list(together(found.overall)) if found.overall else [],
-        forests=[
-            figures.forest(contrasts, name)
-            for name in (BEST_SPECIALIST, ALONE.name, "vote", "mean", "stacking")
-        ],
         disclaimer=DISCLAIMER,
     )
 
 
-def _figures(one: RunReport) -> list[str]:
+def _figure(one: RunReport, name: str) -> str:
     scores = one.scores
-    if scores is None:
-        return []
-    drawn = figures.shown(scores.arms, scores.best_specialist)
-    if not drawn:
-        return []
-    matrices = [
-        figures.confusion(arm, one.run.task.options)
-        for arm in scores.arms
-        if arm.arm in (scores.best_specialist, ALONE.name, GSCO.name, FUSED.name)
-    ]
-    forests = [
-        figures.forest(scores.comparisons, name) for name in (scores.best_specialist, ALONE.name) if name
-    ]
-    return [
-        svg for svg in (figures.reliability(drawn), figures.risk_coverage(drawn), *forests, *matrices) if svg
-    ]
+    return figures.overview(scores.arms, scores.best_source, name) if scores is not None and scores.n else ""
 
 
 def _galleries(home: Path, run: Current, images: ImageStore | None) -> list[Gallery]:

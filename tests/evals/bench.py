@@ -21,6 +21,7 @@ from gsco.case import Answer, Task
 from gsco.errors import AnswerUnparsed, GeneralistError
 from gsco.evals.plan import Plan
 from gsco.evals.runner import Finished, replay
+from gsco.graphs.collaboration_fit import CollaborationFit
 from gsco.images import ImageStore, pixel_hash, read_image
 from gsco.models.dataset import Dataset, read_dataset
 from gsco.models.generalist.protocol import Choice
@@ -160,12 +161,15 @@ class Bench:
         self.generalist = Reader(seconds=seconds)
         panel = make_panel()
         store = make_store(folder / f"{'-'.join(splits)}.sqlite", self.dataset, panel, splits=splits)
+        self.fits: dict[str, CollaborationFit] = {}
+        """What was fitted, by task."""
         self.gsco = GSCo(
             tasks=TaskBook(None),
             panels={"shade": panel},
             store=store,
             generalist=self.generalist,
             images=ImageStore(folder / "store"),
+            fits=self.fits.get,
         )
 
     def on(self, dataset: Dataset, store: EmbeddedStore | None = None) -> Bench:

@@ -25,7 +25,7 @@ def shared_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 @pytest.fixture(scope="session")
 def weighing_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set with enough validation cases for arms that have to be fitted."""
+    """A data set with enough validation cases to fit a rule on."""
     folder = tmp_path_factory.mktemp("weighing")
     write_dataset(folder / "squares", val=20, test=12)
     return folder

@@ -34,7 +34,8 @@ def test_every_arm_stands_in_the_table_with_its_n(run_folder: Path) -> None:
     assert "10 cases of 6 patients or groups (bright 5, dark 5)" in text
     assert "none of the 10 cases shares an image or a group with the 12 known cases" in text
     assert "profile paper@" in text
-    assert re.search(r"\| gsco \| specialist:(one|two) \| [+-]\d", text)
+    assert re.search(r"\| gsco \| (knn|vote|mean|generalist|gsco-paper) \| [+-]\d", text)
+    assert re.search(r"\*\*gsco(:|-paper:| decides).*\*\*", text), "the verdict comes first"
 
 
 def test_all_tables_have_as_many_cells_as_headings(run_folder: Path) -> None:
@@ -140,8 +141,9 @@ def test_several_runs_make_one_report(run_folder: Path) -> None:
     assert len(both.runs) == 2 and both.overall is not None and both.overall.sets == ("again", "shade")
     assert (run_folder.parent / MARKDOWN).read_text(encoding="utf-8").count("## shade") == 2
     compared = {(one.arm, one.reference) for one in both.overall.contrasts}
-    assert {("gsco", "knn"), ("gsco-calibrated", "gsco")} <= compared
+    assert {("gsco", "vote"), ("gsco", "gsco-paper"), ("moed", "generalist")} <= compared
     assert not {("moed", "gsco"), ("gsco", "gsco"), ("vote", "knn")} & compared
+    assert "on the mean of 2 sets" in (run_folder.parent / MARKDOWN).read_text(encoding="utf-8")
 
 
 def test_a_folder_without_a_run(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from gsco.evals.records import OUTCOMES, Outcome
-from gsco.evals.runner import VALIDATION
 from gsco.models.journal import read_log
 
 from . import bench as script
@@ -39,7 +38,7 @@ def final(out: Path) -> dict[tuple[str, str], tuple[Outcome, dict[str, float]]]:
 def test_a_run_killed_ten_times_ends_as_one_that_was_not(
     weighing_folder: Path, weighed_run: Path, tmp_path: Path
 ) -> None:
-    """Whatever is being done: reading images, validation cases, fitting, or the cases themselves."""
+    """Whatever is being done: reading images, gathering evidence, or asking."""
     out = tmp_path / "out"
     moments = random.Random(4)
     command = [sys.executable, str(script.__file__), str(weighing_folder), str(out), "0.02", str(KILLS + 1)]
@@ -59,12 +58,11 @@ def test_a_run_killed_ten_times_ends_as_one_that_was_not(
     assert process.returncode == 0
     assert written[0] > 0 and all(later > earlier for earlier, later in pairwise(written))
     assert written[-1] < lines(weighed_run), "it was killed before its end each time"
-    for part in (Path(), Path(VALIDATION)):
-        interrupted, whole = final(out / part), final(weighed_run / part)
-        assert interrupted.keys() == whole.keys(), "none lost"
-        for key, (outcome, probabilities) in whole.items():
-            assert interrupted[key][0] == outcome
-            assert interrupted[key][1] == pytest.approx(probabilities, abs=1e-3)
+    interrupted, whole = final(out), final(weighed_run)
+    assert interrupted.keys() == whole.keys(), "none lost"
+    for key, (outcome, probabilities) in whole.items():
+        assert interrupted[key][0] == outcome
+        assert interrupted[key][1] == pytest.approx(probabilities, abs=1e-3)
 
 
 def test_a_torn_record_is_done_again(bench: Bench, finished_run: Path, tmp_path: Path) -> None:
@@ -77,6 +75,6 @@ def test_a_torn_record_is_done_again(bench: Bench, finished_run: Path, tmp_path:
 
 
 def lines(out: Path) -> int:
-    """Records of the run and of its validation cases."""
-    paths = [path for path in (out / OUTCOMES, out / VALIDATION / OUTCOMES) if path.exists()]
-    return sum(path.read_bytes().count(b"\n") for path in paths)
+    """Records of the run."""
+    path = out / OUTCOMES
+    return path.read_bytes().count(b"\n") if path.exists() else 0

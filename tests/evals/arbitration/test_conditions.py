@@ -110,12 +110,12 @@ def test_noise_and_order_leave_the_evidence() -> None:
 
 def test_an_arm_sees_its_own_evidence() -> None:
     evidence = known().evidence
-    seen = {arm: restricted(evidence, arm) for arm in ("generalist", "moed", "rad", "gsco")}
+    seen = {arm: restricted(evidence, arm) for arm in ("generalist", "moed", "rad", "gsco-paper")}
     assert {arm: (said(one), near(one)) for arm, one in seen.items()} == {
-        "generalist": ("", ""), "moed": ("aab", ""), "rad": ("", "acc"), "gsco": ("aab", "acc"),
+        "generalist": ("", ""), "moed": ("aab", ""), "rad": ("", "acc"), "gsco-paper": ("aab", "acc"),
     }  # fmt: skip
     assert said_by_evidence(evidence, TASK, "moed") == "a"
     assert said_by_evidence(evidence, TASK, "rad") == "c"
     assert said_by_evidence(evidence, TASK, "generalist") is None
     # One voice each for a, b and the neighbours' c: the likeliest to the specialists.
-    assert said_by_evidence(known(said="ab", near="ccc").evidence, TASK, "gsco") == "b"
+    assert said_by_evidence(known(said="ab", near="ccc").evidence, TASK, "gsco-paper") == "b"

@@ -21,15 +21,20 @@ def made(**changes: tuple[str | None, ...]) -> Said:
     labels: dict[tuple[str, str], tuple[str | None, ...]] = {
         ("", "generalist"): ALONE,
         ("", "vote"): VOTE,
-        **{("", arm): GSCO for arm in ("moed", "rad", "gsco")},
+        **{("", arm): GSCO for arm in ("moed", "rad", "gsco-paper")},
     }
     for condition, arms in (
-        ("specialists wrong", ("gsco",)), ("all evidence wrong", ("moed", "rad", "gsco")),
-        ("all evidence wrong at random", ("gsco",)), ("all evidence right", ("moed", "rad", "gsco")),
-        ("neighbours shuffled", ("rad", "gsco")), ("another's evidence", ("gsco",)),
-        ("noise image", ("generalist", "gsco")), ("options permuted 1", ("generalist", "gsco")),
-        ("options permuted 2", ("generalist", "gsco")), ("options permuted 3", ("generalist", "gsco")),
-    ):  # fmt: skip
+        ("specialists wrong", ("gsco-paper",)),
+        ("all evidence wrong", ("moed", "rad", "gsco-paper")),
+        ("all evidence wrong at random", ("gsco-paper",)),
+        ("all evidence right", ("moed", "rad", "gsco-paper")),
+        ("neighbours shuffled", ("rad", "gsco-paper")),
+        ("another's evidence", ("gsco-paper",)),
+        ("noise image", ("generalist", "gsco-paper")),
+        ("options permuted 1", ("generalist", "gsco-paper")),
+        ("options permuted 2", ("generalist", "gsco-paper")),
+        ("options permuted 3", ("generalist", "gsco-paper")),
+    ):
         for arm in arms:
             labels[condition, arm] = changes.get(f"{condition}, {arm}", GSCO)
     numbers = {("noise image", "generalist"): np.array([0.5, 0.7, 0.6, np.nan])}
@@ -46,43 +51,43 @@ def values(said: Said) -> dict[tuple[str, str], tuple[float, int] | None]:
 def test_natural_conflicts_are_counted() -> None:
     found = values(made())
     # Case 1: alone right, evidence b, kept. Cases 0 and 1 are those where it was right.
-    assert found["uphold: natural conflict, alone right", "gsco"] == (1.0, 1)
+    assert found["uphold: natural conflict, alone right", "gsco-paper"] == (1.0, 1)
     # Case 3: alone wrong, evidence right, corrected. Case 2: both wrong, so it does not count.
-    assert found["self-correct: natural conflict, alone wrong, evidence right", "gsco"] == (1.0, 1)
+    assert found["self-correct: natural conflict, alone wrong, evidence right", "gsco-paper"] == (1.0, 1)
 
 
 def test_forced_conflicts_are_counted() -> None:
     found = values(
         made(**{
-            "all evidence wrong, gsco": ("a", "b", "b", "b"),
-            "all evidence right, gsco": ("a", "a", "a", "c"),
+            "all evidence wrong, gsco-paper": ("a", "b", "b", "b"),
+            "all evidence right, gsco-paper": ("a", "a", "a", "c"),
         })
     )  # fmt: skip
-    assert found["truth found: all evidence wrong", "gsco"] == (0.25, 4)
-    assert found["uphold: all evidence wrong, alone right", "gsco"] == (0.5, 2)
-    assert found["self-correct: all evidence right, alone wrong", "gsco"] == (0.5, 2)
-    assert found["lure followed: all evidence wrong", "gsco"] == (0.75, 4)
+    assert found["truth found: all evidence wrong", "gsco-paper"] == (0.25, 4)
+    assert found["uphold: all evidence wrong, alone right", "gsco-paper"] == (0.5, 2)
+    assert found["self-correct: all evidence right, alone wrong", "gsco-paper"] == (0.5, 2)
+    assert found["lure followed: all evidence wrong", "gsco-paper"] == (0.75, 4)
 
 
 def test_no_answer_is_wrong_and_no_such_case_is_no_rate() -> None:
-    found = values(made(**{"specialists wrong, gsco": (None, "a", "a", "a")}))
-    assert found["truth found: specialists wrong, neighbours real", "gsco"] == (0.75, 4)
+    found = values(made(**{"specialists wrong, gsco-paper": (None, "a", "a", "a")}))
+    assert found["truth found: specialists wrong, neighbours real", "gsco-paper"] == (0.75, 4)
     said = made()
     right = Said(TASK, said.cases, {**said.labels, ("", "generalist"): ("a",) * 4}, said.probabilities)
-    assert values(right)["self-correct: all evidence right, alone wrong", "gsco"] is None
+    assert values(right)["self-correct: all evidence right, alone wrong", "gsco-paper"] is None
 
 
 def test_order_and_noise() -> None:
-    found = values(made(**{"options permuted 2, gsco": ("a", "a", "b", "c")}))
-    assert found["same answer in any order of options", "gsco"] == (0.75, 4)
-    assert found["confidence alone: noise image", "gsco"] == (pytest.approx(0.6), 3)
+    found = values(made(**{"options permuted 2, gsco-paper": ("a", "a", "b", "c")}))
+    assert found["same answer in any order of options", "gsco-paper"] == (0.75, 4)
+    assert found["confidence alone: noise image", "gsco-paper"] == (pytest.approx(0.6), 3)
 
 
 def test_the_mean_is_over_tasks_and_the_interval_holds_it() -> None:
-    one, other = made(), made(**{"all evidence wrong, gsco": ("b", "b", "b", "b")})
+    one, other = made(), made(**{"all evidence wrong, gsco-paper": ("b", "b", "b", "b")})
     other = Said(TASK.model_copy(update={"name": "u"}), other.cases, other.labels, other.probabilities)
     rate = next(
-        r for r in rates([one, other]) if (r.name, r.arm) == ("truth found: all evidence wrong", "gsco")
+        r for r in rates([one, other]) if (r.name, r.arm) == ("truth found: all evidence wrong", "gsco-paper")
     )
     assert rate.mean is not None
     assert rate.mean.value == pytest.approx((0.75 + 0.0) / 2)

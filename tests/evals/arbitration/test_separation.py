@@ -24,7 +24,7 @@ def conflicts(count: int, sure: float) -> Said:
     cases = [known(f"case {place}", truth, said="bbb", near="bbb") for place, truth in enumerate(truths)]
     cases += [known("agreed", "b", said="bbb", near="bbb"), known("both wrong", "c", said="bbb", near="bbb")]
     own = ["a"] * count + ["b", "a"]
-    labels = {("", "generalist"): own, ("", "gsco"): ["a"] * count + ["b", "b"]}
+    labels = {("", "generalist"): own, ("", "gsco-paper"): ["a"] * count + ["b", "b"]}
     alone = [{"a": p, "b": 1 - p, "c": 0.0} for p in (sure if t == "a" else 0.5 for t in truths)]
     return Said(TASK, cases, labels, {}, [*alone, None, None])
 

@@ -43,7 +43,7 @@ def test_every_alteration_is_asked_once(finished: Path) -> None:
 
 def test_the_generalist_sees_the_forced_label(finished: Path) -> None:
     # The bench's generalist counts how often each option stands in the text.
-    said = {(a.case, a.condition): a.label for a in answers(finished) if a.arm == "gsco"}
+    said = {(a.case, a.condition): a.label for a in answers(finished) if a.arm == "gsco-paper"}
     cases = {case for case, _ in said}
     assert all(said[case, "all evidence wrong"] != said[case, "all evidence right"] for case in cases)
 
@@ -66,8 +66,8 @@ def test_the_report_counts_every_case(finished: Path) -> None:
     assert made.tasks == {"shade": CASES}
     assert made.errors == 0
     rows = {(row.name, row.arm): row for row in made.rows}
-    right = rows["truth found: all evidence wrong", "gsco"].mean
-    follows = rows["lure followed: all evidence wrong", "gsco"].mean
+    right = rows["truth found: all evidence wrong", "gsco-paper"].mean
+    follows = rows["lure followed: all evidence wrong", "gsco-paper"].mean
     assert right is not None and follows is not None
     # There are two options: what is not found is followed.
     assert right.value + follows.value == pytest.approx(1.0)

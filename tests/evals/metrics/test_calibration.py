@@ -9,12 +9,12 @@ import pytest
 import torch
 from gsco.evals.metrics.answers import Answers, certainty
 from gsco.evals.metrics.calibration import (
-    abstention,
     aurc,
     brier,
     calibration_error,
+    calibration_floor,
     error_at_coverage,
-    excess_aurc,
+    log_loss,
     reliability,
     risk_coverage,
 )
@@ -141,7 +141,9 @@ class TestSelectiveAnswering:
             [1e-3, -1e-3]
         ]
         perfect = Answers(truth, said, everyone, knows, exclusive=True)
-        assert excess_aurc(perfect) == pytest.approx(0, abs=1e-12)
+        wrong = np.sort(~right)
+        best = float((np.cumsum(wrong) / np.arange(1, 1001)).mean())
+        assert aurc(perfect) == pytest.approx(best)
         assert error_at_coverage(perfect) == pytest.approx(max(0.0, right.mean() - 0.8) * 0, abs=0.02)
 
     def test_the_surest_of_several_labels_is_the_least_sure_decision(self) -> None:
@@ -160,14 +162,47 @@ class TestSelectiveAnswering:
 def test_a_reliability_diagram_adds_up_to_the_calibration_error() -> None:
     given = made()
     found = reliability(given)
-    assert found.cases.sum() == given.n
-    weighted = np.nansum(np.abs(found.stated - found.observed) * found.cases) / given.n
+    assert sum(one.n for one in found) == given.n
+    weighted = sum(abs(one.confidence - one.accuracy) * one.n for one in found) / given.n
     assert weighted == pytest.approx(calibration_error(given))
 
 
-def test_abstention_tells_what_was_caught_and_what_wasted() -> None:
-    right = np.array([True, True, True, False, False])
-    left = np.array([True, False, False, True, False])
-    assert abstention(right, left) == pytest.approx((0.6, 2 / 3, 0.5, 1 / 3))
-    nothing = abstention(np.array([True]), np.array([True]))
-    assert nothing.coverage == 0 and math.isnan(nothing.accuracy) and math.isnan(nothing.caught)
+def test_how_sure_a_set_of_labels_is_goes_before_its_least_sure_label() -> None:
+    given = made(3, 3, exclusive=False)
+    said = given.probabilities >= 0.5
+    sure = np.array([0.3, 0.6, math.nan])
+    given = Answers(given.truth, said, given.answered, given.probabilities, False, sure)
+    assert certainty(given)[:2] == pytest.approx([0.3, 0.6]) and math.isnan(certainty(given)[2])
+    assert certainty(given.take(np.array([1]))) == pytest.approx([0.6])
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_log_loss_is_scikit_learn_s(exclusive: bool) -> None:
+    from sklearn.metrics import log_loss as theirs
+
+    given = made(200, 3, exclusive=exclusive)
+    p = np.clip(given.probabilities, 1e-3, 1 - 1e-3)
+    if exclusive:
+        by_hand = -np.log(p[given.truth]).mean()
+    else:
+        by_hand = np.mean([theirs(given.truth[:, at], p[:, at], labels=[0, 1]) for at in range(3)])
+    assert log_loss(given) == pytest.approx(by_hand)
+    certain = given.probabilities.copy()
+    certain[0] = np.where(given.truth[0], 0.0, 1.0)
+    assert math.isfinite(log_loss(Answers(given.truth, given.said, given.answered, certain, exclusive)))
+
+
+@pytest.mark.parametrize("n", [100, 1000])
+def test_the_floor_is_the_error_of_answers_that_are_calibrated(n: int) -> None:
+    random = np.random.default_rng(n)
+    found, floors = [], []
+    for _ in range(30):
+        p = random.uniform(0.5, 1, n)
+        hit = random.random(n) < p
+        truth = np.stack([hit, ~hit], axis=1)
+        said = np.tile([True, False], (n, 1))
+        one = Answers(truth, said, np.ones(n, dtype=bool), np.stack([p, 1 - p], axis=1), exclusive=True)
+        found.append(calibration_error(one))
+        floors.append(calibration_floor(one, rounds=30))
+    assert np.mean(floors) == pytest.approx(np.mean(found), rel=0.15)
+    assert np.mean(floors) < {100: 0.15, 1000: 0.05}[n]

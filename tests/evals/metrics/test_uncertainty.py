@@ -16,8 +16,8 @@ from gsco.evals.metrics.uncertainty import (
     holm,
     interval,
     kernels,
-    mcnemar,
-    wilson,
+    share,
+    sign_flip,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -158,21 +158,45 @@ def test_the_paired_difference_is_narrower_than_two_independent_ones() -> None:
     assert (independent.high - independent.low) > 2 * (paired.high - paired.low)
 
 
-def test_the_p_of_a_difference() -> None:
-    drawn = np.concatenate([np.full(990, 0.1), np.full(9, -0.1)])
-    assert difference(0.1, drawn, 10).p == pytest.approx(2 * 10 / 1000)
+def test_the_p_of_a_difference_is_not_floored_by_the_draws() -> None:
+    drawn = np.random.default_rng(0).normal(0.2, 0.02, 500)
+    assert difference(0.2, drawn, 10).p == pytest.approx(2 * stats.norm.sf(0.2 / drawn.std()))
+    assert difference(0.2, drawn, 10).p < 1e-15
     assert difference(0.0, np.zeros(999), 10).p == 1.0
+    assert difference(0.2, drawn, 10, 0.5).p == 0.5
 
 
 @pytest.mark.parametrize(("only_first", "only_second"), [(0, 0), (5, 0), (8, 2), (3, 3), (40, 21), (1, 0)])
-def test_mcnemar_is_the_exact_binomial_sum(only_first: int, only_second: int) -> None:
+def test_sign_flips_of_single_cases_are_the_exact_binomial_sum(only_first: int, only_second: int) -> None:
     first = np.array([True] * only_first + [False] * only_second + [True, False] * 7)
     second = np.array([False] * only_first + [True] * only_second + [True, False] * 7)
     total = only_first + only_second
     smaller = min(only_first, only_second)
     tail = sum(math.comb(total, hits) for hits in range(smaller + 1)) / 2**total
-    assert mcnemar(first, second) == pytest.approx(min(1.0, 2 * tail))
-    assert mcnemar(second, first) == mcnemar(first, second)
+    groups = [str(case) for case in range(len(first))]
+    gaps = first.astype(float) - second
+    assert sign_flip(gaps, groups) == pytest.approx(min(1.0, 2 * tail))
+    assert sign_flip(-gaps, groups) == sign_flip(gaps, groups)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("seed", range(3))
+def test_sign_flips_of_groups_equal_all_signs_gone_through(whole: bool, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    member = random.integers(9, size=25)
+    gaps = random.integers(-1, 2, 25).astype(float) if whole else random.normal(0.1, 1, 25)
+    sums = np.array([gaps[member == one].sum() for one in range(9)])
+    signs = np.array([[1 if at >> bit & 1 else -1 for bit in range(9)] for at in range(2**9)])
+    slow = float((np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9).mean())
+    assert sign_flip(gaps, [str(one) for one in member]) == pytest.approx(slow, abs=0 if whole else 0.005)
+
+
+def test_many_groups_need_no_floor() -> None:
+    gaps = np.ones(200)
+    groups = [str(case) for case in range(200)]
+    assert sign_flip(gaps, groups) == pytest.approx(2 / 2.0**200)
+    together = sign_flip(gaps, [str(case // 20) for case in range(200)])
+    assert together == pytest.approx(2 / 2.0**10)
 
 
 def test_holm_by_hand() -> None:
@@ -194,11 +218,28 @@ def test_holm_rejects_what_the_closed_test_of_bonferroni_rejects(p_values: list[
         assert (value <= level) == (closed <= level) or value == pytest.approx(level)
 
 
-def test_wilson_by_formula() -> None:
-    estimate = wilson(7, 20)
-    z, p, n = 1.959964, 0.35, 20
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    assert estimate is not None
-    assert (estimate.low, estimate.high) == pytest.approx((centre - half, centre + half), abs=1e-6)
-    assert wilson(0, 0) is None
+def test_a_share_of_single_cases_is_wilson_s() -> None:
+    hits = np.array([True] * 7 + [False] * 13)
+    found = share(hits, [str(case) for case in range(20)])
+    bounds = stats.binomtest(7, 20).proportion_ci(0.95, method="wilson")
+    assert found is not None
+    assert (found.value, found.n) == (0.35, 20)
+    assert (found.low, found.high) == pytest.approx((bounds.low, bounds.high), abs=1e-9)
+
+
+def test_a_share_of_cases_that_are_alike_is_that_of_their_groups() -> None:
+    hits = np.repeat([True] * 7 + [False] * 13, 5)
+    groups = [str(case // 5) for case in range(100)]
+    found, of_groups = share(hits, groups), stats.binomtest(7, 20).proportion_ci(0.95, method="wilson")
+    assert found is not None and found.n == 100
+    assert (found.low, found.high) == pytest.approx((of_groups.low, of_groups.high), abs=1e-9)
+    every = share(np.ones(100, dtype=bool), groups)
+    all_of_20 = stats.binomtest(20, 20).proportion_ci(0.95, method="wilson")
+    assert every is not None and every.low == pytest.approx(all_of_20.low, abs=1e-9)
+
+
+def test_a_share_of_some_cases() -> None:
+    hits, some = np.array([True, False, True]), np.array([True, True, False])
+    found = share(hits, ["x", "y", "z"], some)
+    assert found is not None and (found.value, found.n) == (0.5, 2)
+    assert share(hits, ["x", "y", "z"], np.zeros(3, dtype=bool)) is None

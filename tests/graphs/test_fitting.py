@@ -1,30 +1,28 @@
-"""Pools and stacks: what they recover, what they do with what is missing, and that a fit is a fit."""
+"""Fitting: what pools and stacks recover, what is chosen, and when the generalist is asked."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from gsco.errors import ConfigurationError
-from gsco.evals import pooling
-from gsco.evals.pooling import (
-    Sample,
-    check_enough,
-    complete,
+from gsco.graphs import fitting
+from gsco.graphs.fitting import (
+    FitSample,
+    apply_pool,
     fit_pool,
     fit_stack,
-    out_of_fold,
+    folds_of,
     right,
-    sample,
-    sureness,
+    sample_of,
     surprise,
-    take,
-    without,
+    with_sets,
 )
+from gsco.graphs.selection import ask_limits, select_rule
 
 OPTIONS = ("a", "b", "c")
 
 
-def voices(n: int = 400, seed: int = 0) -> Sample:
+def voices(n: int = 400, seed: int = 0) -> FitSample:
     """Three sources: one that mostly knows, one that knows half as much, one that says anything."""
     random = np.random.default_rng(seed)
     truth = random.integers(3, size=n)
@@ -33,20 +31,20 @@ def voices(n: int = 400, seed: int = 0) -> Sample:
         logits = random.normal(0, 1, (n, 3)) + strength * np.eye(3)[truth]
         odds = np.exp(logits)
         said[name] = odds / odds.sum(1, keepdims=True)
-    return Sample(OPTIONS, said, np.eye(3, dtype=bool)[truth], tuple(str(i // 2) for i in range(n)), True)
+    return FitSample(OPTIONS, said, np.eye(3, dtype=bool)[truth], tuple(str(i // 2) for i in range(n)), True)
 
 
-def several(n: int = 300, seed: int = 1) -> Sample:
+def several(n: int = 300, seed: int = 1) -> FitSample:
     random = np.random.default_rng(seed)
     truth = random.random((n, 3)) < (0.5, 0.3, 0.1)
     said = {}
     for name, strength in (("knows", 2.0), ("babbles", 0.0)):
         logits = random.normal(0, 1, (n, 3)) + strength * (truth - 0.5)
         said[name] = 1 / (1 + np.exp(-logits))
-    return Sample(OPTIONS, said, truth, tuple(map(str, range(n))), False)
+    return FitSample(OPTIONS, said, truth, tuple(map(str, range(n))), False)
 
 
-def case(given: Sample, row: int) -> dict[str, dict[str, float]]:
+def case(given: FitSample, row: int) -> dict[str, dict[str, float]]:
     return {
         name: dict(zip(OPTIONS, map(float, values[row]), strict=True))
         for name, values in given.sources.items()
@@ -72,10 +70,6 @@ class TestPool:
         names = sorted(given.sources)
         weights = np.array([pool.weights[name] for name in names])
         offsets = np.array(pool.offsets)
-        from gsco.models.specialist.calibration import balancing_weights
-
-        balance = np.sqrt(balancing_weights(given.truth.argmax(1), 3))
-        balance /= balance.mean()
 
         def loss(weights: np.ndarray, offsets: np.ndarray) -> float:
             scores = sum(
@@ -87,8 +81,8 @@ class TestPool:
             odds = np.exp(scores + offsets)
             pooled = odds / odds.sum(1, keepdims=True)
             away = np.concatenate([weights - 1 / 3, offsets])
-            penalty = pooling.PRIOR_STRENGTH / len(given) * away @ away / 2
-            return float((-np.log(pooled[given.truth]) * balance).mean() + penalty)
+            penalty = fitting.PRIOR_STRENGTH / len(given) * away @ away / 2
+            return float((-np.log(pooled[given.truth])).mean() + penalty)
 
         best = loss(weights, offsets)
         for place in range(3):
@@ -118,29 +112,20 @@ class TestPool:
         pooled = pool({"knows": other, "guesses": sure, "babbles": sure})
         assert all(0 < p < 1 for p in pooled.values())
 
-    def test_rare_labels_are_not_given_up(self) -> None:
-        given = voices(n=600, seed=5)
-        rare = np.flatnonzero(given.truth[:, 2])[15:]
-        unequal = take(given, np.setdiff1d(np.arange(600), rare))
-        fresh = voices(n=600, seed=9)
-        pool = fit_pool(unequal)
-        pooled = np.array([list(pool(case(fresh, row)).values()) for row in range(600)])
-        found = [right(pooled, fresh)[fresh.truth[:, label]].mean() for label in range(3)]
-        assert found[2] > 0.6, "of three labels that are equally frequent now, none is forgotten"
-
     def test_several_labels_are_said_as_a_set(self) -> None:
         given = several()
-        pool = fit_pool(given)
-        pooled = pool(case(given, 0))
-        assert pool.sets is not None and pool.labels(pooled) == pool.sets(pooled)
+        pooled = pooled_out_of_fold(given)
+        pool = with_sets(fit_pool(given), given, pooled)
+        one = pool(case(given, 0))
+        assert pool.sets is not None and pool.labels(one) == pool.sets(one)
         assert pool.weights["knows"] > pool.weights["babbles"]
         guessed = max(np.unique(given.truth, axis=0, return_counts=True)[1]) / len(given)
-        assert right(out_of_fold(given), given).mean() > guessed + 0.15
+        assert right(pooled, given).mean() > guessed + 0.15
 
 
 class TestStack:
     @pytest.mark.parametrize("given", [voices(), several()], ids=["one label", "several"])
-    def test_it_learns(self, given: Sample) -> None:
+    def test_it_learns(self, given: FitSample) -> None:
         stack = fit_stack(given)
         pooled = np.array([list(stack(case(given, row)).values()) for row in range(len(given))])
         assert surprise(pooled, given).mean() < surprise(given.sources["knows"], given).mean()
@@ -150,7 +135,7 @@ class TestStack:
 
     def test_two_options_and_a_label_that_never_occurs(self) -> None:
         given = voices()
-        two = Sample(
+        two = FitSample(
             ("a", "b", "c"),
             given.sources,
             np.eye(3, dtype=bool)[np.minimum(given.truth.argmax(1), 1)],
@@ -161,32 +146,69 @@ class TestStack:
         assert said["c"] < 1e-6 and sum(said.values()) == pytest.approx(1)
 
 
+def pooled_out_of_fold(given: FitSample) -> np.ndarray:
+    pooled = np.empty(given.truth.shape)
+    for rest, left_out in folds_of(given):
+        pooled[left_out] = apply_pool(fit_pool(given.take(rest)), given.take(left_out))
+    return pooled
+
+
 def test_no_fold_sees_its_own_cases() -> None:
     """Of labels that are drawn at random nothing can be learnt, and out of fold nothing seems to be."""
     given = voices()
     random = np.random.default_rng(0)
-    noise = Sample(OPTIONS, given.sources, given.truth[random.permutation(len(given))], given.groups, True)
-    assert right(out_of_fold(noise), noise).mean() < 0.42
-    assert right(out_of_fold(given), given).mean() > 0.8
-
-
-def test_what_is_sure() -> None:
-    assert sureness(np.array([[0.2, 0.7, 0.1]]), True) == pytest.approx(0.7)
-    assert sureness(np.array([[0.2, 0.9]]), False) == pytest.approx(0.85)
-
-
-def test_without_a_source() -> None:
-    assert set(without(voices(), "babbles").sources) == {"knows", "guesses"}
+    noise = FitSample(OPTIONS, given.sources, given.truth[random.permutation(len(given))], given.groups, True)
+    assert right(pooled_out_of_fold(noise), noise).mean() < 0.42
+    assert right(pooled_out_of_fold(given), given).mean() > 0.8
+    for rest, left_out in folds_of(given):
+        assert not {given.groups[row] for row in rest} & {given.groups[row] for row in left_out}
 
 
 def test_only_complete_cases_are_taken() -> None:
     said = [case(voices(), row) for row in range(40)]
     del said[3]["knows"]
-    assert complete(said) == [row for row in range(40) if row != 3]
+    found = sample_of(OPTIONS, said, [("a",)] * 40, list(map(str, range(40))), exclusive=True)
+    assert found.groups == tuple(str(row) for row in range(40) if row != 3)
 
 
 def test_too_few_cases() -> None:
     said = [case(voices(), row) for row in range(5)]
-    with pytest.raises(ConfigurationError, match="5 validation cases"):
-        sample(OPTIONS, said, [("a",)] * 5, ["x"] * 5, exclusive=True)
-    check_enough(pooling.LEAST)
+    with pytest.raises(ConfigurationError, match="5 of 5 labelled cases"):
+        sample_of(OPTIONS, said, [("a",)] * 5, ["x"] * 5, exclusive=True)
+
+
+def named(given: FitSample, **names: str) -> FitSample:
+    said = {name: given.sources[source] for name, source in names.items()}
+    return FitSample(given.options, said, given.truth, given.groups, True)
+
+
+class TestWhenToAsk:
+    def test_as_few_questions_as_are_as_good(self) -> None:
+        given = named(voices(n=300), guesses="guesses", generalist="knows")
+        quiet = pooled_out_of_fold(given.only(["guesses"]))
+        full = pooled_out_of_fold(given)
+        limits = ask_limits(given, quiet, full, np.zeros(300, dtype=bool))
+        assert 0.1 < limits.calls <= 0.5
+        asked = quiet.max(1) < limits.limit
+        mixed = np.where(asked[:, None], full, quiet)
+        assert right(quiet, given).mean() < right(mixed, given).mean() <= right(full, given).mean() + 0.02
+
+    def test_a_generalist_that_knows_nothing_is_not_asked(self) -> None:
+        given = named(voices(n=300), guesses="knows", generalist="babbles")
+        chosen = select_rule(given, np.zeros(300, dtype=bool))
+        assert (chosen.rule, chosen.limits) == ("fused", None)
+        assert "generalist" not in chosen.chosen
+
+
+class TestWhatIsChosen:
+    def test_a_source_that_knows_all_that_is_known_is_not_lost_in_the_pool(self) -> None:
+        given = named(voices(n=400), one="knows", two="babbles")
+        chosen = select_rule(given, np.zeros(400, dtype=bool))
+        scores = {one.name: one for one in chosen.candidates}
+        pool = next(score for name, score in scores.items() if name == "pool")
+        assert pool.log_loss <= scores["one"].log_loss + 2 * scores["one"].margin + 0.01
+        assert chosen.right.mean() > right(given.sources["one"], given).mean() - 0.02
+
+    def test_confidence_is_calibrated(self) -> None:
+        chosen = select_rule(voices(n=600), np.zeros(600, dtype=bool))
+        assert chosen.confidence.mean() == pytest.approx(chosen.right.mean(), abs=0.04)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from gsco.evals.label_sets import Bools, Floats, decided, fit_label_sets
+from gsco.graphs.label_sets import Bools, Floats, decided, fit_label_sets
 from gsco.models.specialist.calibration import fit_thresholds
 from scipy.special import expit
 

@@ -33,6 +33,7 @@ def load_generalist(settings: Settings, images: ImageStore) -> Generalist:
             api_key=settings.generalist_api_key,
             mode=settings.generalist_mode,
             tools=settings.tool_calls,
+            omit=settings.generalist_omit,
         )
     from .in_process import InProcessGeneralist
 

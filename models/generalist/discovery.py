@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,7 +15,9 @@ from ..serving.profiles import ServingProfile, profile_of
 
 Level = Literal["native", "constrained", "none"]
 
-_ENDS_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "</s>")
+_SAID = [{"role": "user", "content": "Question"}, {"role": "assistant", "content": "Answer"}]
+_CONTROL = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
+"""What a control token looks like, unlike the words that a template may put between turns."""
 _UNABLE = (openai.BadRequestError, openai.UnprocessableEntityError, openai.NotFoundError)
 """What a server says that knows the request's shape but not this feature."""
 _NOTHING = {
@@ -92,6 +95,17 @@ def tokens_of(client: openai.OpenAI, model: str, text: str) -> Sequence[int]:
     return [int(token) for token in answer["tokens"]]
 
 
+def content_text(content: Any) -> str:
+    """The text of an answer, which some servers give as a list of parts."""
+    if not isinstance(content, list):
+        return str(content or "")
+    return "".join(
+        part if isinstance(part, str) else str(part.get("text") or "")
+        for part in content
+        if isinstance(part, str) or part.get("type", "text") in ("text", "output_text")
+    )
+
+
 def ask_vllm(client: openai.OpenAI, model: str, address: str, body: dict[str, Any]) -> Any:
     """Ask one of vLLM's own addresses, which lie beside ``/v1``."""
     url = urlsplit(str(client.base_url))
@@ -101,8 +115,18 @@ def ask_vllm(client: openai.OpenAI, model: str, address: str, body: dict[str, An
 
 
 def _end_of_turn(client: openai.OpenAI, model: str) -> str:
-    """The first known end-of-turn text that is a single token of the served model."""
-    return next((text for text in _ENDS_OF_TURN if len(tokens_of(client, model, text)) == 1), "")
+    """The control token that the served chat template puts behind an answer; empty where it puts none."""
+    body = {"messages": _SAID, "add_generation_prompt": False}
+    try:
+        whole = ask_vllm(client, model, "/tokenize", body)["tokens"]
+        begun = ask_vllm(client, model, "/tokenize", {**body, "continue_final_message": True})["tokens"]
+        if whole[: len(begun)] != begun or len(whole) == len(begun):
+            return ""
+        end = [whole[len(begun)]]
+        text = str(ask_vllm(client, model, "/detokenize", {"tokens": end})["prompt"]).strip()
+    except _UNABLE:
+        return ""
+    return text if _CONTROL.fullmatch(text) and list(tokens_of(client, model, text)) == end else ""
 
 
 def _takes(client: openai.OpenAI, model: str, body: dict[str, Any], **more: Any) -> str | None:
@@ -111,7 +135,7 @@ def _takes(client: openai.OpenAI, model: str, body: dict[str, Any], **more: Any)
         answer: Any = client.post("/chat/completions", body={"model": model, **body, **more}, cast_to=object)
     except _UNABLE:
         return None
-    return str(answer["choices"][0]["message"].get("content") or "")
+    return content_text(answer["choices"][0]["message"].get("content"))
 
 
 def _is_true(text: str | None) -> bool:

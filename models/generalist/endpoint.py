@@ -24,6 +24,7 @@ from .calling import form_of, in_words, read_call
 from .discovery import Level
 from .faults import broken_off, place
 from .messages import neutralise, parts
+from .parameters import RequestParameters, afollow, follow
 from .tool_calls import specifications
 
 if TYPE_CHECKING:
@@ -197,6 +198,7 @@ def connect(
     retries: int,
     stop_ids: tuple[int, ...] = (),
     calling: Callable[[], Calling],
+    parameters: RequestParameters,
     own_connections: bool = False,
     keep_alive: bool = True,
 ) -> EndpointChat:
@@ -211,6 +213,7 @@ def connect(
         retries: of a request that failed in passing.
         stop_ids: sent along, for checkpoints that lack them.
         calling: finds out how tools reach the model.
+        parameters: what the server takes, learnt from its refusals.
         own_connections: keep asynchronous connections of its own, for use on one event loop only; LangChain
             otherwise shares them between all clients of one address.
         keep_alive: of those: whether they wait for further requests. Without, any event loop may use them,
@@ -222,7 +225,7 @@ def connect(
         if not keep_alive:
             limits = type(limits)(max_connections=limits.max_connections, max_keepalive_connections=0)
         own["http_async_client"] = openai.DefaultAsyncHttpxClient(limits=limits)
-    return EndpointChat(
+    chat = EndpointChat(
         base_url=base_url,
         model=model,
         # Never empty: the client would look for another key in the environment and send that one.
@@ -236,6 +239,9 @@ def connect(
         calling=calling,
         **own,
     )
+    follow(chat.root_client, parameters)
+    afollow(chat.root_async_client, parameters)
+    return chat
 
 
 _ONLY_NATIVE = ("strict", "parallel_tool_calls", "response_format")

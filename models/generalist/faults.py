@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import openai
 
 from ...errors import ConfigurationError, GeneralistError, GscoError, PromptTooLong
+from .parameters import DECISIVE, OMITTABLE, refused
 
 _OVERFLOW = re.compile(
     r"context.{0,20}(?:length|window|size)|(?:prompt|input).{0,20}too long|too many tokens"
@@ -142,6 +143,12 @@ def _refused(error: openai.APIStatusError, where: str, model: str) -> Generalist
         return GeneralistError(
             f"the model {model!r} at {where} does not take these images; choose one with vision"
         )
+    if names := sorted(refused(text, error.param, {*DECISIVE, *OMITTABLE})):
+        advice = next(
+            (DECISIVE[name] for name in names if name in DECISIVE), f"set GSCO_GENERALIST_OMIT={names[0]}"
+        )
+        quoted = " and ".join(f"'{name}'" for name in names)
+        return GeneralistError(f"the server at {where} refuses the parameter {quoted} ({status}); {advice}")
     return GeneralistError(
         f"the server at {where} refuses the request ({status}); it may lack a feature, see its log"
     )

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +23,7 @@ from .choosing import LETTERS, Asking, choose, mode_for, without_thoughts
 from .discovery import Endpoint, Level, ask_vllm, discover, tokens_of, tool_level
 from .endpoint import Calling, ImageUris, connect
 from .faults import check_address, explained, place
+from .parameters import RequestParameters
 from .protocol import Choice
 
 if TYPE_CHECKING:
@@ -54,9 +55,11 @@ class OpenAICompatibleGeneralist:
         retries: on connection errors, time-outs, 408, 409, 429 and 5xx, with growing, jittered waits, or
             those that the server asks for.
         concurrency: requests in flight at once.
+        omit: request parameters that are left out from the start (see ``parameters.OMITTABLE``); those that
+            the server refuses are left out from then on anyway.
 
     Raises:
-        ConfigurationError: the address is none, or holds a secret.
+        ConfigurationError: the address is none, or holds a secret; a parameter cannot be left out.
         GeneralistError: no model is named, and the server cannot be asked or serves several.
     """
 
@@ -72,8 +75,11 @@ class OpenAICompatibleGeneralist:
         timeout: float = 120.0,
         retries: int = 3,
         concurrency: int = 16,
+        omit: Iterable[str] = (),
     ) -> None:
         check_address(base_url)
+        self.parameters = RequestParameters(place(base_url), omit)
+        """What requests to this server go without; see ``parameters``."""
         self._url = base_url
         self._mode: Mode = mode
         self._tools: ToolLevel = tools
@@ -88,7 +94,7 @@ class OpenAICompatibleGeneralist:
         profile = profile_of(model) if model else None
         self._connected = partial(
             connect, base_url, api_key=api_key or SecretStr(""), images=ImageUris(images),
-            timeout=timeout, retries=retries, calling=self._calling,
+            timeout=timeout, retries=retries, calling=self._calling, parameters=self.parameters,
         )  # fmt: skip
         ends = profile.ends if profile else ()
         self._chat = self._connected(model, stop_ids=ends)

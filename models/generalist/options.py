@@ -38,15 +38,24 @@ def distribution(options: Sequence[str], log_probabilities: Sequence[float]) -> 
     return {option: weight / total for option, weight in zip(options, weights, strict=True)}
 
 
-def answer_from_scores(options: Sequence[str], log_probabilities: Sequence[float]) -> Answer:
+def answer_from_scores(
+    options: Sequence[str], log_probabilities: Sequence[float], shared: float | None = 0.0
+) -> Answer:
     """The most probable option, with the distribution; of equals the first.
+
+    Args:
+        options: in the order of their scores.
+        log_probabilities: of each option.
+        shared: log-probability of what all options begin with, if it is not in the scores; None: unknown.
 
     Raises:
         AnswerUnparsed: see ``distribution``.
     """
     probabilities = distribution(options, log_probabilities)
     best = max(options, key=probabilities.__getitem__)
-    mass = min(1.0, math.fsum(map(math.exp, log_probabilities)))
+    mass = None
+    if shared is not None:
+        mass = min(1.0, math.fsum(math.exp(value + shared) for value in log_probabilities))
     return Answer(labels=(best,), probabilities=probabilities, text=best, parse="probabilities", mass=mass)
 
 

@@ -77,7 +77,8 @@ class Settings(BaseSettings):
     wording: Literal["auto", "brief", "full"] = "auto"
     """What the generalist is told in a consultation: ``brief`` is what the bundled one is trained on."""
     threads: int = Field(default=0, ge=0)
-    """Torch threads; 0 leaves torch's own choice."""
+    """Torch threads; 0 measures once, when the first model loads, how many are worth it. On a busy machine
+    that is one: threads that wait for each other are several times slower. ``OMP_NUM_THREADS`` is kept."""
     api_keys: SecretStr = SecretStr("")
     """Keys of the API server, ``NAME:KEY`` with commas: each name is a user with conversations of its own."""
     api_max_bytes: int = Field(default=32 * 2**20, gt=0)

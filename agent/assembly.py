@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..case import Missing
 from ..errors import ConfigurationError, SpecialistError
+from ..models.torch_threads import set_threads
 
 if TYPE_CHECKING:
     from ..graphs.collaboration_fit import CollaborationFit
@@ -34,11 +35,10 @@ def parts_of(settings: Settings) -> dict[str, Any]:
         settings.home / "images",
         ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
     )
-    set_threads(settings.threads)
     folders = [bundled("specialists"), *own_specialists(settings)]
     return {
         "tasks": TaskBook(settings.tasks),
-        "panels": LazyPanels(folders),
+        "panels": LazyPanels(folders, settings.threads),
         "store": lambda: open_store(
             settings.case_store,
             home=settings.home,
@@ -75,14 +75,6 @@ def own_specialists(settings: Settings) -> list[Path]:
     if not settings.specialists.is_dir():
         raise ConfigurationError(f"GSCO_SPECIALISTS names {settings.specialists}, which is no folder")
     return [settings.specialists]
-
-
-def set_threads(threads: int) -> None:
-    """Set torch's threads; 0 leaves its own choice, without loading torch."""
-    if threads > 0:
-        import torch
-
-        torch.set_num_threads(threads)
 
 
 def trained_tasks(settings: Settings) -> frozenset[str] | None:
@@ -129,10 +121,12 @@ class LazyPanels(Mapping[str, "Panel"]):
 
     Args:
         folders: laid out as ``TASK/NAME/card.json``; of two specialists with one name the later counts.
+        threads: ``Settings.threads``.
     """
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folders: Sequence[Path], threads: int = 0) -> None:
         self._folders = folders
+        self._threads = threads
         self._tasks = sorted(
             {card.parent.parent.name for folder in folders for card in folder.glob("*/*/card.json")}
         )
@@ -144,6 +138,7 @@ class LazyPanels(Mapping[str, "Panel"]):
             raise KeyError(task)
         with self._loading:
             if task not in self._panels:
+                set_threads(self._threads)
                 self._panels[task] = _load(task, self._folders)
             return self._panels[task]
 

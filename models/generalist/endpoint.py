@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Condition
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from langchain_core.runnables import Runnable
 from langchain_openai import ChatOpenAI
 from pydantic import Field, SecretStr
 
-from ...errors import GeneralistError, ImageError
+from ...errors import CallUnreadable, GeneralistError, ImageError
 from .calling import form_of, in_words, read_call
 from .discovery import Level
 from .faults import broken_off, place
@@ -145,7 +146,8 @@ class EndpointChat(ChatOpenAI):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        result = super()._generate(messages, stop, run_manager, **kwargs)
+        with _whole_calls(HELD_TO in kwargs):
+            result = super()._generate(messages, stop, run_manager, **kwargs)
         return _read(result) if HELD_TO in kwargs else result
 
     async def _agenerate(
@@ -155,7 +157,8 @@ class EndpointChat(ChatOpenAI):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        result = await super()._agenerate(messages, stop, run_manager, **kwargs)
+        with _whole_calls(HELD_TO in kwargs):
+            result = await super()._agenerate(messages, stop, run_manager, **kwargs)
         return _read(result) if HELD_TO in kwargs else result
 
     def _stream(
@@ -254,6 +257,20 @@ def _choice(given: Any) -> str:
     if given in (None, False, "auto"):
         return "auto"
     return "any" if given in (True, "any", "required") else str(given)
+
+
+@contextmanager
+def _whole_calls(held: bool) -> Iterator[None]:
+    """The client refuses an answer in a form that was cut off, before it can be read here."""
+    try:
+        yield
+    except openai.LengthFinishReasonError:
+        if not held:
+            raise
+        raise CallUnreadable(
+            "the generalist's tool call was cut off; let it answer with more tokens, or set GSCO_TOOL_CALLS"
+            " to none"
+        ) from None
 
 
 def _read(result: ChatResult) -> ChatResult:

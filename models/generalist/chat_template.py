@@ -52,7 +52,7 @@ class ChatTemplate:
         turns = [self._plain_turn("system", "Rules"), self._plain_turn("user", "Question")]
         self._takes_system = self._shows("Rules", turns)
         self.end_of_turn = self._end_of_turn()
-        self._answer_opening = self._opening()
+        self._answer_opening, self._answer_lead = self._opening()
 
     @property
     def shows_tools(self) -> bool:
@@ -127,18 +127,26 @@ class ChatTemplate:
     def _option(self, option: str) -> tuple[int, ...]:
         if option not in self._option_ids:
             opening = self._answer_opening
-            text = neutralise_tokens(option, self._control)
+            text = self._answer_lead + neutralise_tokens(option, self._control)
             # Tokenised behind the turn's opening, since some tokenizers treat a text's start specially.
             alone, whole = self._tokenise([opening, opening + text])
             ids = whole[len(alone) :] if whole[: len(alone)] == alone else self._tokenise([text])[0]
             self._option_ids[option] = (*ids, self.end_of_turn)
         return self._option_ids[option]
 
-    def _opening(self) -> str:
-        from langchain_core.messages import HumanMessage
+    def _opening(self) -> tuple[str, str]:
+        """What the template opens an answer with, and what it puts between that and the answer's text.
+
+        Idefics opens with ``Assistant:`` and writes ``Assistant: text``: the model's own answer begins with a
+        space. Where a template writes answers in another way than it opens them, nothing is put between.
+        """
+        from langchain_core.messages import AIMessage, HumanMessage
 
         question = [HumanMessage("Question")]
-        return self.render(question).removeprefix(self.render(question, answer_follows=False))
+        opened, closed = self.render(question), self.render(question, answer_follows=False)
+        answered = self.render([*question, AIMessage("Answer")], answer_follows=False)
+        lead = answered[len(opened) :].partition("Answer")[0] if answered.startswith(opened) else ""
+        return opened.removeprefix(closed), lead
 
     def _plain_turn(self, role: str, text: str, images: int = 0) -> dict[str, Any]:
         if not images and not self._text_in_parts:
@@ -180,7 +188,7 @@ class ChatTemplate:
         end = next((id for id in known if id is not None), None)
         if end is None:
             raise GeneralistError(
-                "neither the chat template nor the generation configuration nor the tokenizer says which token"
+                "neither chat template nor generation configuration nor tokenizer says which token"
                 " ends an answer, so options cannot be told from their beginnings; set eos_token_id in the"
                 " checkpoint's generation_config.json"
             )

@@ -24,7 +24,6 @@ import string
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from os.path import commonprefix
 from typing import Any, TypeVar
 
 from langchain_core.messages import BaseMessage, HumanMessage
@@ -72,13 +71,18 @@ def mode_for(wanted: Mode, endpoint: Endpoint) -> Mode:
         )
     if wanted == "strings" and endpoint.vllm and not endpoint.end_of_turn:
         raise GeneralistError(
-            "the served chat template puts no token behind an answer, so an option cannot be told from a longer"
-            " one that begins with it; set GSCO_GENERALIST_MODE=decode, or serve the model with a template"
-            " that ends each turn (vLLM: --chat-template)"
+            "the served chat template puts no token behind an answer, so an option cannot be told from a"
+            " longer one that begins with it; set GSCO_GENERALIST_MODE=decode, or serve the model with a"
+            " template that ends each turn (vLLM: --chat-template)"
+        )
+    if wanted == "strings" and not endpoint.continues:
+        raise GeneralistError(
+            "the served chat template writes an answer in another way than it opens one, so options would be"
+            " scored where no answer begins; set GSCO_GENERALIST_MODE=decode"
         )
     if wanted != "auto":
         return wanted
-    if not endpoint.vllm or not endpoint.end_of_turn:
+    if not endpoint.vllm or not endpoint.end_of_turn or not endpoint.continues:
         return "decode"
     own = profile.mode if profile else "auto"
     return "strings" if own == "auto" else own
@@ -181,13 +185,16 @@ def _shared(options: Sequence[Sequence[tuple[int, float]]]) -> int:
 
 
 async def _log_of_beginning(
-    body: dict[str, Any], options: Sequence[str], tokens: Sequence[Sequence[tuple[int, float]]], asking: Asking
+    body: dict[str, Any],
+    options: Sequence[str],
+    tokens: Sequence[Sequence[tuple[int, float]]],
+    asking: Asking,
 ) -> float | None:
     """Log-likelihood of what all options begin with, such as *grade* of *grade 1* and *grade 2*.
 
     It belongs to the mass of the options. None where the server does not tell where the prompt ends.
     """
-    if not commonprefix(list(options)):
+    if len({option[:1] for option in options}) > 1:
         return 0.0
     alone = {key: value for key, value in body.items() if key not in _WITH_ANSWER}
     usage = (await asking.post(alone)).get("usage") or {}

@@ -40,6 +40,8 @@ class Endpoint:
     vllm: bool
     end_of_turn: str = ""
     """The text of the token that ends an answer; empty where the server does not tell."""
+    continues: bool = True
+    """Whether the template writes an answer as it opens one: options are then scored where answers begin."""
     context_length: int = 0
     """Tokens of prompt and answer; 0 where the server does not tell."""
     profile: ServingProfile | None = None
@@ -61,10 +63,12 @@ def discover(client: openai.OpenAI, model: str) -> Endpoint:
     extra = (asked.model_extra if asked else None) or {}
     vllm = any(getattr(entry, "owned_by", "") == "vllm" for entry in listed)
     name = model or (asked.id if asked else "")
+    end, continues = _turn(client, name) if vllm else ("", True)
     return Endpoint(
         models=tuple(entry.id for entry in listed),
         vllm=vllm,
-        end_of_turn=_end_of_turn(client, name) if vllm else "",
+        end_of_turn=end,
+        continues=continues,
         context_length=int(extra.get("max_model_len") or 0),
         profile=profile_of(name) or profile_of(str(extra.get("root") or "")),
     )
@@ -114,19 +118,22 @@ def ask_vllm(client: openai.OpenAI, model: str, address: str, body: dict[str, An
     return client.post(whole, body={"model": model, **body}, cast_to=object)
 
 
-def _end_of_turn(client: openai.OpenAI, model: str) -> str:
-    """The control token that the served chat template puts behind an answer; empty where it puts none."""
+def _turn(client: openai.OpenAI, model: str) -> tuple[str, bool]:
+    """The control token that the served template puts behind an answer, or nothing; and ``continues``."""
     body = {"messages": _SAID, "add_generation_prompt": False}
     try:
         whole = ask_vllm(client, model, "/tokenize", body)["tokens"]
         begun = ask_vllm(client, model, "/tokenize", {**body, "continue_final_message": True})["tokens"]
+        opened = ask_vllm(client, model, "/tokenize", {"messages": _SAID[:1]})["tokens"]
+        continues = begun[: len(opened)] == opened
         if whole[: len(begun)] != begun or len(whole) == len(begun):
-            return ""
+            return "", continues
         end = [whole[len(begun)]]
         text = str(ask_vllm(client, model, "/detokenize", {"tokens": end})["prompt"]).strip()
     except _UNABLE:
-        return ""
-    return text if _CONTROL.fullmatch(text) and list(tokens_of(client, model, text)) == end else ""
+        return "", True
+    known = _CONTROL.fullmatch(text) and list(tokens_of(client, model, text)) == end
+    return text if known else "", continues
 
 
 def _takes(client: openai.OpenAI, model: str, body: dict[str, Any], **more: Any) -> str | None:

@@ -100,6 +100,7 @@ class Encoder(ChatTemplate):
                 widened.append(token)
         return Prompt(tuple(widened), torch.cat(found) if found else None, ids)
 
+
 class Pixels:
     """An image processor's work for one image, with a short way for the fixed-size stretch.
 

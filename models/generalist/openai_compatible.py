@@ -22,7 +22,7 @@ from ..serving.profiles import Mode, ToolLevel, profile_of
 from .choosing import LETTERS, Asking, choose, mode_for, without_thoughts
 from .discovery import Endpoint, Level, ask_vllm, discover, tokens_of, tool_level
 from .endpoint import Calling, ImageUris, connect
-from .faults import check_address, explained, place
+from .faults import check_address, explained, place, without_version
 from .parameters import RequestParameters
 from .protocol import Choice
 
@@ -252,6 +252,10 @@ class OpenAICompatibleGeneralist:
 
     def _only_model(self) -> str:
         models = self.endpoint.models
+        if not models and not self._url.rstrip("/").endswith("/v1"):
+            raise GeneralistError(
+                f"no model is listed at {place(self._url)}/models; {without_version(self._url)}"
+            )
         if len(models) != 1:
             listed = ", ".join(models) or "none"
             raise GeneralistError(

@@ -13,9 +13,9 @@ from ...errors import AnswerUnparsed
 from .prompts import label_text
 
 OPINION_MASS = 0.05
-"""Least share of all that a generalist might have answered that must fall on the options. Below it the model
-answers in other words or another form; its preference among the options is then that of a model which wants none
-of them, however confident it looks once it is normalised, and counts as no opinion."""
+"""Least share of all that a generalist might have answered that must fall on the options. Below it the
+model answers in other words or another form; its preference among the options is then that of a model which
+wants none of them, however confident it looks once it is normalised, and counts as no opinion."""
 _NO_ALIASES: Mapping[str, tuple[str, ...]] = {}
 _NOT_WORD = re.compile(r"[\W_]+")
 _NEGATIONS = frozenset(
@@ -74,8 +74,8 @@ def no_opinion(answer: Answer) -> str:
     if is_opinion(answer):
         return ""
     return (
-        f"the generalist gives no opinion: {answer.mass:.2g} of what it might say lies on the options, and at "
-        f"least {OPINION_MASS:g} must; it answers in other words or another form"
+        f"the generalist gives no opinion: {answer.mass:.2g} of what it might say lies on the options, and "
+        f"at least {OPINION_MASS:g} must; it answers in other words or another form"
     )
 
 

@@ -1,4 +1,4 @@
-"""Which request parameters a server takes: hosted models refuse some, each another one, and say so in the 400."""
+"""Which request parameters a server takes: hosted models refuse some, each another, and say so in the 400."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def refused(text: str, named: str | None, sent: Collection[str]) -> set[str]:
     """
     if not _REFUSAL.search(text):
         return set()
-    if named in sent:
+    if named and named in sent:
         return {named}
     words = _INSTEAD.sub("", text)
     found = {name for name in sent if name != SYSTEM and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", words)}

@@ -1,8 +1,8 @@
 """Any image-text-to-text model, by its own processor and forward pass: slower than packing, and never wrong.
 
-Models differ in how an image becomes tokens (grids, tiles, crops) and in what they attend to. All of that is
-left to transformers: the processor makes the inputs, the model takes them as they are, and an option is scored
-by one pass over the prompt with the option behind it.
+Models differ in how an image becomes tokens (grids, tiles, crops) and in what they attend to. All of that
+is left to transformers: the processor makes the inputs, the model takes them as they are, and an option is
+scored by one pass over the prompt with the option behind it.
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ def _with_answer(prompt: Prompt, answer: Sequence[int]) -> dict[str, torch.Tenso
     shape = inputs["input_ids"].shape
     for name, value in inputs.items():
         if value.shape == shape and not torch.is_floating_point(value):
-            new = {"input_ids": list(answer), "attention_mask": [1] * len(answer)}.get(name, [0] * len(answer))
+            new = {"input_ids": list(answer), "attention_mask": [1] * len(answer)}.get(
+                name, [0] * len(answer)
+            )
             inputs[name] = torch.cat([value, torch.tensor([new], dtype=value.dtype)], dim=1)
     return inputs
 
@@ -121,7 +123,9 @@ def _with_answer(prompt: Prompt, answer: Sequence[int]) -> dict[str, torch.Tenso
 def _on(model: Any, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Inputs on the model's device, pixels in its precision."""
     return {
-        name: value.to(model.device, model.dtype) if torch.is_floating_point(value) else value.to(model.device)
+        name: value.to(model.device, model.dtype)
+        if torch.is_floating_point(value)
+        else value.to(model.device)
         for name, value in inputs.items()
     }
 

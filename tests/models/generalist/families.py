@@ -30,9 +30,11 @@ QWEN_TEMPLATE = (
 )
 ONEVISION_TEMPLATE = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + ' '}}"
-    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>' }}{% endfor %}"
-    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ '\n' + content['text'] }}"
-    "{% endfor %}{{'<|im_end|>'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}"
+    "{{ '<image>' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}"
+    "{{ '\n' + content['text'] }}{% endfor %}{{'<|im_end|>'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 IDEFICS_TEMPLATE = (
     "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}"
@@ -48,12 +50,14 @@ GEMMA_TEMPLATE = (
     "{%- set loop_messages = messages[1:] -%}{%- else -%}{%- set first = '' -%}"
     "{%- set loop_messages = messages -%}{%- endif -%}{%- for message in loop_messages -%}"
     "{%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}"
-    "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{%- endif -%}"
+    "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}"
+    "{%- endif -%}"
     "{%- set role = 'model' if message['role'] == 'assistant' else message['role'] -%}"
     "{{ '<start_of_turn>' + role + '\n' + (first if loop.first else '') }}"
     "{%- if message['content'] is string -%}{{ message['content'] | trim }}{%- else -%}"
     "{%- for item in message['content'] -%}{%- if item['type'] == 'image' -%}{{ '<start_of_image>' }}"
-    "{%- else -%}{{ item['text'] | trim }}{%- endif -%}{%- endfor -%}{%- endif -%}{{ '<end_of_turn>\n' }}"
+    "{%- else -%}{{ item['text'] | trim }}{%- endif -%}{%- endfor -%}{%- endif -%}"
+    "{{ '<end_of_turn>\n' }}"
     "{%- endfor -%}{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}"
 )
 TEXT = {
@@ -108,8 +112,17 @@ def qwen(folder: Path) -> None:
     )
 
     tokens = tokenizer(
-        ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
-        + ["<|image_pad|>", "<|video_pad|>", "<tool_call>", "</tool_call>"],
+        [
+            "<|endoftext|>",
+            "<|im_start|>",
+            "<|im_end|>",
+            "<|vision_start|>",
+            "<|vision_end|>",
+            "<|image_pad|>",
+            "<|video_pad|>",
+            "<tool_call>",
+            "</tool_call>",
+        ],
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
     )
@@ -141,7 +154,10 @@ def qwen(folder: Path) -> None:
     config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ends)
     size = {"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 16}
     processor = Qwen2_5_VLProcessor(
-        Qwen2VLImageProcessor(size=size), tokens, Qwen2VLVideoProcessor(size=size), chat_template=QWEN_TEMPLATE
+        Qwen2VLImageProcessor(size=size),
+        tokens,
+        Qwen2VLVideoProcessor(size=size),
+        chat_template=QWEN_TEMPLATE,
     )
     save(folder, Qwen2_5_VLForConditionalGeneration(config), processor)
 
@@ -155,8 +171,16 @@ def gemma(folder: Path) -> None:
     )
 
     tokens = tokenizer(
-        ["<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_of_image>"]
-        + ["<image_soft_token>"],
+        [
+            "<pad>",
+            "<eos>",
+            "<bos>",
+            "<start_of_turn>",
+            "<end_of_turn>",
+            "<start_of_image>",
+            "<end_of_image>",
+            "<image_soft_token>",
+        ],
         bos_token="<bos>",
         eos_token="<eos>",
         pad_token="<pad>",
@@ -166,6 +190,7 @@ def gemma(folder: Path) -> None:
             "image_token": "<image_soft_token>",
         },
     )
+    tokens.add_tokens(["\n" * count for count in range(1, 5)])  # vLLM looks for them in the vocabulary
     ends = ids_of(
         tokens,
         boi_token_index="<start_of_image>",
@@ -229,8 +254,15 @@ def idefics(folder: Path) -> None:
 
     places = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
     tokens = tokenizer(
-        ["<|endoftext|>", "<|im_start|>", "<fake_token_around_image>", "<image>", "<end_of_utterance>"]
-        + ["<global-img>", *places],
+        [
+            "<|endoftext|>",
+            "<|im_start|>",
+            "<fake_token_around_image>",
+            "<image>",
+            "<end_of_utterance>",
+            "<global-img>",
+            *places,
+        ],
         bos_token="<|im_start|>",
         eos_token="<end_of_utterance>",
         pad_token="<|endoftext|>",
@@ -241,7 +273,6 @@ def idefics(folder: Path) -> None:
         text_config=text,
         vision_config=SIGLIP,
         scale_factor=2,
-        pad_token_id=0,
         **ids_of(tokens, image_token_id="<image>"),
     )
     images = Idefics3ImageProcessor(size={"longest_edge": 112}, max_image_size={"longest_edge": 56})
@@ -252,6 +283,19 @@ def idefics(folder: Path) -> None:
 def save(folder: Path, model: Any, processor: Any) -> None:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    _name_as_published(folder / "model.safetensors")
+
+
+def _name_as_published(file: Path) -> None:
+    """Weights of a SigLIP tower under the names that the hub's checkpoints and other readers have."""
+    from safetensors.torch import load_file, save_file
+
+    tower, inner = "vision_tower.", "vision_tower.vision_model."
+    weights = {
+        name.replace(tower, inner) if name.startswith(tower) and inner not in name else name: weight
+        for name, weight in load_file(file).items()
+    }
+    save_file(weights, file, {"format": "pt"})
 
 
 FAMILIES: Mapping[str, Callable[[Path], Any]] = {

@@ -36,8 +36,8 @@ class Refusal(Exception):
 def newer(body: dict[str, Any]) -> None:
     if "max_tokens" in body:
         raise Refusal(
-            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'"
-            " instead.",
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use"
+            " 'max_completion_tokens' instead.",
             "max_tokens",
         )
     no_temperature(body)
@@ -46,8 +46,8 @@ def newer(body: dict[str, Any]) -> None:
 def no_temperature(body: dict[str, Any]) -> None:
     if body.get("temperature") not in (None, 1):
         raise Refusal(
-            "Unsupported value: 'temperature' does not support 0.0 with this model. Only the default (1) value"
-            " is supported.",
+            "Unsupported value: 'temperature' does not support 0.0 with this model. Only the default (1)"
+            " value is supported.",
             "temperature",
         )
 
@@ -108,7 +108,7 @@ class Hosted(ThreadingHTTPServer):
 
 
 class Talk(BaseHTTPRequestHandler):
-    server: Hosted
+    server: Hosted  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def do_GET(self) -> None:
         self.reply(200, {"object": "list", "data": [{"id": "m", "object": "model", "owned_by": "host"}]})

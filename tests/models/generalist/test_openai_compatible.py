@@ -624,6 +624,14 @@ def test_a_wrong_model_and_a_wrong_address(url: str, server: TinyServer, images:
     assert "404" in str(client(nowhere, images).generate([[HumanMessage("x")]])[0])
 
 
+def test_an_address_without_its_version_is_named(url: str, images: ImageStore) -> None:
+    bare = url.removesuffix("/v1")
+    with pytest.raises(GeneralistError, match=rf"ends in /v1: try {url}"):
+        OpenAICompatibleGeneralist(bare, images, retries=0)
+    failed = client(bare, images).generate([[HumanMessage("x")]])[0]
+    assert f"try {url}" in str(failed)
+
+
 def test_a_prompt_that_is_too_long(url: str, server: TinyServer, images: ImageStore) -> None:
     assert "longer than" in str(client(url, images).generate([[HumanMessage("yes " * 600)]])[0])
 

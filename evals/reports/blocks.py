@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ HEADINGS = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro-F1",
     "micro_f1": "micro-F1",
+    "binary_f1": "F1 of the finding",
     "auroc": "AUROC",
     "mean_average_precision": "mAP",
     "ece": "ECE",
@@ -129,6 +131,8 @@ def _arms(scores: Scores, *, several: bool) -> Iterator[Block]:
     yield f"95 % intervals: percentile bootstrap, {scores.rounds} draws of whole groups, seed {scores.seed}."
     yield "An arm without an answer is wrong. ECE and Brier: smaller is better. Calls: questions per case."
     names = [name for name in HEADINGS if several or name not in OF_SEVERAL_LABELS]
+    if not any(_defined(arm.metrics.get("binary_f1")) for arm in scores.arms):
+        names.remove("binary_f1")
     rows = [
         [
             arm.arm,
@@ -140,6 +144,10 @@ def _arms(scores: Scores, *, several: bool) -> Iterator[Block]:
         for arm in scores.arms
     ]
     yield _table(["arm", "n", *(HEADINGS[name] for name in names), "calls", "errors"], rows)
+
+
+def _defined(found: Estimate | None) -> bool:
+    return found is not None and not math.isnan(found.value)
 
 
 def _slices(scores: Scores) -> Iterator[Block]:

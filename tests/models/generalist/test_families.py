@@ -268,7 +268,8 @@ def test_vllm_says_the_same(
     assert served.mode == "strings"
     for here, there in zip(answered(model.choose(requests)), answered(served.choose(requests)), strict=True):
         assert there.probabilities == pytest.approx(here.probabilities, abs=0.02)
-        assert there.mass == pytest.approx(here.mass, rel=0.1)
+        # vLLM resizes pixels a little otherwise, which shows in what is nearly impossible.
+        assert there.mass == pytest.approx(here.mass, rel=0.5)
     text = served.generate([asked(refs[0])], max_new_tokens=8)[0]
     assert isinstance(text, str)
     assert "".join(served.stream(asked(refs[0]), max_new_tokens=8)).strip() == text

@@ -75,6 +75,7 @@ def served(server: Failing, tmp_path, cards, specialist_folders, bank) -> Callab
         "generalist_url": f"http://127.0.0.1:{server.server_port}/v1",
         "generalist_model": "m",
         "neighbours": 4,
+        "decision": "generalist",  # nobody else decides in its place
     }
     return lambda **more: GSCo.from_settings(**settings, **more)
 

@@ -16,6 +16,7 @@
     │   └── VectorMismatch         a vector's width or encoder is not the store's
     ├── GeneralistError            the generalist cannot be loaded, reached or understood
     │   ├── AnswerUnparsed         the text matches none of the options
+    │   ├── CallUnreadable         a tool call was cut off
     │   └── PromptTooLong          the prompt is longer than the generalist reads
     ├── TextTooLong                a text is longer than the limit on characters
     ├── DiskError                  a file cannot be written: the disk is full, or may not be written to
@@ -32,9 +33,17 @@ no clinical text, no file content.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .case import Diagnosis
+
 
 class GscoError(Exception):
     """Base of every error raised on purpose; catch it to catch them all."""
+
+    results: tuple[Diagnosis | None, ...] = ()
+    """Where ``diagnose_many`` was stopped by it: what was done until then, None for every other case."""
 
 
 class ImageError(GscoError):
@@ -87,6 +96,10 @@ class GeneralistError(GscoError):
 
 class AnswerUnparsed(GeneralistError):
     """The generalist's text matches none of the task's options."""
+
+
+class CallUnreadable(GeneralistError):
+    """The generalist was held to the form of a tool call and did not keep it: its answer was cut off."""
 
 
 class PromptTooLong(GeneralistError):

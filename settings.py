@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     generalist_api_key: SecretStr = SecretStr("")
     generalist_mode: Literal["auto", "strings", "letters", "decode"] = "auto"
     """How a served generalist is asked to choose; ``auto`` takes what suits the model and the server."""
+    generalist_omit: Annotated[frozenset[str], NoDecode] = frozenset()
+    """Request parameters that a hosted generalist does not take, with commas: ``temperature``, ``system``, …
+    What it refuses is left out by itself after the first refusal; this saves that request."""
     vllm_python: Path | None = None
     """Interpreter of the environment that has vLLM, for ``gsco serve generalist``."""
     profile: Literal["paper", "calibrated"] = "paper"
@@ -74,7 +77,8 @@ class Settings(BaseSettings):
     wording: Literal["auto", "brief", "full"] = "auto"
     """What the generalist is told in a consultation: ``brief`` is what the bundled one is trained on."""
     threads: int = Field(default=0, ge=0)
-    """Torch threads; 0 leaves torch's own choice."""
+    """Torch threads; 0 measures once, when the first model loads, how many are worth it. On a busy machine
+    that is one: threads that wait for each other are several times slower. ``OMP_NUM_THREADS`` is kept."""
     api_keys: SecretStr = SecretStr("")
     """Keys of the API server, ``NAME:KEY`` with commas: each name is a user with conversations of its own."""
     api_max_bytes: int = Field(default=32 * 2**20, gt=0)
@@ -117,6 +121,11 @@ class Settings(BaseSettings):
             if not fits:
                 raise ValueError(f"{part.strip()!r}: write LABEL=SHARE, such as malignant=0.02")
         return value
+
+    @field_validator("generalist_omit", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return {name.strip() for name in value.split(",")} - {""} if isinstance(value, str) else value
 
     @field_validator("review", mode="before")
     @classmethod

@@ -247,11 +247,18 @@ class GSCo:
             cases: see ``diagnose``; a question, context or group is given by a ``Case``.
             task: of all of them.
             progress: show how far it is, on stderr.
-            on_error: ``raise`` stops at the first error; ``return`` puts it in the place of its case.
+            on_error: ``raise`` stops at the first error, whose ``results`` hold what was done until then;
+                ``return`` puts it in the place of its case.
             policies: what this call does otherwise than the settings say.
 
         Returns:
             One result per case, in order.
+
+        Example:
+            try:
+                diagnoses = gsco.diagnose_many(images, task="chest_xray")
+            except GscoError as error:  # the server died, say
+                done = [diagnosis for diagnosis in error.results if diagnosis is not None]
         """
         from ..models.specialist.progress import Progress
 
@@ -430,21 +437,28 @@ class GSCo:
         done: Callable[[], object],
     ) -> list[Any]:
         slots = asyncio.Semaphore(IN_FLIGHT)
+        results: list[Any] = [None] * len(cases)
 
-        async def one(case: CaseSource) -> Diagnosis | GscoError:
+        async def one(place: int, case: CaseSource) -> None:
             async with slots:
                 try:
-                    return await self._diagnose(Asked(case), task, policies)
+                    results[place] = await self._diagnose(Asked(case), task, policies)
                 except GscoError as error:
                     if strict:
                         raise
-                    return error
+                    results[place] = error
                 finally:
                     done()
 
-        running = [asyncio.ensure_future(one(case)) for case in cases]
+        running = [asyncio.ensure_future(one(place, case)) for place, case in enumerate(cases)]
         try:
-            return await asyncio.gather(*running)
+            await asyncio.gather(*running)
+            return results
+        except GscoError as error:
+            error.results = tuple(results)
+            known = sum(result is not None for result in results)
+            error.add_note(f"{known} of {len(cases)} cases were diagnosed before; they are in error.results")
+            raise
         finally:
             for each in running:
                 each.cancel()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
+from ..models.torch_threads import set_threads
 
 if TYPE_CHECKING:
     from ..graphs.collaboration_fit import CollaborationFit
@@ -41,12 +42,11 @@ def parts_of(settings: Settings) -> dict[str, Any]:
         ),
     )
     DECODING.capacity = settings.decoding_bytes
-    set_threads(settings.threads)
     folders = [bundled("specialists"), *own_specialists(settings)]
     tasks = TaskBook(settings.tasks)
     return {
         "tasks": tasks,
-        "panels": LazyPanels(folders, tasks),
+        "panels": LazyPanels(folders, tasks, settings.threads),
         "store": lambda: open_store(
             settings.case_store,
             home=settings.home,
@@ -84,14 +84,6 @@ def own_specialists(settings: Settings) -> list[Path]:
     if not settings.specialists.is_dir():
         raise ConfigurationError(f"GSCO_SPECIALISTS names {settings.specialists}, which is no folder")
     return [settings.specialists]
-
-
-def set_threads(threads: int) -> None:
-    """Set torch's threads; 0 leaves its own choice, without loading torch."""
-    if threads > 0:
-        import torch
-
-        torch.set_num_threads(threads)
 
 
 def trained_tasks(settings: Settings) -> frozenset[str] | None:
@@ -137,11 +129,13 @@ class LazyPanels(Mapping[str, "Panel"]):
     Args:
         folders: laid out as ``TASK/NAME/card.json``; of two specialists with one name the later counts.
         tasks: whose options the labels must be among; None leaves that unchecked.
+        threads: ``Settings.threads``.
     """
 
-    def __init__(self, folders: Sequence[Path], tasks: TaskBook | None = None) -> None:
+    def __init__(self, folders: Sequence[Path], tasks: TaskBook | None = None, threads: int = 0) -> None:
         self._folders = folders
         self._book = tasks
+        self._threads = threads
         self._tasks = sorted(
             {card.parent.parent.name for folder in folders for card in folder.glob("*/*/card.json")}
         )
@@ -156,6 +150,7 @@ class LazyPanels(Mapping[str, "Panel"]):
         with self._loading:
             if task not in self._panels:
                 options = self._book.get(task).options if self._book and task in self._book else ()
+                set_threads(self._threads)
                 self._panels[task] = Panel.load(task, self._folders, options=options)
             return self._panels[task]
 

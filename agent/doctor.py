@@ -1,4 +1,9 @@
-"""What is here, what is missing and what to do about it."""
+"""What is here, what is missing and what to do about it.
+
+It looks before it loads: cards, hashes and addresses tell most, in a few seconds. The bundled models are
+as they were released where their hashes are; a generalist of the user's own is asked one question before it
+passes.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +33,8 @@ PACKAGES = (
     "pydicom",
     "pillow",
 )
+PATIENCE = 30.0
+"""Seconds for a server's answer to one question."""
 REINSTALL = "reinstall gsco, or rebuild the bundled parts with make mini"
 REPORT = "this is a fault of gsco; please report it with the message"
 
@@ -46,9 +53,18 @@ class Check:
 Finding = Callable[["Settings"], "Iterator[Check]"]
 
 
-def examine(settings: Settings) -> Iterator[Check]:
-    """Look at everything, one after the other; a thing that fails does not end the examination."""
-    for subject, look in _LOOKS:
+def examine(
+    settings: Settings, *, load: bool = False, looking: Callable[[str], object] = lambda subject: None
+) -> Iterator[Check]:
+    """Look at everything, one after the other; a thing that fails does not end the examination.
+
+    Args:
+        settings: what is examined.
+        load: also load every bundled model, and ask the bundled generalist a question.
+        looking: called with each subject before it is looked at.
+    """
+    for subject, look in (*_LOOKS, *(_LOADS if load else ())):
+        looking(subject)
         try:
             yield from look(settings)
         except GscoError as error:
@@ -76,14 +92,20 @@ def _python(settings: Settings) -> Iterator[Check]:
             yield Check(package, "wrong", "not installed", "reinstall gsco: pip install gsco")
 
 
+def _computing(settings: Settings) -> Iterator[Check]:
+    from ..models.torch_threads import planned_threads
+
+    yield Check("computing", "ok", planned_threads(settings.threads).reason)
+
+
 def _torch(settings: Settings) -> Iterator[Check]:
     import torch
 
-    from .assembly import set_threads
+    from ..models.torch_threads import set_threads
 
-    set_threads(settings.threads)
+    yield Check("computing", "ok", set_threads(settings.threads).reason)
     place = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU (the default needs none)"
-    yield Check("computing", "ok", f"{torch.get_num_threads()} threads, {place}")
+    yield Check("torch device", "ok", place)
 
 
 def _home(settings: Settings) -> Iterator[Check]:
@@ -142,6 +164,25 @@ def _dicom() -> Check:
     return Check("DICOM", "ok", f"uncompressed, {', '.join(available)}")
 
 
+def _specialists(settings: Settings) -> Iterator[Check]:
+    from ..models.mini import bundled
+    from ..models.specialist.inventory import inventory
+    from .assembly import LazyPanels, own_specialists
+
+    own = own_specialists(settings)
+    folders = [bundled("specialists"), *own]
+    tasks = sorted(LazyPanels(folders))
+    if not tasks:
+        yield Check("specialists", "wrong", "there are none", REINSTALL)
+    for task in tasks:
+        names, missing = inventory(task, folders)
+        for one in missing:
+            name = one.source.removeprefix("specialist:")
+            found = f"{one.source} is left out: {one.reason}"
+            yield Check(f"specialists {task}", "wrong", found, _mending(own, task, name))
+        yield Check(f"specialists {task}", "ok", ", ".join(names) or "none")
+
+
 def _backbone(settings: Settings) -> Iterator[Check]:
     from ..models.specialist.backbone import LITE0, read_backbone
 
@@ -149,22 +190,20 @@ def _backbone(settings: Settings) -> Iterator[Check]:
     yield Check("backbone", "ok", f"{card.name}, {card.architecture}, {len(tensors)} tensors")
 
 
-def _specialists(settings: Settings) -> Iterator[Check]:
+def _panels(settings: Settings) -> Iterator[Check]:
     from ..models.mini import bundled
     from ..tasks import TaskBook
     from .assembly import LazyPanels, own_specialists
 
     own = own_specialists(settings)
     panels = LazyPanels([bundled("specialists"), *own], TaskBook(settings.tasks))
-    if not len(panels):
-        yield Check("specialists", "wrong", "there are none", REINSTALL)
     for task in sorted(panels):
         panel = panels[task]
         for missing in panel.missing:
             name = missing.source.removeprefix("specialist:")
             found = f"{missing.source} is left out: {missing.reason}"
-            yield Check(f"specialists {task}", "wrong", found, _mending(own, task, name))
-        yield Check(f"specialists {task}", "ok", ", ".join(panel.members) or "none")
+            yield Check(f"panel {task}", "wrong", found, _mending(own, task, name))
+        yield Check(f"panel {task}", "ok", f"{len(panel.members)} specialists load")
 
 
 def _mending(own: Sequence[Path], task: str, name: str) -> str:
@@ -206,26 +245,32 @@ def _tasks(settings: Settings) -> Iterator[Check]:
 
 
 def _generalist(settings: Settings) -> Iterator[Check]:
+    import json
+
+    from ..models.mini import bundled, manifest
+
+    if settings.generalist_url or settings.generalist_model:
+        yield from _asked(settings)
+    elif any(name.startswith("generalist/") for name in manifest.differences()):
+        yield Check("generalist", "wrong", "the bundled one is not as it was released", REINSTALL)
+    else:
+        card = json.loads((bundled("generalist") / "card.json").read_text(encoding="utf-8"))
+        yield Check("generalist", "ok", f"{card['name']}, bundled, as released; --load asks it a question")
+
+
+def _asked(settings: Settings) -> Iterator[Check]:
+    """Load or reach the generalist, and put one real question to it in the way that diagnoses do."""
+    import tempfile
+    from pathlib import Path
+
     from ..images import ImageStore
     from ..models.generalist import load_generalist
+    from .golden import one_question
 
-    images = ImageStore(settings.home / "images")
-    if settings.generalist_url:
-        from ..models.generalist.openai_compatible import OpenAICompatibleGeneralist
-
-        server = OpenAICompatibleGeneralist(
-            settings.generalist_url,
-            images,
-            model=settings.generalist_model,
-            api_key=settings.generalist_api_key,
-            timeout=5.0,
-            retries=0,
-        )
-        kind = "vLLM" if server.endpoint.vllm else "OpenAI-compatible"
-        yield Check("generalist", "ok", f"{server.name} ({kind}) serves {', '.join(server.endpoint.models)}")
-    else:
-        model = load_generalist(settings, images)
-        yield Check("generalist", "ok", f"{model.name}, version {model.version}, loads")
+    with tempfile.TemporaryDirectory() as folder:
+        images = ImageStore(Path(folder))
+        model = load_generalist(settings, images, patience=PATIENCE)
+        yield one_question(model, images)
 
 
 def _optional(settings: Settings) -> Iterator[Check]:
@@ -247,14 +292,19 @@ _BUNDLED = ("gsco", "computing", "image formats", "bundled parts", "backbone")
 
 _LOOKS: tuple[tuple[str, Finding], ...] = (
     ("gsco", _python),
-    ("computing", _torch),
+    ("computing", _computing),
     ("home", _home),
     ("image formats", _codecs),
     ("bundled parts", _bundled),
     ("tasks", _tasks),
-    ("backbone", _backbone),
     ("specialists", _specialists),
     ("known cases", _store),
     ("generalist", _generalist),
     ("optional", _optional),
+)
+_LOADS: tuple[tuple[str, Finding], ...] = (
+    ("torch device", _torch),
+    ("backbone", _backbone),
+    ("panels", _panels),
+    ("answer", _asked),
 )

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from ..case import Answer, Case, Opinion, SimilarCase, Task
 from ..errors import GeneralistError, GscoError
+from ..models.generalist.options import OPINION_MASS, is_opinion, no_opinion
 from .doctor import Check
 
 if TYPE_CHECKING:
     from ..images import ImageStore
     from ..models.generalist.openai_compatible import OpenAICompatibleGeneralist
-    from ..models.generalist.protocol import Choice
+    from ..models.generalist.protocol import Choice, Generalist
     from ..settings import Settings
 
 CASES = 50
@@ -27,6 +28,7 @@ TOLERANCE = 0.02
 """Two runtimes of the same weights may differ by so much in a probability."""
 LITTLE = 0.5
 """With a smaller share of its probability on the options, a model does not answer what it is asked."""
+OTHER_MODE = "set another GSCO_GENERALIST_MODE, or look at its chat template"
 SERVE = "serve it by `gsco serve generalist`, whose profile has what the model needs"
 
 
@@ -72,8 +74,16 @@ def golden(settings: Settings, url: str, published: Path | None = None) -> Itera
     with tempfile.TemporaryDirectory() as folder:
         images = ImageStore(Path(folder))
         try:
+            # Asked in the way that diagnoses ask it: another would show what they are not.
             served = OpenAICompatibleGeneralist(
-                url, images, model=settings.generalist_model, api_key=settings.generalist_api_key, retries=1
+                url,
+                images,
+                model=settings.generalist_model,
+                api_key=settings.generalist_api_key,
+                mode=settings.generalist_mode,
+                tools=settings.tool_calls,
+                omit=settings.generalist_omit,
+                retries=1,
             )
             yield from _checks(served, images, published)
             served.close()
@@ -87,7 +97,8 @@ def _checks(
     endpoint = served.endpoint
     kind = "vLLM" if endpoint.vllm else "OpenAI-compatible"
     ways = f"chooses by {served.mode}, tool calls {served.tool_level}"
-    yield Check("served generalist", "ok", f"{served.name} ({kind}), {ways}")
+    left_out = f"; it refuses {', '.join(served.parameters.omitted)}" if served.parameters.omitted else ""
+    yield Check("served generalist", "ok", f"{served.name} ({kind}), {ways}{left_out}")
     profile = endpoint.profile.name if endpoint.profile else ""
     if profile == "mini":
         yield from _as_in_process(served, images)
@@ -222,6 +233,18 @@ def as_published(answers: Sequence[str]) -> Check:
     return Check("answers", "wrong", f"not what the authors show, in {', '.join(wrong)}", advice)
 
 
+def one_question(model: Generalist, images: ImageStore) -> Check:
+    """Ask a generalist about one bundled image; what cannot be answered is no generalist to diagnose with."""
+    request, _ = next(_requests(images, evidence=False))
+    (answer,) = model.choose([request])
+    if isinstance(answer, GeneralistError):
+        return Check("generalist", "wrong", f"{model.name} does not answer: {answer}")
+    said = f"{model.name}, version {model.version}, answers {answer.labels[0]!r} to a bundled image"
+    if not is_opinion(answer):
+        return Check("generalist", "wrong", f"{said}, but {no_opinion(answer)}", OTHER_MODE)
+    return Check("generalist", "ok", said)
+
+
 def _sense(served: OpenAICompatibleGeneralist, images: ImageStore) -> Check:
     """Ask about the bundled images, whose truth is known; chance is what a blind model reaches."""
     listed = [(request, truth) for request, truth in _requests(images, evidence=False)]
@@ -237,8 +260,12 @@ def _sense(served: OpenAICompatibleGeneralist, images: ImageStore) -> Check:
     masses = sorted(
         answer.mass for answer in answers if isinstance(answer, Answer) and answer.mass is not None
     )
+    if masses and masses[len(masses) // 2] < OPINION_MASS:
+        found = f"{said}; most answers are no opinion: {masses[len(masses) // 2]:.2g} lies on the options"
+        advice = f"it does not answer in the mode {served.mode!r}: {OTHER_MODE}"
+        return Check("sense", "wrong", found, advice)
     if masses and masses[len(masses) // 2] < LITTLE:
-        advice = "it answers by other words: set another GSCO_GENERALIST_MODE, or look at its template"
+        advice = f"it answers in other words: {OTHER_MODE}"
         return Check(
             "sense", "note", f"{said}; options have {masses[len(masses) // 2]:.1%} of its mind", advice
         )

@@ -30,6 +30,8 @@ class Published(Record):
     by: str
     accuracy: float | None = None
     auroc: float | None = None
+    f1: float | None = None
+    """Of two classes: of the finding."""
     score: float | None = None
     """Of questions: as the source counts it."""
     remark: str = ""
@@ -96,21 +98,22 @@ def _blocks(runs: Mapping[str, Scored]) -> Iterator[Block]:
     )
     for name in names:
         rows = [
-            (one.method, _plain(one.accuracy), _plain(one.auroc), _plain(one.score), one.by, one.remark)
+            (one.method, *map(_plain, (one.accuracy, one.auroc, one.f1, one.score)), one.by, one.remark)
             for one in known
             if one.set == name
         ]
         own = [(f"ours: {arm}", *numbers, "", "") for arm, *numbers in _own(runs[name])]
         yield f"## {name}"
-        yield Table(("method", "accuracy", "AUROC", "score", "source", "remark"), [*rows, *own])
+        yield Table(("method", "accuracy", "AUROC", "F1", "score", "source", "remark"), [*rows, *own])
 
 
-def _own(one: Scored) -> Iterator[tuple[str, str, str, str]]:
+def _own(one: Scored) -> Iterator[tuple[str, ...]]:
     for arm, metrics in one.closed.items():
-        yield arm, _told(metrics.get("accuracy")), _told(metrics.get("auroc")), "–"
+        told = [_told(metrics.get(name)) for name in ("accuracy", "auroc", "binary_f1")]
+        yield arm, *told, "–"
     for arm, metrics in one.texts.items():
         closed = _told(metrics.get("closed_accuracy"))
-        yield arm, "–", "–", f"closed {closed}, open F1 {_told(metrics.get('open_f1'))}"
+        yield arm, "–", "–", "–", f"closed {closed}, open F1 {_told(metrics.get('open_f1'))}"
 
 
 def _plain(value: float | None) -> str:

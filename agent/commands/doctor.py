@@ -16,6 +16,9 @@ def doctor(
         str | None,
         typer.Option(metavar="URL", help="Check the answers of this served generalist, and nothing else."),
     ] = None,
+    load: Annotated[
+        bool, typer.Option("--load", help="Load every model too, and ask the generalist a question.")
+    ] = False,
     published: Annotated[
         Path | None,
         typer.Option(
@@ -27,36 +30,39 @@ def doctor(
 
     With --generalist: whether a server answers as the weights that it serves should.
     """
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.text import Text
+
     from ..configuration import settings_from
     from ..doctor import Check, examine, healthy
     from ..failures import visible
 
     settings, checks = settings_from(), list[Check]()
-    if generalist:
-        from ..golden import golden
+    console, progress = Console(), Console(stderr=True)
+    with progress.status("looking") as status:
+        if generalist:
+            from ..golden import golden
 
-        looked = golden(settings, generalist, published)
-    else:
-        looked = examine(settings)
-    if as_json:
-        import json
-        from dataclasses import asdict
-
-        checks += looked
-        typer.echo(json.dumps([asdict(check) for check in checks], indent=2, ensure_ascii=False))
-    else:
-        from rich.console import Console
-        from rich.text import Text
-
-        console = Console()
+            status.update(f"asking {visible(generalist)}")
+            looked = golden(settings, generalist, published)
+        else:
+            looked = examine(
+                settings, load=load, looking=lambda subject: status.update(f"looking at {subject}")
+            )
         for check in looked:
             checks.append(check)
             mark, style = MARKS[check.state]
             advice = f"\n    to do: {check.advice}" if check.advice else ""
-            console.print(
-                Text.assemble(
-                    (f"{mark} ", style), (f"{check.subject}: ", "bold"), visible(check.found), advice
+            if not as_json:
+                console.print(
+                    Text.assemble(
+                        (f"{mark} ", style), (f"{check.subject}: ", "bold"), visible(check.found), advice
+                    )
                 )
-            )
+    if as_json:
+        typer.echo(json.dumps([asdict(check) for check in checks], indent=2, ensure_ascii=False))
     if not healthy(checks):
         raise typer.Exit(1)

@@ -28,6 +28,7 @@ __all__ = [
     "auroc",
     "average_precision",
     "balanced_accuracy",
+    "binary_f1",
     "brier",
     "calibration_error",
     "confidences",
@@ -94,6 +95,18 @@ def micro_f1(given: Answers) -> float:
     return float(f1_score(given.truth, given.said, average="micro"))
 
 
+def binary_f1(given: Answers) -> float:
+    """F1 of the second option of two, the finding by convention; NaN for other tasks.
+
+    Papers on two-class sets cite this F1 rather than the mean over both classes.
+    """
+    from sklearn.metrics import f1_score
+
+    if not given.exclusive or given.truth.shape[1] != 2 or not given.n:
+        return math.nan
+    return float(f1_score(given.truth[:, 1], given.said[:, 1], zero_division=_LEFT_OUT))
+
+
 def auroc(given: Answers) -> float:
     """Macro mean of the areas of each label against the rest, over the labels that have a rest."""
     from sklearn.metrics import roc_auc_score
@@ -124,6 +137,7 @@ METRICS: Mapping[str, Metric] = {
     "balanced_accuracy": balanced_accuracy,
     "macro_f1": macro_f1,
     "micro_f1": micro_f1,
+    "binary_f1": binary_f1,
     "auroc": auroc,
     "mean_average_precision": mean_average_precision,
     "ece": calibration_error,

@@ -22,6 +22,7 @@ def kernels(given: Answers) -> dict[str, Kernel]:
         "balanced_accuracy": _balanced_accuracy(given),
         "macro_f1": _macro_f1(given),
         "micro_f1": _micro_f1(given),
+        "binary_f1": _binary_f1(given),
         "auroc": _of(stated, _auroc(probable)),
         "mean_average_precision": _undefined
         if given.exclusive
@@ -66,6 +67,14 @@ def _macro_f1(given: Answers) -> Kernel:
     hits = (given.truth & given.said).astype(np.float64)
     both = given.truth.astype(np.float64) + given.said
     return lambda weights: _mean_defined(divide(2 * (weights @ hits), weights @ both))
+
+
+def _binary_f1(given: Answers) -> Kernel:
+    if not given.exclusive or given.truth.shape[1] != 2:
+        return _undefined
+    hits = (given.truth[:, 1] & given.said[:, 1]).astype(np.float64)
+    both = given.truth[:, 1].astype(np.float64) + given.said[:, 1]
+    return lambda weights: divide(2 * (weights @ hits), weights @ both)
 
 
 def _micro_f1(given: Answers) -> Kernel:

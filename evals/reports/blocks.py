@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ HEADINGS = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro-F1",
     "micro_f1": "micro-F1",
+    "binary_f1": "F1 of the finding",
     "auroc": "AUROC",
     "mean_average_precision": "mAP",
     "ece": "ECE",
@@ -179,6 +181,8 @@ def _arms(scores: Scores, *, several: bool) -> Iterator[Block]:
         "perfectly calibrated answers as sure as these would show. Calls: questions per case."
     )
     names = [name for name in HEADINGS if several or name not in OF_SEVERAL_LABELS]
+    if not any(_defined(arm.metrics.get("binary_f1")) for arm in scores.arms):
+        names.remove("binary_f1")
     rows = [
         [
             arm.arm,
@@ -202,6 +206,10 @@ def _arms(scores: Scores, *, several: bool) -> Iterator[Block]:
 def _with_floor(ece: Estimate | None, floor: float | None) -> str:
     shown = _number(ece, 0, n=False)
     return shown if floor is None or ece is None else f"{shown} (floor {floor:.3f})"
+
+
+def _defined(found: Estimate | None) -> bool:
+    return found is not None and not math.isnan(found.value)
 
 
 def _slices(scores: Scores) -> Iterator[Block]:

@@ -20,7 +20,7 @@ from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import Runtime
 
 from ...case import ImageRef
-from ...errors import GeneralistError, GscoError, PromptTooLong
+from ...errors import CallUnreadable, GeneralistError, GscoError, PromptTooLong
 from ...models.generalist.messages import message, parts
 from ..consulting import ConsultationState, Consulting
 from ..events import Finding
@@ -30,6 +30,8 @@ from .protocol import TOOL as PROTOCOL
 
 SHORT_RESULT = 600
 """Where even one turn is too long, a tool's result is cut to so many characters."""
+
+CUT_OFF = "The generalist's answer was cut off."
 
 Handler = Callable[[ModelRequest[Consulting]], Awaitable[ModelResponse]]
 
@@ -67,6 +69,12 @@ class Asking(AgentMiddleware[ConsultationState, Consulting]):
                     return _numbered(await handler(asked), request.state["messages"])
             except PromptTooLong as error:
                 failure = error
+            except CallUnreadable:
+                # No call: the fixed protocol diagnoses a new image, as after an answer in words alone.
+                repeated = any(
+                    isinstance(one, AIMessage) and one.text == CUT_OFF for one in request.messages[-2:]
+                )
+                return ModelResponse(result=[AIMessage("" if repeated else CUT_OFF)])
         raise failure or GeneralistError("there is nothing to ask")
 
     @hook_config(can_jump_to=["model"])

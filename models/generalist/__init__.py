@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 __all__ = ["AsyncGeneralist", "Choice", "Generalist", "load_generalist"]
 
 
-def load_generalist(settings: Settings, images: ImageStore) -> Generalist:
+def load_generalist(settings: Settings, images: ImageStore, *, patience: float | None = None) -> Generalist:
     """The generalist that the settings name: a server, a folder or hub id, or the bundled mini model.
 
     Args:
         settings: the fields that begin with ``generalist`` are read.
         images: where the generalist looks up image ids.
+        patience: seconds that a server may be silent, and no second try; None leaves what is usual.
 
     Raises:
         GeneralistError: it cannot be loaded or reached.
@@ -34,9 +35,13 @@ def load_generalist(settings: Settings, images: ImageStore) -> Generalist:
             mode=settings.generalist_mode,
             tools=settings.tool_calls,
             deadline=settings.generalist_timeout,
+            omit=settings.generalist_omit,
+            **({} if patience is None else {"timeout": patience, "retries": 0}),
         )
+    from ..torch_threads import set_threads
     from .in_process import InProcessGeneralist
 
+    set_threads(settings.threads)
     if settings.generalist_model:
         return InProcessGeneralist.load(settings.generalist_model, images)
     from ..mini import bundled

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from ...errors import GeneralistError
+from ...errors import CallUnreadable, GeneralistError
 from .messages import parts
 from .prompts import SYSTEM
 
@@ -66,7 +66,7 @@ def read_call(text: str) -> AIMessage:
     """What a model answered in the form.
 
     Raises:
-        GeneralistError: it is not in the form, as happens where the answer was cut off.
+        CallUnreadable: it is not in the form, as happens where the answer was cut off.
     """
     try:
         content = json.loads(text)
@@ -76,7 +76,7 @@ def read_call(text: str) -> AIMessage:
         if name == ANSWER:
             return AIMessage(str(arguments["text"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise GeneralistError(
+        raise CallUnreadable(
             f"the generalist's answer ({len(text)} characters) is no tool call in the form it was held to: it"
             " was cut off, or the server does not hold models to a form; let it answer with more tokens, or"
             " set GSCO_TOOL_CALLS to none"

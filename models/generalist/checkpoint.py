@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import GeneralistError
+from ..vision_imports import import_torchvision
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +47,8 @@ def load_checkpoint(source: str | Path, device: str = "auto", dtype: str = "auto
         GeneralistError: the folder is missing or incomplete, or the weights do not fit the model.
     """
     import torch
+
+    import_torchvision()
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     folder = Path(source).expanduser()

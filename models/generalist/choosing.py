@@ -23,6 +23,7 @@ import math
 import string
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, TypeVar
 
 from langchain_core.messages import BaseMessage, HumanMessage
@@ -30,7 +31,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 from ...case import Answer
 from ...errors import AnswerUnparsed, GeneralistError
 from ..serving.profiles import Mode
-from .discovery import Endpoint
+from .discovery import Endpoint, content_text
 from .hints import label_text
 from .messages import parts
 from .options import answer_from_scores, answer_from_text
@@ -39,6 +40,7 @@ from .protocol import Choice
 LETTERS = string.ascii_uppercase
 _LONGEST_OPTION = 64
 _LIKELIEST = 20
+_WITH_ANSWER = ("continue_final_message", "add_generation_prompt", "prompt_logprobs")
 _T = TypeVar("_T")
 
 
@@ -56,12 +58,33 @@ class Asking:
 
 
 def mode_for(wanted: Mode, endpoint: Endpoint) -> Mode:
-    """The way that is wanted, or else the model's own, or else the best that the server has."""
+    """The way that is wanted, or else the model's own, or else the best that the server has.
+
+    Raises:
+        GeneralistError: the model cannot answer in the way that is wanted.
+    """
+    profile = endpoint.profile
+    if wanted == "letters" and profile and not profile.letters:
+        raise GeneralistError(
+            f"{profile.name} was not taught to answer by letters, and its diagnoses would differ; leave"
+            " GSCO_GENERALIST_MODE at auto"
+        )
+    if wanted == "strings" and endpoint.vllm and not endpoint.end_of_turn:
+        raise GeneralistError(
+            "the served chat template puts no token behind an answer, so an option cannot be told from a"
+            " longer one that begins with it; set GSCO_GENERALIST_MODE=decode, or serve the model with a"
+            " template that ends each turn (vLLM: --chat-template)"
+        )
+    if wanted == "strings" and not endpoint.continues:
+        raise GeneralistError(
+            "the served chat template writes an answer in another way than it opens one, so options would be"
+            " scored where no answer begins; set GSCO_GENERALIST_MODE=decode"
+        )
     if wanted != "auto":
         return wanted
-    if not endpoint.vllm:
+    if not endpoint.vllm or not endpoint.end_of_turn or not endpoint.continues:
         return "decode"
-    own = endpoint.profile.mode if endpoint.profile else "auto"
+    own = profile.mode if profile else "auto"
     return "strings" if own == "auto" else own
 
 
@@ -85,7 +108,8 @@ async def by_strings(request: Choice, asking: Asking) -> Answer:
     )
     options = [label_text(option) + asking.endpoint.end_of_turn for option in request.options]
     tokens = await together(_tokens_with(body, option, asking) for option in options)
-    return answer_from_scores(request.options, beyond_common_beginning(tokens))
+    begins = await _log_of_beginning(body, options, tokens, asking)
+    return answer_from_scores(request.options, beyond_common_beginning(tokens), begins)
 
 
 async def by_letters(request: Choice, asking: Asking) -> Answer:
@@ -121,9 +145,11 @@ async def by_decoding(request: Choice, asking: Asking) -> Answer:
     options = [label_text(option) for option in request.options]
     extra = {"structured_outputs": {"choice": options}} if asking.endpoint.vllm else {}
     body = await _body(asking, request.messages, max_tokens=_LONGEST_OPTION, extra_body=extra)
-    text = without_thoughts((await asking.post(body))["choices"][0]["message"].get("content") or "")
+    message = (await asking.post(body))["choices"][0]["message"]
+    text = without_thoughts(content_text(message.get("content")))
     if not text:
-        raise AnswerUnparsed("the generalist gave an empty answer")
+        declined = "declined to answer" if message.get("refusal") else "gave an empty answer"
+        raise AnswerUnparsed(f"the generalist {declined}")
     return answer_from_text(text, request.options, request.aliases)
 
 
@@ -148,12 +174,34 @@ def beyond_common_beginning(options: Sequence[Sequence[tuple[int, float]]]) -> l
         Sums over the tokens from the first one that differs. What stands before is the prompt, and
         perhaps a beginning that all options share; it would add the same to each.
     """
-    shared = 0
-    for together in zip(*options, strict=False):
-        if len({id for id, _ in together}) > 1:
-            break
-        shared += 1
+    shared = _shared(options)
     return [sum(value for _, value in tokens[shared:]) for tokens in options]
+
+
+def _shared(options: Sequence[Sequence[tuple[int, float]]]) -> int:
+    """How many tokens all options begin with."""
+    pairs = zip(*options, strict=False)
+    return sum(1 for _ in takewhile(lambda alike: len({id for id, _ in alike}) == 1, pairs))
+
+
+async def _log_of_beginning(
+    body: dict[str, Any],
+    options: Sequence[str],
+    tokens: Sequence[Sequence[tuple[int, float]]],
+    asking: Asking,
+) -> float | None:
+    """Log-likelihood of what all options begin with, such as *grade* of *grade 1* and *grade 2*.
+
+    It belongs to the mass of the options. None where the server does not tell where the prompt ends.
+    """
+    if len({option[:1] for option in options}) > 1:
+        return 0.0
+    alone = {key: value for key, value in body.items() if key not in _WITH_ANSWER}
+    usage = (await asking.post(alone)).get("usage") or {}
+    if not (length := usage.get("prompt_tokens")):
+        return None
+    # The first token of the prompt has no probability, and is not listed.
+    return sum(value for _, value in tokens[0][int(length) - 1 : _shared(tokens)])
 
 
 async def together(work: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:

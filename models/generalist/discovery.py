@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,7 +15,9 @@ from ..serving.profiles import ServingProfile, profile_of
 
 Level = Literal["native", "constrained", "none"]
 
-_ENDS_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "</s>")
+_SAID = [{"role": "user", "content": "Question"}, {"role": "assistant", "content": "Answer"}]
+_CONTROL = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
+"""What a control token looks like, unlike the words that a template may put between turns."""
 _UNABLE = (openai.BadRequestError, openai.UnprocessableEntityError, openai.NotFoundError)
 """What a server says that knows the request's shape but not this feature."""
 _NOTHING = {
@@ -37,6 +40,8 @@ class Endpoint:
     vllm: bool
     end_of_turn: str = ""
     """The text of the token that ends an answer; empty where the server does not tell."""
+    continues: bool = True
+    """Whether the template writes an answer as it opens one: options are then scored where answers begin."""
     context_length: int = 0
     """Tokens of prompt and answer; 0 where the server does not tell."""
     profile: ServingProfile | None = None
@@ -58,10 +63,12 @@ def discover(client: openai.OpenAI, model: str) -> Endpoint:
     extra = (asked.model_extra if asked else None) or {}
     vllm = any(getattr(entry, "owned_by", "") == "vllm" for entry in listed)
     name = model or (asked.id if asked else "")
+    end, continues = _turn(client, name) if vllm else ("", True)
     return Endpoint(
         models=tuple(entry.id for entry in listed),
         vllm=vllm,
-        end_of_turn=_end_of_turn(client, name) if vllm else "",
+        end_of_turn=end,
+        continues=continues,
         context_length=int(extra.get("max_model_len") or 0),
         profile=profile_of(name) or profile_of(str(extra.get("root") or "")),
     )
@@ -92,6 +99,17 @@ def tokens_of(client: openai.OpenAI, model: str, text: str) -> Sequence[int]:
     return [int(token) for token in answer["tokens"]]
 
 
+def content_text(content: Any) -> str:
+    """The text of an answer, which some servers give as a list of parts."""
+    if not isinstance(content, list):
+        return str(content or "")
+    return "".join(
+        part if isinstance(part, str) else str(part.get("text") or "")
+        for part in content
+        if isinstance(part, str) or part.get("type", "text") in ("text", "output_text")
+    )
+
+
 def ask_vllm(client: openai.OpenAI, model: str, address: str, body: dict[str, Any]) -> Any:
     """Ask one of vLLM's own addresses, which lie beside ``/v1``."""
     url = urlsplit(str(client.base_url))
@@ -100,9 +118,22 @@ def ask_vllm(client: openai.OpenAI, model: str, address: str, body: dict[str, An
     return client.post(whole, body={"model": model, **body}, cast_to=object)
 
 
-def _end_of_turn(client: openai.OpenAI, model: str) -> str:
-    """The first known end-of-turn text that is a single token of the served model."""
-    return next((text for text in _ENDS_OF_TURN if len(tokens_of(client, model, text)) == 1), "")
+def _turn(client: openai.OpenAI, model: str) -> tuple[str, bool]:
+    """The control token that the served template puts behind an answer, or nothing; and ``continues``."""
+    body = {"messages": _SAID, "add_generation_prompt": False}
+    try:
+        whole = ask_vllm(client, model, "/tokenize", body)["tokens"]
+        begun = ask_vllm(client, model, "/tokenize", {**body, "continue_final_message": True})["tokens"]
+        opened = ask_vllm(client, model, "/tokenize", {"messages": _SAID[:1]})["tokens"]
+        continues = begun[: len(opened)] == opened
+        if whole[: len(begun)] != begun or len(whole) == len(begun):
+            return "", continues
+        end = [whole[len(begun)]]
+        text = str(ask_vllm(client, model, "/detokenize", {"tokens": end})["prompt"]).strip()
+    except _UNABLE:
+        return "", True
+    known = _CONTROL.fullmatch(text) and list(tokens_of(client, model, text)) == end
+    return text if known else "", continues
 
 
 def _takes(client: openai.OpenAI, model: str, body: dict[str, Any], **more: Any) -> str | None:
@@ -111,7 +142,7 @@ def _takes(client: openai.OpenAI, model: str, body: dict[str, Any], **more: Any)
         answer: Any = client.post("/chat/completions", body={"model": model, **body, **more}, cast_to=object)
     except _UNABLE:
         return None
-    return str(answer["choices"][0]["message"].get("content") or "")
+    return content_text(answer["choices"][0]["message"].get("content"))
 
 
 def _is_true(text: str | None) -> bool:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...errors import GeneralistError, ImageError
-from .messages import check_length, image_ids, neutralise_tokens, parts
-from .prompts import label_text
+from .chat_template import ChatTemplate
+from .messages import image_ids
 from .scoring import Prompt
 
 if TYPE_CHECKING:
@@ -20,24 +20,20 @@ if TYPE_CHECKING:
 
     from ...images import ImageStore
 
-NO_TOOLS = (
-    "the model's chat template shows no tools, so it cannot call any; the fixed diagnosis graph needs no "
-    "calls, and a server (GSCO_GENERALIST_URL) can hold a model to their form"
-)
-_ROLES = {"system": "system", "human": "user", "ai": "assistant", "tool": "tool"}
 _FEATURE_BYTES = 128 * 2**20
 _IMAGES_AT_ONCE = 32
+_PIXELS_ALONE = ("internvl", "llava")
+"""Model types whose images become embeddings from their pixels alone, one placeholder each."""
 
 
-class Encoder:
-    """Turns messages into prompts for one model.
+class Encoder(ChatTemplate):
+    """Turns messages into prompts whose images are features, computed once per image.
 
     Text is tokenised with one placeholder per image, and the placeholder is then widened to as many as
-    the image has features; so the processor's own text expansion is not needed. Control tokens of this
-    tokenizer in the messages' text are broken up first, whoever wrote them.
+    the image has features; so the processor's own text expansion is not needed.
 
     Args:
-        model: an image-text-to-text model.
+        model: an image-text-to-text model that ``fits``.
         processor: its processor, with ``image_processor``, ``tokenizer`` and a chat template.
         images: where image ids are looked up.
 
@@ -46,33 +42,25 @@ class Encoder:
     """
 
     def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, images: ImageStore) -> None:
-        self._processor: Any = processor
-        self.tokenizer: Any = self._processor.tokenizer
+        super().__init__(model, processor)
         self._images = images
         self._features = _Features(model, Pixels(self._processor.image_processor))
-        placeholder = getattr(model.config, "image_token_id", None)
-        if placeholder is None or not self._processor.chat_template:
-            raise GeneralistError("the checkpoint has no chat template or no image token; use it by a server")
-        self.placeholder = int(placeholder)
-        self._placeholder_text = str(self.tokenizer.convert_ids_to_tokens(self.placeholder))
+        self.placeholder = int(self.tokenizer.convert_tokens_to_ids(self._placeholder_text))
         self._before, self._after = (
             [token] if (token := getattr(self._processor, name, None)) is not None else []
             for name in ("start_image_token_id", "end_image_token_id")
         )
-        added = self.tokenizer.added_tokens_decoder.values()
-        self._special = (
-            *self.tokenizer.all_special_tokens,
-            *(str(token) for token in added if token.special),
-        )
-        self._control = tuple({*self._special, *filter(_is_control, self.tokenizer.get_added_vocab())})
-        self._option_ids: dict[str, tuple[int, ...]] = {}
-        self.end_of_turn = self._end_of_turn()
-        self._answer_opening = self._opening()
 
-    @property
-    def shows_tools(self) -> bool:
-        """Whether the chat template has a place for tools."""
-        return "tools" in str(self._processor.chat_template)
+    @staticmethod
+    def fits(model: PreTrainedModel, processor: Any) -> bool:
+        """Whether images of this model are pixels alone, and its tokenizer adds nothing to a text."""
+        made = set(getattr(processor.image_processor, "model_input_names", ("unknown",)))
+        tokenizer = processor.tokenizer
+        return (
+            model.config.model_type in _PIXELS_ALONE
+            and made <= {"pixel_values", "num_patches"}
+            and tokenizer("x")["input_ids"] == tokenizer("x", add_special_tokens=False)["input_ids"]
+        )
 
     def prompts(
         self, requests: Sequence[Sequence[BaseMessage]], tools: Sequence[Mapping[str, Any]] = ()
@@ -94,68 +82,6 @@ class Encoder:
             for request in wanted
         ]
 
-    def options(self, options: Iterable[str]) -> tuple[tuple[int, ...], ...]:
-        """Token ids of each option as a whole answer, end of turn included.
-
-        Raises:
-            GeneralistError: the tokenizer cannot tell two options apart.
-        """
-        ids = tuple(self._option(label_text(option)) for option in options)
-        if len(set(ids)) != len(ids) or not ids:
-            raise GeneralistError("there are no options, or the tokenizer cannot tell two of them apart")
-        return ids
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of generated ids, without control tokens."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
-
-    def decode_turn(self, ids: Sequence[int]) -> str:
-        """Text of generated ids up to the end of the turn; tool calls keep their control tokens."""
-        own = [id for id in ids[: _index(ids, self.end_of_turn)] if id != self.tokenizer.pad_token_id]
-        return self.tokenizer.decode(own, skip_special_tokens=False).strip()
-
-    def render(
-        self,
-        messages: Sequence[BaseMessage],
-        *,
-        answer_follows: bool = True,
-        tools: Sequence[Mapping[str, Any]] = (),
-    ) -> str:
-        """The messages in the model's own chat template, one placeholder per image.
-
-        Raises:
-            GeneralistError: a message or the tool list cannot be put into this model's template.
-        """
-        check_length(messages)
-        conversation = [self._turn(message) for message in messages]
-        listed: dict[str, Any] = {"tools": [dict(tool) for tool in tools]} if tools else {}
-        if tools and not self.shows_tools:
-            raise GeneralistError(NO_TOOLS)
-        try:
-            text = self._processor.apply_chat_template(
-                conversation, tokenize=False, add_generation_prompt=answer_follows, **listed
-            )
-        except Exception as error:  # jinja raises what the template's author chose
-            raise GeneralistError(f"the model's chat template refuses these messages: {error}") from error
-        count = len(image_ids(messages))
-        if text.count(self._placeholder_text) != count:
-            raise GeneralistError(f"the model's chat template does not place {count} images; check it")
-        return text
-
-    def _turn(self, message: BaseMessage) -> dict[str, Any]:
-        if message.type not in _ROLES:
-            raise GeneralistError(f"a message of type {message.type!r} cannot be sent to a generalist")
-        images, text = parts(message)
-        text = neutralise_tokens(text, self._special if message.type == "ai" else self._control)
-        blocks = [*({"type": "image"} for _ in images), {"type": "text", "text": text}]
-        turn: dict[str, Any] = {"role": _ROLES[message.type], "content": blocks if images else text}
-        if calls := getattr(message, "tool_calls", ()):
-            turn["tool_calls"] = [
-                {"type": "function", "function": {"name": call["name"], "arguments": call["args"]}}
-                for call in calls
-            ]
-        return turn
-
     def _prompt(
         self, ids: tuple[str, ...], tokens: list[int], features: dict[str, torch.Tensor | GeneralistError]
     ) -> Prompt | GeneralistError:
@@ -173,37 +99,6 @@ class Encoder:
             else:
                 widened.append(token)
         return Prompt(tuple(widened), torch.cat(found) if found else None, ids)
-
-    def _tokenise(self, texts: list[str]) -> list[list[int]]:
-        return self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-
-    def _option(self, option: str) -> tuple[int, ...]:
-        if option not in self._option_ids:
-            opening = self._answer_opening
-            text = neutralise_tokens(option, self._control)
-            # Tokenised behind the turn's opening, since some tokenizers treat a text's start specially.
-            alone, whole = self._tokenise([opening, opening + text])
-            ids = whole[len(alone) :] if whole[: len(alone)] == alone else self._tokenise([text])[0]
-            self._option_ids[option] = (*ids, self.end_of_turn)
-        return self._option_ids[option]
-
-    def _opening(self) -> str:
-        from langchain_core.messages import HumanMessage
-
-        question = [HumanMessage("Question")]
-        return self.render(question).removeprefix(self.render(question, answer_follows=False))
-
-    def _end_of_turn(self) -> int:
-        """The token that the template puts behind an answer."""
-        from langchain_core.messages import AIMessage, HumanMessage
-
-        text = self.render([HumanMessage("Question"), AIMessage("Answer")], answer_follows=False)
-        ids = self._tokenise([text.rpartition("Answer")[2]])[0]
-        special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder)
-        end = next((id for id in ids if id in special), self.tokenizer.eos_token_id)
-        if end is None:
-            raise GeneralistError("neither the chat template nor the tokenizer has an end-of-turn token")
-        return int(end)
 
 
 class Pixels:
@@ -304,11 +199,3 @@ class _Features:
         self._bytes += feature.nbytes
         while self._bytes > _FEATURE_BYTES and len(self._kept) > 1:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
-
-
-def _index(ids: Sequence[int], end: int) -> int:
-    return next((place for place, id in enumerate(ids) if id == end), len(ids))
-
-
-def _is_control(token: str) -> bool:
-    return len(token) > 2 and token[0] + token[-1] in ("<>", "[]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Condition
 from typing import TYPE_CHECKING, Any
@@ -19,12 +20,13 @@ from langchain_core.runnables import Runnable
 from langchain_openai import ChatOpenAI
 from pydantic import Field, SecretStr
 
-from ...errors import GeneralistError, ImageError
+from ...errors import CallUnreadable, GeneralistError, ImageError
 from .calling import form_of, in_words, read_call
 from .deadline import keep_deadline, keep_deadline_async
 from .discovery import Level
 from .faults import broken_off, place
 from .messages import check_length, neutralise, parts
+from .parameters import RequestParameters, afollow, follow
 from .tool_calls import specifications
 
 if TYPE_CHECKING:
@@ -145,7 +147,8 @@ class EndpointChat(ChatOpenAI):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        result = super()._generate(messages, stop, run_manager, **kwargs)
+        with _whole_calls(HELD_TO in kwargs):
+            result = super()._generate(messages, stop, run_manager, **kwargs)
         return _read(result) if HELD_TO in kwargs else result
 
     async def _agenerate(
@@ -155,7 +158,8 @@ class EndpointChat(ChatOpenAI):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        result = await super()._agenerate(messages, stop, run_manager, **kwargs)
+        with _whole_calls(HELD_TO in kwargs):
+            result = await super()._agenerate(messages, stop, run_manager, **kwargs)
         return _read(result) if HELD_TO in kwargs else result
 
     def _stream(
@@ -199,6 +203,7 @@ def connect(
     retries: int,
     stop_ids: tuple[int, ...] = (),
     calling: Callable[[], Calling],
+    parameters: RequestParameters,
     own_connections: bool = False,
     keep_alive: bool = True,
 ) -> EndpointChat:
@@ -214,6 +219,7 @@ def connect(
         retries: of a request that failed in passing.
         stop_ids: sent along, for checkpoints that lack them.
         calling: finds out how tools reach the model.
+        parameters: what the server takes, learnt from its refusals.
         own_connections: keep asynchronous connections of its own, for use on one event loop only; LangChain
             otherwise shares them between all clients of one address.
         keep_alive: of those: whether they wait for further requests. Without, any event loop may use them,
@@ -241,6 +247,8 @@ def connect(
     )
     keep_deadline(chat.root_client, deadline, place(base_url))
     keep_deadline_async(chat.root_async_client, deadline, place(base_url))
+    follow(chat.root_client, parameters)
+    afollow(chat.root_async_client, parameters)
     return chat
 
 
@@ -254,6 +262,20 @@ def _choice(given: Any) -> str:
     if given in (None, False, "auto"):
         return "auto"
     return "any" if given in (True, "any", "required") else str(given)
+
+
+@contextmanager
+def _whole_calls(held: bool) -> Iterator[None]:
+    """The client refuses an answer in a form that was cut off, before it can be read here."""
+    try:
+        yield
+    except openai.LengthFinishReasonError:
+        if not held:
+            raise
+        raise CallUnreadable(
+            "the generalist's tool call was cut off; let it answer with more tokens, or set GSCO_TOOL_CALLS"
+            " to none"
+        ) from None
 
 
 def _read(result: ChatResult) -> ChatResult:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import openai
 
 from ...errors import ConfigurationError, GeneralistError, GscoError, PromptTooLong
+from .parameters import DECISIVE, OMITTABLE, refused
 
 _OVERFLOW = re.compile(
     r"context.{0,20}(?:length|window|size)|(?:prompt|input).{0,20}too long|too many tokens"
@@ -82,6 +83,11 @@ def place(base_url: str) -> str:
     return f"{url.scheme}://{host}{f':{url.port}' if url.port else ''}{url.path}"
 
 
+def without_version(base_url: str) -> str:
+    """Say that an address lacks what all servers of this protocol have at its end."""
+    return f"an OpenAI-compatible server's address ends in /v1: try {place(base_url).rstrip('/')}/v1"
+
+
 def broken_off(where: str) -> str:
     """Say that an answer began and did not end."""
     return f"the server at {where} broke off before its answer was whole; see its log"
@@ -120,8 +126,9 @@ def _refused(error: openai.APIStatusError, where: str, model: str) -> Generalist
             f"the server at {where} refuses the API key ({status}); set GSCO_GENERALIST_API_KEY"
         )
     if status == 404:
+        advice = f"see {where}/models" if where.rstrip("/").endswith("/v1") else without_version(where)
         return GeneralistError(
-            f"the server at {where} has no model {model!r} or no such address (404); see {where}/models"
+            f"the server at {where} has no model {model!r} or no such address (404); {advice}"
         )
     if status == 429:
         return GeneralistError(
@@ -142,6 +149,12 @@ def _refused(error: openai.APIStatusError, where: str, model: str) -> Generalist
         return GeneralistError(
             f"the model {model!r} at {where} does not take these images; choose one with vision"
         )
+    if names := sorted(refused(text, error.param, {*DECISIVE, *OMITTABLE})):
+        advice = next(
+            (DECISIVE[name] for name in names if name in DECISIVE), f"set GSCO_GENERALIST_OMIT={names[0]}"
+        )
+        quoted = " and ".join(f"'{name}'" for name in names)
+        return GeneralistError(f"the server at {where} refuses the parameter {quoted} ({status}); {advice}")
     return GeneralistError(
         f"the server at {where} refuses the request ({status}); it may lack a feature, see its log"
     )

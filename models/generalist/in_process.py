@@ -1,4 +1,4 @@
-"""A generalist in this process, by transformers: the bundled model, or an InternVL or LLaVA checkpoint."""
+"""A generalist in this process, by transformers: the bundled model, or any image-text-to-text checkpoint."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ...errors import GeneralistError, PromptTooLong
 from .checkpoint import Checkpoint, load_checkpoint
 from .encoding import Encoder
 from .options import answer_from_scores
+from .processing import ProcessorEncoder, generate_each, score_each
 from .protocol import Choice
 from .scoring import Prompt, Scored, embed, score_options
 from .tool_calls import read_calls, specifications
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 class InProcessGeneralist:
     """Implements ``Generalist`` with a transformers model.
 
+    Models whose images are pixels alone and whose attention is plainly causal (InternVL, LLaVA) are packed:
+    what prompts share is computed once. All others go through their own processor, one prompt at a time.
     Calls may come from any thread; one computes at a time.
 
     Args:
@@ -39,7 +42,7 @@ class InProcessGeneralist:
         batch_size: prompts per ``generate`` batch, and how many a caller should gather for ``choose``.
 
     Raises:
-        GeneralistError: the checkpoint's attention is not plain causal attention (see ``scoring``).
+        GeneralistError: the checkpoint has no chat template, image token or end of turn.
     """
 
     def __init__(self, checkpoint: Checkpoint, images: ImageStore, batch_size: int = 32) -> None:
@@ -50,9 +53,12 @@ class InProcessGeneralist:
         self.batch_size = batch_size
         self._model: Any = checkpoint.model
         self._lock = threading.Lock()
+        self._encoder: Encoder | ProcessorEncoder
         with torch.inference_mode():
-            self._encoder = Encoder(checkpoint.model, checkpoint.processor, images)
-            self._check_attention()
+            if Encoder.fits(checkpoint.model, checkpoint.processor) and self._attention_packs():
+                self._encoder = Encoder(checkpoint.model, checkpoint.processor, images)
+            else:
+                self._encoder = ProcessorEncoder(checkpoint.model, checkpoint.processor, images)
         limit = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         self.context_length: int = int(limit or 2**31)
         """Tokens of prompt and answer together."""
@@ -80,7 +86,7 @@ class InProcessGeneralist:
                     scored[i] = self._scored(prompt, requests[i])
                 except GeneralistError as error:
                     results[i] = error
-            scores = score_options(self._model, list(scored.values()), self._encoder.placeholder)
+            scores = self._scores(list(scored.values()))
         for i, values in zip(scored, scores, strict=True):
             try:
                 results[i] = answer_from_scores(requests[i].options, values)
@@ -126,7 +132,7 @@ class InProcessGeneralist:
         tokenizer, listed = self._encoder.tokenizer, specifications(tools)
         # Calls stand between control tokens; the other control tokens go.
         streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=not listed)
-        endings = [tokenizer.decode([id]) for id in self._ends()] if listed else []
+        endings = [tokenizer.decode([id]) for id in self._encoder.ends] if listed else []
         closed = threading.Event()
         failures: list[BaseException] = []
 
@@ -189,6 +195,11 @@ class InProcessGeneralist:
 
         return InProcessChat(generalist=self)
 
+    def _scores(self, requests: Sequence[Scored]) -> list[list[float]]:
+        if isinstance(self._encoder, Encoder):
+            return score_options(self._model, requests, self._encoder.placeholder)
+        return score_each(self._model, requests)
+
     def _scored(self, prompt: Prompt | GeneralistError, request: Choice) -> Scored:
         options = self._encoder.options(request.options)
         return Scored(self._fitting(prompt, max(map(len, options))), options)
@@ -213,42 +224,37 @@ class InProcessGeneralist:
 
         end = self._encoder.end_of_turn
         length = max(len(prompt.ids) for prompt in prompts)
+        config = GenerationConfig(
+            max_new_tokens=min(max_new_tokens, self.context_length - length),
+            do_sample=False,
+            num_beams=1,
+            eos_token_id=self._encoder.ends,
+            pad_token_id=end,
+        )
+        if not isinstance(self._encoder, Encoder):
+            return generate_each(self._model, prompts, config, **extras)
         ids = torch.full((len(prompts), length), end, device=self._model.device)
         mask = torch.zeros_like(ids)
         for row, prompt in enumerate(prompts):
             ids[row, length - len(prompt.ids) :] = torch.tensor(prompt.ids, device=ids.device)
             mask[row, length - len(prompt.ids) :] = 1
-        config = GenerationConfig(
-            max_new_tokens=min(max_new_tokens, self.context_length - length),
-            do_sample=False,
-            num_beams=1,
-            eos_token_id=self._ends(),
-            pad_token_id=end,
-        )
         embeddings = embed(self._model, ids, prompts, self._encoder.placeholder)
         return self._model.generate(
             inputs_embeds=embeddings, attention_mask=mask, generation_config=config, **extras
         )
 
-    def _ends(self) -> list[int]:
-        own = self._model.generation_config.eos_token_id
-        own = [] if own is None else [own] if isinstance(own, int) else list(own)
-        return sorted({*own, self._encoder.end_of_turn})
-
-    def _check_attention(self) -> None:
+    def _attention_packs(self) -> bool:
         """Score a made-up prompt both ways: packed with its options, and option by option."""
         prompt, options = tuple(range(3, 8)), ((1, 2), (3, 4, 2))
-        packed = score_options(self._model, [Scored(Prompt(prompt), options)], self._encoder.placeholder)[0]
+        packed = score_options(self._model, [Scored(Prompt(prompt), options)], placeholder=-1)[0]
         for option, score in zip(options, packed, strict=True):
             ids = torch.tensor([prompt + option], device=self._model.device)
             logits = self._model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float()
             plain = logits.log_softmax(-1).gather(1, ids[0, len(prompt) :, None]).sum().item()
             tolerance = 1e-3 if self._model.dtype == torch.float32 else 0.5
             if not abs(plain - score) <= tolerance * max(1.0, abs(plain)):
-                raise GeneralistError(
-                    f"{type(self._model).__name__} does not take a packed attention mask, so it cannot "
-                    "score options in process; use it by an OpenAI-compatible server (GSCO_GENERALIST_URL)"
-                )
+                return False
+        return True
 
     @contextmanager
     def _computing(self) -> Iterator[None]:

@@ -116,6 +116,20 @@ def check_length(messages: Iterable[BaseMessage]) -> None:
         )
 
 
+def without_system(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """The same messages for a model that takes no system message: its text opens the first question."""
+    rules = "\n\n".join(parts(one)[1] for one in messages if one.type == "system")
+    rest = [one for one in messages if one.type != "system"]
+    first = next((place for place, one in enumerate(rest) if one.type == "human"), None)
+    if not rules:
+        return rest
+    if first is None:
+        return [message("human", rules), *rest]
+    images, text = parts(rest[first])
+    rest[first] = message("human", f"{rules}\n\n{text}", images)
+    return rest
+
+
 def image_ids(messages: Iterable[BaseMessage]) -> tuple[str, ...]:
     """Ids of all images in the messages, in order."""
     return tuple(id for message in messages for id in parts(message)[0])

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,7 +23,8 @@ from .choosing import LETTERS, Asking, choose, mode_for, without_thoughts
 from .deadline import Deadline, within
 from .discovery import Endpoint, Level, ask_vllm, discover, tokens_of, tool_level
 from .endpoint import Calling, ImageUris, connect
-from .faults import check_address, explained, place
+from .faults import check_address, explained, place, without_version
+from .parameters import RequestParameters
 from .protocol import Choice
 
 if TYPE_CHECKING:
@@ -57,9 +58,11 @@ class OpenAICompatibleGeneralist:
         retries: on connection errors, time-outs, 408, 409, 429 and 5xx, with growing, jittered waits, or
             those that the server asks for.
         concurrency: requests in flight at once.
+        omit: request parameters that are left out from the start (see ``parameters.OMITTABLE``); those that
+            the server refuses are left out from then on anyway.
 
     Raises:
-        ConfigurationError: the address is none, or holds a secret.
+        ConfigurationError: the address is none, or holds a secret; a parameter cannot be left out.
         GeneralistError: no model is named, and the server cannot be asked or serves several.
     """
 
@@ -76,8 +79,11 @@ class OpenAICompatibleGeneralist:
         deadline: float = 300.0,
         retries: int = 3,
         concurrency: int = 16,
+        omit: Iterable[str] = (),
     ) -> None:
         check_address(base_url)
+        self.parameters = RequestParameters(place(base_url), omit)
+        """What requests to this server go without; see ``parameters``."""
         self._url = base_url
         self._deadline = deadline
         self._mode: Mode = mode
@@ -94,6 +100,7 @@ class OpenAICompatibleGeneralist:
         self._connected = partial(
             connect, base_url, api_key=api_key or SecretStr(""), images=ImageUris(images),
             timeout=timeout, deadline=deadline, retries=retries, calling=self._calling,
+            parameters=self.parameters,
         )  # fmt: skip
         ends = profile.ends if profile else ()
         self._chat = self._connected(model, stop_ids=ends)
@@ -251,6 +258,10 @@ class OpenAICompatibleGeneralist:
 
     def _only_model(self) -> str:
         models = self.endpoint.models
+        if not models and not self._url.rstrip("/").endswith("/v1"):
+            raise GeneralistError(
+                f"no model is listed at {place(self._url)}/models; {without_version(self._url)}"
+            )
         if len(models) != 1:
             listed = ", ".join(models) or "none"
             raise GeneralistError(

@@ -12,6 +12,10 @@ from ...case import Answer
 from ...errors import AnswerUnparsed
 from .prompts import label_text
 
+OPINION_MASS = 0.05
+"""Least share of all that a generalist might have answered that must fall on the options. Below it the
+model answers in other words or another form; its preference among the options is then that of a model which
+wants none of them, however confident it looks once it is normalised, and counts as no opinion."""
 _NO_ALIASES: Mapping[str, tuple[str, ...]] = {}
 _NOT_WORD = re.compile(r"[\W_]+")
 _NEGATIONS = frozenset(
@@ -34,16 +38,45 @@ def distribution(options: Sequence[str], log_probabilities: Sequence[float]) -> 
     return {option: weight / total for option, weight in zip(options, weights, strict=True)}
 
 
-def answer_from_scores(options: Sequence[str], log_probabilities: Sequence[float]) -> Answer:
+def answer_from_scores(
+    options: Sequence[str], log_probabilities: Sequence[float], shared: float | None = 0.0
+) -> Answer:
     """The most probable option, with the distribution; of equals the first.
+
+    Args:
+        options: in the order of their scores.
+        log_probabilities: of each option.
+        shared: log-probability of what all options begin with, if it is not in the scores; None: unknown.
 
     Raises:
         AnswerUnparsed: see ``distribution``.
     """
     probabilities = distribution(options, log_probabilities)
     best = max(options, key=probabilities.__getitem__)
-    mass = min(1.0, math.fsum(map(math.exp, log_probabilities)))
+    mass = None
+    if shared is not None:
+        mass = min(1.0, math.fsum(math.exp(value + shared) for value in log_probabilities))
     return Answer(labels=(best,), probabilities=probabilities, text=best, parse="probabilities", mass=mass)
+
+
+def is_opinion(answer: Answer) -> bool:
+    """Whether an answer may count in a decision: it was read from text, or enough of it lay on the options.
+
+    Example:
+        >>> is_opinion(Answer(labels=("normal",), probabilities={"normal": 1.0, "tumor": 0.0}, mass=1e-10))
+        False
+    """
+    return answer.mass is None or answer.mass >= OPINION_MASS
+
+
+def no_opinion(answer: Answer) -> str:
+    """Why an answer counts as no opinion, for the record; empty where it counts."""
+    if is_opinion(answer):
+        return ""
+    return (
+        f"the generalist gives no opinion: {answer.mass:.2g} of what it might say lies on the options, and "
+        f"at least {OPINION_MASS:g} must; it answers in other words or another form"
+    )
 
 
 def match_option(

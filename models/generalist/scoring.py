@@ -14,7 +14,7 @@ punished beyond what the model itself believes; an average per token would no lo
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,6 +40,8 @@ class Prompt:
     """Embeddings (n, d) that replace the placeholder tokens, in order."""
     images: tuple[str, ...] = ()
     """Ids of the images that the features were made from."""
+    inputs: Mapping[str, torch.Tensor] | None = None
+    """All that the model's own processor made of the prompt, where it is used (see ``processing``)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from ...errors import ConfigurationError, GeneralistError
+from . import watch
 from .command import Launch
 
 READY = 1800.0
@@ -58,6 +59,7 @@ class Server:
         self._ready = ready
         self._waiting = waiting
         self._process: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -88,7 +90,8 @@ class Server:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         # What the user has set counts, but for the path, which must not lead to packages of this process.
         environment = {**self.launch.environment, **os.environ, "PYTHONPATH": str(self.launch.plugin or "")}
-        with self.log.open("wb") as output:
+        with self.log.open("ab") as output:
+            _claim(output, self.launch.port, self.log)
             try:
                 self._process = subprocess.Popen(
                     self.launch.command(self._python),
@@ -101,6 +104,13 @@ class Server:
                 )
             except OSError as error:
                 raise ConfigurationError(f"{self._python} does not start: {error.strerror}") from error
+        self._watcher = subprocess.Popen(
+            [sys.executable, str(Path(watch.__file__)), str(self.group)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     def wait_ready(self) -> None:
         """Wait until it answers.
@@ -136,6 +146,10 @@ class Server:
             while self._left() and time.monotonic() < end:
                 time.sleep(0.1)
         self._process.wait()
+        if self._watcher is not None:
+            with suppress(OSError):
+                self._watcher.communicate(b"x")
+            self._watcher = None
 
     def tail(self, lines: int = _SHOWN) -> str:
         """The last lines of its log."""
@@ -158,6 +172,24 @@ class Server:
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.group, number)
+
+
+def _claim(log: BinaryIO, port: int, path: Path) -> None:
+    """Take the log for this server; another one that still loads has it, though its port is free yet.
+
+    The lock goes on to vLLM with the file, and lasts as long as any of its processes.
+    """
+    if sys.platform != "win32":
+        import fcntl
+
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigurationError(
+                f"another server for port {port} is starting or running, with its log in {path}; stop it, or"
+                " give another --port"
+            ) from error
+    log.truncate(0)
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -48,6 +48,8 @@ class ServingProfile:
     """``--hf-overrides``."""
     mode: Mode = "auto"
     """How it is asked to choose."""
+    letters: bool = True
+    """Whether it may be asked to choose by letters; False where that was tried and it answers badly."""
     tools: ToolLevel = "auto"
     """How it is let call tools."""
     prepared: bool = False
@@ -80,6 +82,7 @@ PROFILES: Mapping[str, ServingProfile] = {
             dtype="float32",
             tool_parser="hermes",
             mode="strings",
+            letters=False,
             eager=True,
             licence="Apache-2.0",
         ),
@@ -94,6 +97,7 @@ PROFILES: Mapping[str, ServingProfile] = {
             tensor_parallel=2,
             ends=(2, 6, 7, 8),
             mode="strings",
+            letters=False,
             tools="constrained",
             prepared=True,
             licence="MIT for the code; the weights as their model card states",

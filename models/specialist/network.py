@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from ...errors import SpecialistError
+from ..vision_imports import import_timm
 
 if TYPE_CHECKING:
     import torch
@@ -104,7 +105,7 @@ def create_network(
     Raises:
         SpecialistError: timm has no such architecture, or its weights cannot be fetched.
     """
-    import timm
+    timm = import_timm()
 
     if architecture == "alexnet":
         raise SpecialistError(
@@ -131,7 +132,7 @@ def create_network(
 def _create_sized(
     architecture: str, pretrained: bool, image_size: int | None, options: Mapping[str, Any]
 ) -> nn.Module:
-    import timm
+    timm = import_timm()
 
     if image_size is None:
         return timm.create_model(architecture, pretrained=pretrained, **options)

@@ -106,6 +106,22 @@ def read_weights(folder: Path, weights: Weights, *, without: Collection[str] = (
     from safetensors import SafetensorError
     from safetensors.torch import load
 
+    try:
+        state = load(checked_bytes(folder, weights))
+    except SafetensorError as error:
+        raise SpecialistError(f"the weights of {folder.name!r} are no safetensors file: {error}") from error
+    try:
+        return unpack_state({name: tensor for name, tensor in state.items() if name not in without})
+    except RuntimeError as error:
+        raise SpecialistError(f"the weights of {folder.name!r} do not fit their scales: {error}") from error
+
+
+def checked_bytes(folder: Path, weights: Weights) -> bytes:
+    """The weights' file as it is, if it is the one that the card describes.
+
+    Raises:
+        SpecialistError: it is missing, or another one.
+    """
     if Path(weights.file).name != weights.file:
         raise SpecialistError(f"the card of {folder.name!r} names weights outside its folder")
     try:
@@ -121,14 +137,7 @@ def read_weights(folder: Path, weights: Weights, *, without: Collection[str] = (
             f"the weights of {folder.name!r} have sha256 {found[:12]}, its card says {weights.sha256[:12]}: "
             "the file is damaged or was exchanged; copy or train it again"
         )
-    try:
-        state = load(payload)
-    except SafetensorError as error:
-        raise SpecialistError(f"the weights of {folder.name!r} are no safetensors file: {error}") from error
-    try:
-        return unpack_state({name: tensor for name, tensor in state.items() if name not in without})
-    except RuntimeError as error:
-        raise SpecialistError(f"the weights of {folder.name!r} do not fit their scales: {error}") from error
+    return payload
 
 
 def read_foreign_state(path: Path) -> dict[str, Tensor]:

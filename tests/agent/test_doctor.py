@@ -2,11 +2,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from gsco.agent.cli import app
 from gsco.agent.doctor import Check, examine, healthy
+from gsco.agent.golden import golden
 from gsco.settings import Settings
 from typer.testing import CliRunner
 
@@ -31,10 +38,13 @@ def found(**settings: object) -> dict[str, Check]:
 
 
 def test_the_default_can_run(tmp_path: Path):
-    checks = list(examine(Settings(home=tmp_path)))
+    checks = list(examine(Settings(home=tmp_path), load=True))
     assert [check for check in checks if check.state == "wrong"] == []
     subjects = {check.subject for check in checks}
     assert {"torch", "home", "DICOM", "bundled parts", "backbone", "known cases", "generalist"} <= subjects
+    assert {"torch device", "panel busi"} <= subjects
+    answer = [check.found for check in checks if check.subject == "generalist"]
+    assert "as released" in answer[0] and "answers 'normal' to a bundled image" in answer[1]
     assert {
         f"specialists {task}" for task in ("chest_xray", "brain_mri", "busi", "lung_histology")
     } <= subjects
@@ -54,7 +64,8 @@ def test_own_parts_are_looked_at(small):
     checks = found(**small)
     assert checks["specialists shade"].found == "one, own, two"
     assert "shade 30" in checks["known cases"].found
-    assert checks["generalist"].state == "ok"
+    # Its weights are random: it answers, and believes in none of the options.
+    assert checks["generalist"].state == "wrong" and "gives no opinion" in checks["generalist"].found
     assert "stripes" in checks["tasks"].found
 
 
@@ -135,3 +146,70 @@ def test_the_command_says_it_all_and_its_status_tells(monkeypatch: pytest.Monkey
     shown = CliRunner().invoke(app, ["doctor"])
     assert shown.exit_code == 1
     assert "✗ known cases" in shown.stdout
+
+
+def test_it_looks_before_it_loads(tmp_path: Path):
+    """Neither torch nor transformers is imported, and what it looks at is told before it looks."""
+    code = (
+        "import sys; from pathlib import Path; from gsco.agent.doctor import examine;"
+        "from gsco.settings import Settings; told = []; home = Path(sys.argv[1]);"
+        "checks = list(examine(Settings(home=home), looking=told.append));"
+        "print([c.found for c in checks if c.state == 'wrong'], [n for n in ('torch', 'timm', 'transformers')"
+        " if n in sys.modules], len(told) > 8)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "[] [] True"
+
+
+def test_a_served_generalist_is_asked_in_the_way_that_is_set(tmp_path: Path):
+    """Letters are refused for a model that was not taught them: diagnoses would differ without a word."""
+    with lettered_server() as url:
+        settings = {"home": tmp_path, "generalist_url": url, "generalist_model": "mini"}
+        assert found(**settings)["generalist"].found.endswith("answers 'normal' to a bundled image")
+        check = found(**settings, generalist_mode="letters")["generalist"]
+        (served,) = [c for c in golden(Settings(**settings, generalist_mode="letters"), url)]
+    assert check.state == served.state == "wrong"
+    assert "was not taught to answer by letters" in check.found and "taught" in served.found
+
+
+@contextmanager
+def lettered_server() -> Iterator[str]:
+    """A server of the bundled model's name that answers everything with the first option."""
+
+    class Talk(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.reply({"object": "list", "data": [{"id": "mini", "object": "model", "owned_by": "me"}]})
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            choice = {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": "normal"},
+            }
+            self.reply(
+                {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+            )
+
+        def reply(self, body: object) -> None:
+            data = json.dumps(body).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Talk)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

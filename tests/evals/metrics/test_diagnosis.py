@@ -13,6 +13,7 @@ from gsco.evals.metrics.diagnosis import (
     answers,
     auroc,
     balanced_accuracy,
+    binary_f1,
     brier,
     calibration_error,
     macro_f1,
@@ -157,6 +158,13 @@ class TestMultiLabel:
 def test_an_exclusive_task_needs_one_true_label() -> None:
     with pytest.raises(ValueError, match="exactly one"):
         answers([["a", "b"]], [["a"]], [None], ("a", "b"), exclusive=True)
+
+
+def test_the_f1_of_the_finding_is_that_of_two_classes_alone() -> None:
+    truth, said = ["b", "b", "a", "b", "a"], ["b", "a", "b", "b", "a"]
+    given = answers([[t] for t in truth], [[s] for s in said], [None] * 5, ("a", "b"), exclusive=True)
+    assert binary_f1(given) == pytest.approx(sklearn.f1_score(truth, said, pos_label="b"))
+    assert math.isnan(binary_f1(single()[0])) and math.isnan(binary_f1(several()))
 
 
 def test_no_cases_give_no_numbers() -> None:

@@ -23,12 +23,20 @@ import torch
 from gsco.case import Answer, Case, ImageRef, Task
 from gsco.errors import AnswerUnparsed, GeneralistError
 from gsco.images import ImageStore
-from gsco.models.generalist import AsyncGeneralist, Choice, Generalist, choosing, load_generalist
+from gsco.models.generalist import (
+    AsyncGeneralist,
+    Choice,
+    Generalist,
+    choosing,
+    discovery,
+    load_generalist,
+)
 from gsco.models.generalist.choosing import beyond_common_beginning, lettered
 from gsco.models.generalist.in_process import InProcessGeneralist
 from gsco.models.generalist.messages import message
 from gsco.models.generalist.openai_compatible import OpenAICompatibleGeneralist
 from gsco.models.generalist.prompts import PROFILES
+from gsco.models.serving.profiles import profile_of
 from gsco.settings import Settings
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
@@ -67,6 +75,7 @@ class TinyServer:
         self.says: str | None = None
         self.logprobs = True
         self.parser = True
+        self.ends = True
 
     def inputs(self, body: dict[str, Any]) -> Any:
         turns, images = [], []
@@ -83,10 +92,14 @@ class TinyServer:
         if body.get("continue_final_message"):
             assert body["add_generation_prompt"] is False
             last = turns.pop()["content"]
-            text = self.processor.apply_chat_template(turns, add_generation_prompt=True) + last
+            text = self.template(turns, True) + last
         else:
-            text = self.processor.apply_chat_template(turns, add_generation_prompt=True)
+            text = self.template(turns, body.get("add_generation_prompt", True))
         return self.processor(text=[text], images=images or None, return_tensors="pt", crop_to_patches=False)
+
+    def template(self, turns: list[Any], answer_follows: bool) -> str:
+        text = self.processor.apply_chat_template(turns, add_generation_prompt=answer_follows)
+        return text if self.ends else text.replace("<|im_end|>", "")
 
     @torch.inference_mode()
     def complete(self, body: dict[str, Any]) -> tuple[str, list[Any] | None]:
@@ -156,6 +169,11 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.tiny.key and self.headers["Authorization"] != f"Bearer {self.tiny.key}":
             return self.reply({"error": {"message": "bad key"}}, 401)
+        if self.path == "/tokenize" and "messages" in body:
+            ids = self.tiny.inputs(body)["input_ids"][0].tolist()
+            return self.reply({"count": len(ids), "tokens": ids})
+        if self.path == "/detokenize":
+            return self.reply({"prompt": self.tiny.processor.tokenizer.decode(body["tokens"])})
         if self.path == "/tokenize":
             ids = self.tiny.processor.tokenizer(body["prompt"], add_special_tokens=False)["input_ids"]
             return self.reply({"count": len(ids), "tokens": ids})
@@ -187,6 +205,7 @@ class Handler(BaseHTTPRequestHandler):
             "created": 0,
             "model": "tiny",
             "prompt_logprobs": listed,
+            "usage": {"prompt_tokens": self.tiny.inputs(body)["input_ids"].shape[1]},
         }
         choice = {"index": 0, "finish_reason": "stop", "message": message, "logprobs": listed_tokens}
         return self.reply({**answer, "choices": [choice]})
@@ -236,7 +255,8 @@ def server(serving: tuple[str, TinyServer]) -> Iterator[TinyServer]:
     yield tiny
     tiny.asked.clear()
     tiny.trouble.clear()
-    tiny.owner, tiny.key, tiny.says, tiny.logprobs, tiny.parser = "vllm", None, None, True, True
+    tiny.owner, tiny.key, tiny.says = "vllm", None, None
+    tiny.logprobs = tiny.parser = tiny.ends = True
 
 
 @pytest.fixture
@@ -604,6 +624,14 @@ def test_a_wrong_model_and_a_wrong_address(url: str, server: TinyServer, images:
     assert "404" in str(client(nowhere, images).generate([[HumanMessage("x")]])[0])
 
 
+def test_an_address_without_its_version_is_named(url: str, images: ImageStore) -> None:
+    bare = url.removesuffix("/v1")
+    with pytest.raises(GeneralistError, match=rf"ends in /v1: try {url}"):
+        OpenAICompatibleGeneralist(bare, images, retries=0)
+    failed = client(bare, images).generate([[HumanMessage("x")]])[0]
+    assert f"try {url}" in str(failed)
+
+
 def test_a_prompt_that_is_too_long(url: str, server: TinyServer, images: ImageStore) -> None:
     assert "longer than" in str(client(url, images).generate([[HumanMessage("yes " * 600)]])[0])
 
@@ -656,6 +684,39 @@ def test_a_server_that_hangs(images: ImageStore) -> None:
         listening.listen()
         generalist = client(f"http://127.0.0.1:{listening.getsockname()[1]}/v1", images, timeout=0.2)
         assert "in time" in str(generalist.generate([[HumanMessage("x")]])[0])
+
+
+def test_what_options_share_counts_in_their_mass(
+    tiny: InProcessGeneralist, url: str, images: ImageStore, refs: list[ImageRef]
+) -> None:
+    graded = choice(refs[0], options=("grade tumor", "grade normal"))
+    here, there = tiny.choose([graded])[0], client(url, images).choose([graded])[0]
+    assert isinstance(here, Answer) and isinstance(there, Answer)
+    assert there.probabilities == pytest.approx(here.probabilities, abs=1e-4)
+    assert there.mass == pytest.approx(here.mass, rel=1e-3)
+
+
+def test_without_an_end_of_turn_strings_are_refused(
+    url: str, server: TinyServer, images: ImageStore, refs: list[ImageRef]
+) -> None:
+    """Else an option that begins another always wins: the longer one is the shorter one and more."""
+    server.ends = False
+    failed = client(url, images, mode="strings").choose([choice(refs[0])])[0]
+    assert isinstance(failed, GeneralistError)
+    assert "puts no token behind an answer" in str(failed) and "GSCO_GENERALIST_MODE=decode" in str(failed)
+    assert client(url, images).mode == "decode"
+
+
+def test_the_end_of_a_turn_is_that_of_the_served_template(url: str, images: ImageStore) -> None:
+    assert client(url, images).endpoint.end_of_turn == "<|im_end|>"
+
+
+def test_letters_are_refused_for_a_model_that_was_not_taught_them() -> None:
+    for name in ("mini", "meddr"):
+        known = discovery.Endpoint(("m",), True, "<|im_end|>", profile=profile_of(name))
+        with pytest.raises(GeneralistError, match=f"{name} was not taught to answer by letters"):
+            choosing.mode_for("letters", known)
+        assert choosing.mode_for("auto", known) == "strings"
 
 
 def test_sums_start_where_options_differ() -> None:

@@ -30,6 +30,14 @@ http.server.ThreadingHTTPServer(("127.0.0.1", port), type("H", (http.server.Base
 })).serve_forever()
 """
 BROKEN = "import sys; print('CUDA error: no kernel image', flush=True); sys.exit(3)"
+STUBBORN = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+stubborn = "import signal as s, time; s.signal(s.SIGTERM, s.SIG_IGN); time.sleep(600)"
+child = subprocess.Popen([sys.executable, "-c", stubborn])
+print("loading", flush=True)
+time.sleep(600)
+"""
 SILENT = "import time; print('loading', flush=True); time.sleep(600)"
 
 
@@ -103,12 +111,14 @@ def test_the_caller_hears_how_it_gets_on(interpreter, launch: Launch, tmp_path: 
     assert "loading" in heard
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
-def test_it_ends_when_the_one_that_started_it_is_killed(interpreter, launch: Launch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("loading", [SILENT, STUBBORN])
+def test_it_ends_when_the_one_that_started_it_is_killed(
+    interpreter, launch: Launch, tmp_path: Path, loading: str
+) -> None:
     program = (
         "import sys; from pathlib import Path; from gsco.models.serving.process import Server\n"
         "from gsco.models.serving.command import Launch; from gsco.models.serving.profiles import PROFILES\n"
-        f"server = Server(Launch(PROFILES['mini'], 'x', port={launch.port}), {interpreter(SILENT)!r},"
+        f"server = Server(Launch(PROFILES['mini'], 'x', port={launch.port}), {interpreter(loading)!r},"
         f" Path({str(tmp_path / 'log')!r}))\n"
         "server.start(); print(server.group, flush=True); server.wait()"
     )
@@ -116,14 +126,36 @@ def test_it_ends_when_the_one_that_started_it_is_killed(interpreter, launch: Lau
     assert parent.stdout
     group = int(parent.stdout.readline())
     assert alive(group)
+    while "loading" not in (tmp_path / "log").read_text():
+        time.sleep(0.05)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
-    for _ in range(100):
+    for _ in range(300):
         if not alive(group):
             return
         time.sleep(0.1)
+    os.killpg(group, signal.SIGKILL)
     raise AssertionError("it lives on")
+
+
+def test_a_second_one_leaves_the_log_of_the_first_alone(interpreter, launch: Launch, tmp_path: Path) -> None:
+    """While the first one loads nothing listens at its port yet."""
+    first, log = Server(launch, interpreter(SILENT), tmp_path / "log"), tmp_path / "log"
+    first.start()
+    try:
+        while "loading" not in first.tail():
+            time.sleep(0.05)
+        with pytest.raises(ConfigurationError, match=rf"port {launch.port} is starting or running.*{log}"):
+            Server(launch, interpreter(SILENT), log).start()
+        assert "loading" in first.tail()
+    finally:
+        first.stop()
+    again = Server(launch, interpreter(BROKEN), log)
+    again.start()
+    again.wait()
+    again.stop()
+    assert "loading" not in again.tail() and "no kernel image" in again.tail()
 
 
 def test_a_port_that_is_taken(interpreter, launch: Launch, tmp_path: Path) -> None:

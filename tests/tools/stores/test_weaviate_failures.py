@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -165,6 +166,34 @@ def test_a_server_that_hangs_is_not_waited_for(server: Server, filled: WeaviateS
     finally:
         server.go_on()
     assert _soon(lambda: _finds(filled))
+
+
+def test_a_wrong_grpc_port_is_named(server: Server, address: str) -> None:
+    """Whether nothing is there, or something that speaks another protocol."""
+    with WeaviateStore(address) as store:
+        store.add(entries(unit(3)))
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # taken, and nothing listens there
+        closed = nobody.getsockname()[1]
+    for wrong in (closed, server.profiling):
+        moved = address.replace(f"grpc={server.grpc}", f"grpc={wrong}")
+        assert moved != address
+        with WeaviateStore(moved) as store, pytest.raises(StoreError) as caught:
+            store.search(unit(1), "one", 1)
+        assert f"not at its gRPC port {wrong}; correct grpc=" in str(caught.value)
+        assert "overloaded" not in str(caught.value)
+
+
+def test_after_a_hang_it_is_asked_again_at_once(server: Server, filled: WeaviateStore) -> None:
+    server.halt()
+    try:
+        with pytest.raises(StoreError, match="overloaded or hangs"):
+            filled.search(unit(1), "one", 1)
+        _, until = filled._connection._failure
+    finally:
+        server.go_on()
+    assert _soon(lambda: _finds(filled))
+    assert time.monotonic() < until, "it was asked before the pause was over"
 
 
 def test_another_host_is_asked(server: Server, address: str, filled: WeaviateStore, tmp_path: Path) -> None:

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ....errors import ConfigurationError, GscoError, StoreError
 from .address import Host, WeaviateAddress
-from .failures import DOWN, SILENT, STARTING, Unreachable, in_words, passing, theirs, timed_out, unreachable
+from .failures import (
+    DOWN,
+    NO_GRPC,
+    SILENT,
+    STARTING,
+    Unreachable,
+    in_words,
+    passing,
+    theirs,
+    timed_out,
+    unreachable,
+)
 
 if TYPE_CHECKING:
     from weaviate import WeaviateAsyncClient
@@ -27,6 +38,8 @@ _CONNECTING = 5.0
 _CANCELLING = 1.0
 _PAUSE, _LONGEST_TURN = 0.05, 0.5
 _LONGEST_PAUSE = 30.0
+_RETURN = 0.2
+"""Seconds between looks at a server that was away."""
 
 
 class Connection:
@@ -35,7 +48,8 @@ class Connection:
     The client's event loop runs in a thread of its own, so that any thread may call and many searches
     are under way at once. A host that gives no answer is left for the next one; where none does, the
     failure is repeated for a while without asking, so that a thousand cases do not wait a thousand
-    times. The next call after that tries again: a server that comes back needs no restart here.
+    times. The next call after that tries again, and at once where the server is seen to be back: it needs
+    no restart here.
 
     Raises:
         ConfigurationError: the Weaviate client is not installed.
@@ -50,6 +64,8 @@ class Connection:
         self._connecting: asyncio.Lock | None = None
         self._first = 0
         self._failure: tuple[str, float] | None = None
+        self._returning: asyncio.Future[None] | None = None
+        self._states: dict[Host, str] = {}
         self._closed = False
         self._finalizer = weakref.finalize(self, _disconnect, self._clients, self._process)
 
@@ -96,6 +112,7 @@ class Connection:
         most: int | None,
     ) -> T:
         hosts, began, failures = self.address.hosts, time.monotonic(), []
+        self._states.clear()
         for turn in range(most or len(hosts)):
             host = hosts[(self._first + turn) % len(hosts)]
             try:
@@ -117,6 +134,10 @@ class Connection:
         # A pause in proportion to what failing took: a hanging server takes up a third of the time at most.
         pause = min(_LONGEST_PAUSE, 2 * (time.monotonic() - began))
         self._failure = (message, time.monotonic() + pause)
+        # A server that says that it is ready and still fails keeps the whole pause.
+        away = all(self._states.get(host) for host in hosts)
+        if away and (self._returning is None or self._returning.done()):
+            self._returning = asyncio.ensure_future(self._until_back())
         raise Unreachable(message)
 
     async def _shared(
@@ -186,7 +207,7 @@ class Connection:
             await asyncio.wait({task}, timeout=min(PROBE_AFTER, seconds))
             if not task.done():
                 state = await self._state(host)
-                if state in (DOWN, STARTING):
+                if state not in ("", SILENT):
                     raise Unreachable(f"Weaviate at {host} {state}")
                 await asyncio.wait({task}, timeout=max(0.0, seconds - PROBE_AFTER))
             if not task.done():
@@ -199,25 +220,56 @@ class Connection:
 
     async def _why(self, host: Host, error: BaseException, seconds: float) -> StoreError:
         state = await self._state(host)
-        if state in (DOWN, STARTING):
+        if state not in ("", SILENT):
             return StoreError(f"Weaviate at {host} {state}")
         if state == SILENT or timed_out(error):
             return StoreError(f"Weaviate at {host} {SILENT.format(seconds=seconds)}")
         return in_words(f"Weaviate at {host}", error)
 
     async def _state(self, host: Host) -> str:
-        """What the server says of itself over HTTP; empty if it is ready."""
+        """What the server says of itself over HTTP, and whether it speaks gRPC; empty if it is ready."""
+        self._states[host] = state = await self._said(host)
+        return state
+
+    async def _said(self, host: Host) -> str:
         import httpx
 
         scheme = "https" if self.address.secure else "http"
         url = f"{scheme}://{host}/v1/.well-known/ready"
         try:
             async with httpx.AsyncClient(timeout=PROBE_AFTER, trust_env=False) as http:
-                return "" if (await http.get(url)).is_success else STARTING
+                if not (await http.get(url)).is_success:
+                    return STARTING
         except httpx.ConnectError:
             return DOWN
         except httpx.HTTPError:
             return SILENT
+        return "" if await self._speaks_grpc(host) else NO_GRPC.format(port=host.grpc_port)
+
+    async def _speaks_grpc(self, host: Host) -> bool:
+        import grpc
+
+        place, options = f"{host.name}:{host.grpc_port}", (("grpc.enable_http_proxy", 0),)
+        if self.address.secure:
+            channel = grpc.aio.secure_channel(place, grpc.ssl_channel_credentials(), options)
+        else:
+            channel = grpc.aio.insecure_channel(place, options)
+        try:
+            await asyncio.wait_for(channel.channel_ready(), 2 * PROBE_AFTER)
+        except TimeoutError:
+            return False
+        finally:
+            await channel.close()
+        return True
+
+    async def _until_back(self) -> None:
+        """End the pause after a failure as soon as a server that was away answers again."""
+        while self._failure and not self._closed and time.monotonic() < self._failure[1]:
+            await asyncio.sleep(_RETURN)
+            for host in self.address.hosts:
+                if not await self._state(host):
+                    self._failure = None
+                    return
 
     async def _leave(self, host: Host) -> None:
         if client := self._clients.pop(host, None):

@@ -18,6 +18,9 @@ class Unready(Unreachable):
 
 SILENT = "does not answer within {seconds:g} s; it is overloaded or hangs, see its log"
 DOWN = "cannot be reached; start it, or correct GSCO_CASE_STORE"
+NO_GRPC = (
+    "answers over HTTP but not at its gRPC port {port}; correct grpc= in GSCO_CASE_STORE, or open that port"
+)
 STARTING = "is not ready yet; it is starting or joining its cluster, try again in a moment"
 
 _ADVICE = (

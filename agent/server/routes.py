@@ -14,7 +14,9 @@ from ...case import Decision, Diagnosis, ImageRef
 from ..api import GSCo
 from ..records import ThreadRecord, ThreadSummary, Turn
 from . import chat, schema
+from .conversation import model_name
 from .data_uri import image_bytes
+from .earlier_evidence import EarlierEvidence
 from .observing import Metrics
 from .policy import ServerPolicy
 from .problems import Problem, documented, invalid
@@ -27,14 +29,16 @@ _NO_CHANGE = ("image", "task", "question", "context", "group", "frame", "window"
 
 def routes(gsco: GSCo, policy: ServerPolicy, metrics: Metrics, readiness: Readiness) -> APIRouter:
     """Make the routes over one installation."""
-    router = APIRouter()
+    router, evidence = APIRouter(), EarlierEvidence(gsco)
     router.include_router(_operation(gsco, metrics, readiness))
-    router.include_router(_openai(gsco, policy, metrics), responses=documented(400, 401, 403, 408, 413, 429))
+    router.include_router(
+        _openai(gsco, policy, metrics, evidence), responses=documented(400, 401, 403, 408, 413, 429)
+    )
     router.include_router(
         _diagnosis(gsco, policy, metrics), responses=documented(400, 401, 403, 408, 413, 429)
     )
     router.include_router(
-        _threads(gsco, policy, metrics), responses=documented(400, 401, 403, 404, 408, 413, 429)
+        _threads(gsco, policy, metrics, evidence), responses=documented(400, 401, 403, 404, 408, 413, 429)
     )
     return router
 
@@ -67,7 +71,7 @@ def _operation(gsco: GSCo, metrics: Metrics, readiness: Readiness) -> APIRouter:
     return router
 
 
-def _openai(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
+def _openai(gsco: GSCo, policy: ServerPolicy, metrics: Metrics, evidence: EarlierEvidence) -> APIRouter:
     router = APIRouter(tags=["chat"])
 
     @router.get("/v1/models", summary="The agent, with its tools hidden or shown")
@@ -76,7 +80,7 @@ def _openai(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
 
     @router.get("/v1/models/{model}", summary="One of the models", responses=documented(404))
     async def model(model: str) -> schema.Model:
-        if model not in schema.MODELS:
+        if model_name(model) is None:
             raise Problem(
                 404, f"the model is not known; there are: {', '.join(schema.MODELS)}", "model_not_found"
             )
@@ -94,7 +98,9 @@ def _openai(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
         request: Request,
         x_gsco_thread: Annotated[str | None, Header(max_length=128)] = None,
     ) -> schema.Completion | StreamingResponse:
-        turn = await chat.begin(gsco, body, user=request.state.user, thread=x_gsco_thread, metrics=metrics)
+        turn = await chat.begin(
+            gsco, body, user=request.state.user, thread=x_gsco_thread, metrics=metrics, evidence=evidence
+        )
         if not body.stream:
             return await chat.whole(turn, policy)
         events = chat.streamed(turn, policy, request.state.request)
@@ -141,7 +147,7 @@ async def _stored(gsco: GSCo, body: schema.DiagnosisRequest) -> list[ImageRef]:
     ]
 
 
-def _threads(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
+def _threads(gsco: GSCo, policy: ServerPolicy, metrics: Metrics, evidence: EarlierEvidence) -> APIRouter:
     router = APIRouter(tags=["threads"])
 
     @router.get("/v1/threads", summary="The user's conversations, the latest first")
@@ -164,6 +170,7 @@ def _threads(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
         consultation = gsco.consult(thread, user=request.state.user)
         turn = await _within(policy, consultation.aresume(_decision(body, request.state.user, policy)))
         metrics.count_diagnoses(turn.diagnoses)
+        evidence.reviewed(request.state.user, turn.diagnoses)
         return turn
 
     return router
@@ -180,7 +187,7 @@ def _decision(body: schema.DecisionRequest, user: str, policy: ServerPolicy) -> 
             {**body.model_dump(), "reviewer": policy.users.signed(body.reviewer, user)}
         )
     except ValidationError as error:
-        raise invalid(error.errors(include_url=False, include_context=False, include_input=False)) from None
+        raise invalid(error.errors(include_url=False, include_input=False)) from None
 
 
 async def _within(policy: ServerPolicy, work: Awaitable[T]) -> T:

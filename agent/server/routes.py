@@ -10,12 +10,13 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
-from ...case import Decision, Diagnosis, ImageRef
+from ...case import Decision, Diagnosis
 from ..api import GSCo
 from ..records import ThreadRecord, ThreadSummary, Turn
 from . import chat, schema
 from .conversation import model_name
-from .data_uri import image_bytes
+from .diagnosis_request import body_schema, read_diagnosis
+from .docs_page import docs_router
 from .earlier_evidence import EarlierEvidence
 from .observing import Metrics
 from .policy import ServerPolicy
@@ -30,6 +31,7 @@ _NO_CHANGE = ("image", "task", "question", "context", "group", "frame", "window"
 def routes(gsco: GSCo, policy: ServerPolicy, metrics: Metrics, readiness: Readiness) -> APIRouter:
     """Make the routes over one installation."""
     router, evidence = APIRouter(), EarlierEvidence(gsco)
+    router.include_router(docs_router())
     router.include_router(_operation(gsco, metrics, readiness))
     router.include_router(
         _openai(gsco, policy, metrics, evidence), responses=documented(400, 401, 403, 408, 413, 429)
@@ -115,19 +117,30 @@ def _diagnosis(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
     router = APIRouter(tags=["diagnosis"])
 
     @router.post(
-        "/v1/diagnose", summary="The fixed protocol on one case", responses=documented(502, 503, 504)
+        "/v1/diagnose",
+        summary="The fixed protocol on one case",
+        description="As JSON with data URIs, or as a form with one or several files as `image`.",
+        responses=documented(502, 503, 504),
+        openapi_extra={"requestBody": body_schema()},
     )
-    async def diagnose(body: schema.DiagnosisRequest) -> Diagnosis:
-        images = await _stored(gsco, body)
+    async def diagnose(request: Request, response: Response) -> Diagnosis:
+        body, files = await read_diagnosis(request)
+        images = [
+            await asyncio.to_thread(gsco.images.put, file, frame=body.frame, window=body.window)
+            for file in files
+        ]
+        words = {name: getattr(body, name) for name in ("question", "context") if getattr(body, name)}
+        if words and (body.task is None or gsco.tasks.get(body.task).kind.closed):
+            # Words of the client's must not reach the prompt of a closed diagnosis.
+            response.headers["x-gsco-ignored"], words = ", ".join(words), {}
         policies = body.model_dump(exclude_none=True, exclude=set(_NO_CHANGE))
         diagnosis = await _within(
             policy,
             gsco.adiagnose(
                 images,
                 task=body.task,
-                question=body.question,
-                context=body.context,
                 group=body.group,
+                **words,
                 **policies,
             ),
         )
@@ -135,16 +148,6 @@ def _diagnosis(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
         return diagnosis
 
     return router
-
-
-async def _stored(gsco: GSCo, body: schema.DiagnosisRequest) -> list[ImageRef]:
-    addresses = [body.image] if isinstance(body.image, str) else body.image
-    return [
-        await asyncio.to_thread(
-            gsco.images.put, image_bytes(address, "image"), frame=body.frame, window=body.window
-        )
-        for address in addresses
-    ]
 
 
 def _threads(gsco: GSCo, policy: ServerPolicy, metrics: Metrics, evidence: EarlierEvidence) -> APIRouter:

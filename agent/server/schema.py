@@ -190,19 +190,18 @@ class Models(BaseModel):
     data: list[Model]
 
 
-class DiagnosisRequest(BaseModel):
-    """``POST /v1/diagnose``: the fixed protocol on one case."""
+class DiagnosisOptions(BaseModel):
+    """What is asked of ``POST /v1/diagnose`` besides the images."""
 
     model_config = ConfigDict(extra="forbid")
 
-    image: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1, max_length=16)]
-    """A data URI, or several of one case. Any format that gsco reads, DICOM too."""
     task: TaskName | None = None
     """What is asked; left out, the task is chosen from the image."""
     question: Words | None = None
     """For tasks that answer questions."""
     context: Words | None = None
-    """Clinical context; treated as data."""
+    """Clinical context, for tasks that answer questions or write reports. Where a task is not named or is
+    closed, question and context have no effect, and the header ``x-gsco-ignored`` names them."""
     group: Annotated[str, Field(max_length=200)] | None = None
     """Patient or study pseudonym, whose known cases are not retrieved."""
     frame: Annotated[int, Field(ge=0, lt=2**31)] | None = None
@@ -217,6 +216,13 @@ class DiagnosisRequest(BaseModel):
     gate: Literal["refuse", "warn", "off"] | None = None
     """What happens to an image that does not fit the task."""
     neighbours: Annotated[int, Field(ge=0, le=1000)] | None = None
+
+
+class DiagnosisRequest(DiagnosisOptions):
+    """``POST /v1/diagnose``: the fixed protocol on one case."""
+
+    image: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1, max_length=16)]
+    """A data URI, or several of one case. Any format that gsco reads, DICOM too."""
 
 
 class DecisionRequest(BaseModel):

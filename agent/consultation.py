@@ -10,6 +10,7 @@ from ..case import Decision, Diagnosis
 from ..graphs.events import Event, EvidenceArrived, Final, ReviewAsked
 from ..models.background import BackgroundLoop
 from .desk import Desk, Earlier, Said
+from .intake import several
 from .records import ThreadRecord, Turn, Utterance, record_of
 from .threads import Key
 
@@ -52,12 +53,12 @@ class Consultation:
         """Whose conversation it is."""
         return self._key.user
 
-    def send(self, text: str, images: Sequence[Source] = ()) -> Turn:
+    def send(self, text: str, images: Source | Sequence[Source] = ()) -> Turn:
         """Say something and wait for the answer.
 
         Args:
             text: what is said.
-            images: shown with it: files, bytes, pixels or stored images.
+            images: shown with it, one or several: files, bytes, pixels or stored images.
 
         Returns:
             The turn. Where ``Turn.review`` is set, a person must decide: see ``resume``.
@@ -69,12 +70,12 @@ class Consultation:
         """
         return self._loop.run(turn_of(self._said(text, images)))
 
-    async def asend(self, text: str, images: Sequence[Source] = ()) -> Turn:
+    async def asend(self, text: str, images: Source | Sequence[Source] = ()) -> Turn:
         """See ``send``."""
         return await self._awaited(turn_of(self._said(text, images)))
 
     def astream(
-        self, text: str, images: Sequence[Source] = (), *, earlier: Earlier = NOTHING
+        self, text: str, images: Source | Sequence[Source] = (), *, earlier: Earlier = NOTHING
     ) -> AsyncGenerator[Event]:
         """Say something and get events as they happen; the last one is ``Final`` or ``ReviewAsked``.
 
@@ -150,9 +151,9 @@ class Consultation:
         await self._awaited(self._desk.delete(self._key))
 
     async def _said(
-        self, text: str, images: Sequence[Source], earlier: Earlier = NOTHING
+        self, text: str, images: Source | Sequence[Source], earlier: Earlier = NOTHING
     ) -> AsyncIterator[Event]:
-        refs = await self._intake.images(images)
+        refs = await self._intake.images(several(images))
         async for event in self._desk.said(self._key, Said(text, refs, self._about, earlier)):
             yield event
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -81,9 +81,9 @@ def test_an_unknown_argument_is_an_error(parts, pictures):
     with GSCo.from_settings(**parts, generalist=Brightness()) as gsco:
         image = pictures.shade("dark", 1)
         with pytest.raises(UnknownArgument, match="no argument 'neighbors'; did you mean 'neighbours'"):
-            gsco.diagnose(image, task="shade", neighbors=3)
+            cast("Any", gsco).diagnose(image, task="shade", neighbors=3)
         with pytest.raises(UnknownArgument, match="did you mean 'group'"):
-            gsco.diagnose_many([image], task="shade", grop="a")
+            cast("Any", gsco).diagnose_many([image], task="shade", grop="a")
 
 
 @pytest.mark.parametrize("wrong", ["gpt-5", 7, object()])

@@ -216,6 +216,10 @@ class DiagnosisOptions(BaseModel):
     gate: Literal["refuse", "warn", "off"] | None = None
     """What happens to an image that does not fit the task."""
     neighbours: Annotated[int, Field(ge=0, le=1000)] | None = None
+    decision: Literal["auto", "fused", "adaptive", "generalist"] | None = None
+    """Which rule decides."""
+    max_error: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Of the answers given alone at most this share may be wrong."""
 
 
 class DiagnosisRequest(DiagnosisOptions):

@@ -67,6 +67,8 @@ def _footer(final: Final) -> Iterator[str]:
         sure = "" if one.confidence is None else f", confidence {100 * one.confidence:.0f} %"
         doubt = "; **a person must decide**" if one.abstained else ""
         yield f"**Decision ({one.task}): {said}**{sure}{doubt}"
+        if one.promise:
+            yield f"_{one.promise}_"
         if one.review is not None:
             decision = one.review.decision
             yield f"Reviewed by {decision.reviewer}: {decision.action}. {decision.reason}".strip()

@@ -217,7 +217,7 @@ def test_the_usual_questions_are_prompts(gsco):
             prompts = (await client.list_prompts()).prompts
             assert [each.name for each in prompts] == ["diagnose", "evidence", "compare", "report"]
             for each in prompts:
-                given = {argument.name: f"img-{argument.name}" for argument in each.arguments}
+                given = {argument.name: f"img-{argument.name}" for argument in each.arguments or ()}
                 said = await client.get_prompt(each.name, given)
                 assert all(value in said.messages[0].content.text for value in given.values())
             for name, given, says in (("erase", {}, "no such prompt"), ("compare", {"first": "a"}, "second")):

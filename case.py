@@ -337,7 +337,16 @@ class Diagnosis(Record):
     versions: Mapping[str, str] = Field(default_factory=dict)
     review: Review | None = None
     """A person's decision on it; None where nobody was asked or nobody has answered."""
+    image: str | None = None
+    """The file that the case came from, in records of the command line; never set otherwise, since a path
+    may name a patient."""
     disclaimer: str = DISCLAIMER
+
+    def _repr_html_(self) -> str:
+        """Show the diagnosis in a notebook."""
+        from .notebook import diagnosis_html
+
+        return diagnosis_html(self)
 
     @property
     def answers_alone(self) -> bool:

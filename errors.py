@@ -26,6 +26,7 @@
     │   ├── ConversationsUnavailable  their file or database cannot be reached
     │   └── ReviewOpen             a person's decision is awaited first
     └── ConfigurationError         a setting or a configuration file is wrong
+        └── UnknownArgument        no setting or argument of that name; also a ``TypeError``
 
 A message says what is wrong and what to do about it. It never holds patient data: no DICOM tag,
 no clinical text, no file content.
@@ -33,7 +34,9 @@ no clinical text, no file content.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from .case import Diagnosis
@@ -136,3 +139,23 @@ class ReviewOpen(ThreadError):
 
 class ConfigurationError(GscoError):
     """A setting or a configuration file is wrong."""
+
+
+class UnknownArgument(ConfigurationError, TypeError):
+    """No setting or argument of that name; the message names the closest one."""
+
+    @classmethod
+    def of(cls, names: Iterable[str], known: Iterable[str], kind: str) -> Self:
+        """Make the error, with a suggestion for each name that has one.
+
+        Args:
+            names: that were given.
+            known: that there are.
+            kind: ``setting`` or ``argument``.
+        """
+        known = sorted(known)
+        parts = []
+        for name in names:
+            close = get_close_matches(name, known, n=1, cutoff=0.6)
+            parts.append(f"there is no {kind} {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+        return cls("; ".join(parts))

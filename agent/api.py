@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
 
 from ..case import Diagnosis, Evidence, ImageRef, Task
-from ..errors import ConfigurationError, GscoError
+from ..errors import ConfigurationError, GscoError, UnknownArgument
 from ..models.background import BackgroundLoop
 from .deciding import Deciding
 from .desk import Desk
@@ -20,6 +20,7 @@ from .text_limits import DEFAULT_TEXT_LIMITS, TextLimits
 from .threads import LOCAL, MEMORY, Threads, key_of
 
 if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
     from langchain_core.tools import BaseTool
 
     from ..graphs.collaboration import Collaboration
@@ -79,7 +80,8 @@ class GSCo:
         tasks: the task cards.
         panels: specialists by task name; they may be loaded at the first access.
         store: known cases, or a function that opens them.
-        generalist: who decides, or a function that loads it at the first case.
+        generalist: a generalist, a LangChain chat model that takes images, or a function that loads the
+            generalist at the first case.
         images: where images are kept.
         conversations: where they are kept: a file, ``postgresql://…``, or for this process only.
         review: where a consultation stops until a person has decided; see ``settings.ReviewReason``.
@@ -98,7 +100,7 @@ class GSCo:
         tasks: TaskBook,
         panels: Mapping[str, Panel],
         store: CaseStore | Callable[[], CaseStore],
-        generalist: Generalist | Callable[[], Generalist],
+        generalist: Generalist | BaseChatModel | Callable[[], Generalist],
         images: ImageStore,
         conversations: str | Path = MEMORY,
         review: Collection[str] = (),
@@ -113,6 +115,7 @@ class GSCo:
         from ..tools.retrieval import Retrieval
         from ..tools.specialists import Specialists
 
+        check_policies(policies)
         self.tasks = tasks
         self.images = images
         self.panels = panels
@@ -121,7 +124,7 @@ class GSCo:
         self.fits = fits
         self.monitor = monitor
         self._trained_tasks = trained_tasks
-        self._deciding = Deciding(generalist)
+        self._deciding = Deciding(_generalist(generalist, images))
         self._intake = Intake(images)
         self._policies = policies
         self._review = frozenset(review)
@@ -133,14 +136,23 @@ class GSCo:
         self._loop = BackgroundLoop()
 
     @classmethod
-    def from_settings(cls, settings: Settings | None = None, **overrides: Any) -> Self:
+    def from_settings(
+        cls,
+        settings: Settings | None = None,
+        *,
+        generalist: Generalist | BaseChatModel | None = None,
+        **overrides: Any,
+    ) -> Self:
         """Put together what the settings name, or else what is bundled. Models load at first use.
 
         Args:
             settings: None reads the environment.
+            generalist: goes before the one that the settings name: any LangChain chat model that takes
+                images, with its callbacks and tags, or a ``Generalist``.
             overrides: single fields of ``Settings`` that go before.
 
         Raises:
+            UnknownArgument: there is no such setting.
             ConfigurationError: a setting is wrong.
             TaskError: a task card of the user's is wrong.
         """
@@ -149,7 +161,10 @@ class GSCo:
 
         if settings is None or overrides:
             settings = settings_from(**{**(dict(settings) if settings is not None else {}), **overrides})
-        return cls(**parts_of(settings))
+        parts = parts_of(settings)
+        if generalist is not None:
+            parts |= {"generalist": generalist, "trained_tasks": None}
+        return cls(**parts)
 
     def diagnose(
         self,
@@ -498,6 +513,7 @@ class GSCo:
     async def _prepared(
         self, asked: Asked, task: str | Task | None, policies: Policies
     ) -> tuple[DiagnosisInput, Collaboration]:
+        check_policies(policies)
         start = time.perf_counter()
         name = task.name if isinstance(task, Task) else task and self.tasks.get(task).name
         case = await self._intake.case(asked)
@@ -574,3 +590,33 @@ class GSCo:
             given=given,
             **chosen,
         )
+
+
+def check_policies(policies: Mapping[str, object]) -> None:
+    """Check the names of policies.
+
+    Raises:
+        UnknownArgument: there is no such policy.
+    """
+    known = Policies.__annotations__
+    if unknown := [name for name in policies if name not in known]:
+        arguments = ("task", "question", "context", "group", *known)
+        raise UnknownArgument.of(unknown, arguments, "argument")
+
+
+def _generalist(
+    given: Generalist | BaseChatModel | Callable[[], Generalist], images: ImageStore
+) -> Generalist | Callable[[], Generalist]:
+    """A generalist of the caller's, or the function that loads one; a chat model is made one."""
+    from ..models.generalist.protocol import Generalist as Protocol
+
+    if isinstance(given, Protocol) or not hasattr(given, "invoke"):
+        if not isinstance(given, Protocol) and not callable(given):
+            raise ConfigurationError(
+                f"generalist must be a LangChain chat model or a gsco generalist, not {type(given).__name__};"
+                " a server is named by generalist_url and generalist_model"
+            )
+        return given  # type: ignore[return-value]
+    from ..models.generalist.langchain_model import LangChainGeneralist
+
+    return LangChainGeneralist(given, images)  # type: ignore[arg-type]

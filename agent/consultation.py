@@ -11,6 +11,7 @@ from ..graphs.events import Event, EvidenceArrived, Final, ReviewAsked
 from ..models.background import BackgroundLoop
 from ..models.generalist.messages import parts
 from .desk import Desk, Earlier, Said
+from .intake import several
 from .records import ThreadRecord, Turn, Utterance, record_of
 from .text_limits import DEFAULT_TEXT_LIMITS, TextLimits
 from .threads import Key
@@ -62,12 +63,12 @@ class Consultation:
         """Whose conversation it is."""
         return self._key.user
 
-    def send(self, text: str, images: Sequence[Source] = ()) -> Turn:
+    def send(self, text: str, images: Source | Sequence[Source] = ()) -> Turn:
         """Say something and wait for the answer.
 
         Args:
             text: what is said.
-            images: shown with it: files, bytes, pixels or stored images.
+            images: shown with it, one or several: files, bytes, pixels or stored images.
 
         Returns:
             The turn. Where ``Turn.review`` is set, a person must decide: see ``resume``.
@@ -80,12 +81,12 @@ class Consultation:
         """
         return self._loop.run(turn_of(self._said(text, images)))
 
-    async def asend(self, text: str, images: Sequence[Source] = ()) -> Turn:
+    async def asend(self, text: str, images: Source | Sequence[Source] = ()) -> Turn:
         """See ``send``."""
         return await self._awaited(turn_of(self._said(text, images)))
 
     def astream(
-        self, text: str, images: Sequence[Source] = (), *, earlier: Earlier = NOTHING
+        self, text: str, images: Source | Sequence[Source] = (), *, earlier: Earlier = NOTHING
     ) -> AsyncGenerator[Event]:
         """Say something and get events as they happen; the last one is ``Final`` or ``ReviewAsked``.
 
@@ -161,12 +162,12 @@ class Consultation:
         await self._awaited(self._desk.delete(self._key))
 
     async def _said(
-        self, text: str, images: Sequence[Source], earlier: Earlier = NOTHING
+        self, text: str, images: Source | Sequence[Source], earlier: Earlier = NOTHING
     ) -> AsyncIterator[Event]:
         before = (parts(one)[1] for one in earlier.messages)
         self._text_limits.check((text, self._about.get("context"), *before))
-        refs = await self._intake.images(images)
-        with self._intake.store.held(refs, self._about.get("group")):
+        refs = await self._intake.images(several(images))
+        with self._intake.store.held((*earlier.images, *refs), self._about.get("group")):
             async for event in self._desk.said(self._key, Said(text, refs, self._about, earlier)):
                 yield event
 

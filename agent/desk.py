@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from langgraph.graph.state import CompiledStateGraph
 
     from ..graphs.consulting import Consulting
-    from ..graphs.events import Event, ReviewAsked
+    from ..graphs.events import Event, Finding, ReviewAsked
     from ..images import ImageStore
 
 
@@ -30,6 +30,8 @@ class Earlier:
     messages: tuple[BaseMessage, ...] = ()
     """The user's and the generalist's, with images by id."""
     images: tuple[ImageRef, ...] = ()
+    findings: Mapping[str, Finding] = field(default_factory=dict)
+    """What was found in it, by id; each names the message that led to it."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Desk:
             earlier = said.earlier if state is None else Earlier()
             given = {
                 "messages": [*earlier.messages, HumanMessage(content, id=turn)], "turn": turn,
-                "images": (*earlier.images, *said.images),
+                "images": (*earlier.images, *said.images), "findings": dict(earlier.findings),
                 **{name: value for name, value in said.about.items() if value is not None},
             }  # fmt: skip
             async for event in self._run(key, given):

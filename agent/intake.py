@@ -64,8 +64,7 @@ class Intake:
         }
         if isinstance(given, Case):
             return given.model_copy(update=changes) if changes else given
-        sources: Any = given if isinstance(given, list | tuple) else (given,)
-        images = await self.images(sources)
+        images = await self.images(several(given))
         if not images:
             raise ConfigurationError("a case needs at least one image")
         return Case(id=images[0].id, images=images, **changes)
@@ -86,3 +85,8 @@ class Intake:
         if isinstance(source, ImageRef):
             return source
         return await asyncio.get_running_loop().run_in_executor(self._readers, self.store.put, source)
+
+
+def several(given: Source | Sequence[Source]) -> Sequence[Source]:
+    """Return images as a list, whether one was given or several."""
+    return given if isinstance(given, list | tuple) else (given,)  # type: ignore[return-value]

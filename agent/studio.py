@@ -2,6 +2,9 @@
 
 Those tools pass JSON and know nothing of who takes part. So each graph is put into one that takes plain
 input, has the installation of the settings take part, and keeps the checkpoints of whoever runs it.
+
+``langgraph dev`` refuses blocking calls on its event loop. Everything that reads files or imports modules
+happens in a thread, once, before the first graph is given out.
 """
 
 from __future__ import annotations
@@ -9,11 +12,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import threading
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 from uuid import uuid4
 
 from langchain_core.messages import AnyMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
 
 from ..case import Case, ImageRef
@@ -24,10 +30,13 @@ from .api import GSCo
 
 if TYPE_CHECKING:
     from langgraph.graph.state import CompiledStateGraph
-    from langgraph.types import Checkpointer
+
+_LOADING = threading.Lock()
+_USED_LATER = ("..graphs.consultation", "..graphs.diagnosis")
+"""Modules that are imported when a graph first runs."""
 
 
-class Asked(TypedDict, total=False):
+class DiagnosisFields(TypedDict, total=False):
     """What the diagnosis graph is given."""
 
     image: Required[str]
@@ -38,7 +47,7 @@ class Asked(TypedDict, total=False):
     group: str | None
 
 
-class Told(Asked, total=False):
+class DiagnosisOutcome(DiagnosisFields, total=False):
     """What it leaves."""
 
     diagnosis: dict[str, Any]
@@ -50,13 +59,42 @@ def installation() -> GSCo:
     return GSCo.from_settings()
 
 
-async def diagnosis(checkpointer: Checkpointer = None) -> CompiledStateGraph[Any, Any, Any, Any]:
-    """The fixed protocol: ``{"image": …, "task": …}`` becomes ``{"diagnosis": …}``."""
+async def diagnosis(config: RunnableConfig) -> CompiledStateGraph[Any, Any, Any, Any]:
+    """The fixed protocol: ``{"image": …, "task": …}`` becomes ``{"diagnosis": …}``.
+
+    Args:
+        config: of the run; the graph is the same for all.
+    """
+    return await asyncio.to_thread(_diagnosis)
+
+
+async def consultation(config: RunnableConfig) -> CompiledStateGraph[Any, Any, Any, Any]:
+    """The consultation: takes messages, with images in base64 or by id, and stops for reviews.
+
+    Args:
+        config: of the run; the graph is the same for all.
+    """
+    return await asyncio.to_thread(_consultation)
+
+
+@cache
+def _loaded() -> GSCo:
+    """The installation with all models loaded, and all modules that its graphs import when they run."""
+    with _LOADING:
+        gsco = installation()
+        gsco.load()
+        for module in _USED_LATER:
+            import_module(module, __package__)
+        return gsco
+
+
+@cache
+def _diagnosis() -> CompiledStateGraph[Any, Any, Any, Any]:
     from ..graphs.diagnosis import diagnosis_graph
 
-    inner, gsco = diagnosis_graph(), installation()
+    inner, gsco = diagnosis_graph(), _loaded()
 
-    async def diagnose(state: Asked) -> dict[str, Any]:
+    async def diagnose(state: DiagnosisFields) -> dict[str, Any]:
         ref = await asyncio.to_thread(stored, gsco, state["image"])
         more = {name: state.get(name) for name in ("question", "context", "group")}
         collaboration = await asyncio.to_thread(gsco.collaboration)
@@ -64,19 +102,19 @@ async def diagnosis(checkpointer: Checkpointer = None) -> CompiledStateGraph[Any
         done = await inner.ainvoke({"case": case, "task": state.get("task")}, context=collaboration)
         return {"diagnosis": done["diagnosis"].model_dump(mode="json")}
 
-    graph = StateGraph(Told, input_schema=Asked)
+    graph = StateGraph(DiagnosisOutcome, input_schema=DiagnosisFields)
     graph.add_node("diagnose", diagnose)
     graph.add_edge(START, "diagnose")
     graph.add_edge("diagnose", END)
-    return graph.compile(checkpointer=checkpointer, name="diagnosis")
+    return graph.compile(name="diagnosis")
 
 
-async def consultation(checkpointer: Checkpointer = None) -> CompiledStateGraph[Any, Any, Any, Any]:
-    """The consultation: takes messages, with images in base64 or by id, and stops for reviews."""
+@cache
+def _consultation() -> CompiledStateGraph[Any, Any, Any, Any]:
     from ..graphs.consultation import build_consultation_graph
 
-    gsco = installation()
-    consulting = await asyncio.to_thread(gsco.consulting)
+    gsco = _loaded()
+    consulting = gsco.consulting()
     inner = build_consultation_graph(consulting.generalist.chat_model(), consulting.toolbox({}).tools())
 
     async def take_in(state: ConsultationState) -> dict[str, Any]:
@@ -97,7 +135,7 @@ async def consultation(checkpointer: Checkpointer = None) -> CompiledStateGraph[
     graph.add_edge(START, "take_in")
     graph.add_edge("take_in", "consult")
     graph.add_edge("consult", END)
-    return graph.compile(checkpointer=checkpointer, name="consultation")
+    return graph.compile(name="consultation")
 
 
 def shown(said: AnyMessage) -> list[str]:

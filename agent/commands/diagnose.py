@@ -145,7 +145,8 @@ def _print_json(images: list[Path], results: list[Result]) -> None:
     alone = len(results) == 1
     for image, result in zip(images, results, strict=True):
         if isinstance(result, Diagnosis):
-            typer.echo(result.model_dump_json(indent=2 if alone else None))
+            record = result.model_copy(update={"image": str(image)})
+            typer.echo(record.model_dump_json(indent=2 if alone else None))
         else:
             failure = {"image": str(image), "error": type(result).__name__, "message": str(result)}
             typer.echo(json.dumps(failure, indent=2 if alone else None, ensure_ascii=False))

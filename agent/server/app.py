@@ -49,7 +49,7 @@ def create_app(gsco: GSCo, policy: ServerPolicy | None = None) -> FastAPI:
 
     app = FastAPI(
         title="gsco", version=__version__, description=_ABOUT, lifespan=life,
-        # FastAPI's pages on the schema load their scripts from a content delivery network.
+        # FastAPI's pages on the schema load their scripts from a content delivery network; see docs_page.
         docs_url=None, redoc_url=None,
     )  # fmt: skip
     app.include_router(routes(gsco, policy, metrics, readiness))
@@ -104,7 +104,7 @@ async def _answer_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     what = HTTPStatus(error.status_code).phrase.lower()
     response = _answer(
-        Problem(error.status_code, f"{what}; GET /openapi.json lists what there is", what.replace(" ", "_"))
+        Problem(error.status_code, f"{what}; GET /docs lists what there is", what.replace(" ", "_"))
     )
     response.headers.update(error.headers or {})
     return response

@@ -4,61 +4,57 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
+from ...case import Diagnosis
 from ...errors import GscoError, ThreadUnknown
 from ...graphs.events import Event, EvidenceArrived, Final, ReviewAsked
+from ..consultation import NOTHING
 from ..streaming import breathing
 from . import conversation, schema
+from .chat_answer import ChatAnswer, ClientTaskAnswer, Piece
+from .client_tasks import task_answer
+from .json_answer import check_format, json_answer
 from .observing import LOG, unexpected, where
 from .problems import Problem, problem_of
-from .wording import asking, closing, reasoning
+from .wording import after_stream, asking, footer, reasoning
 
 if TYPE_CHECKING:
     from ..api import GSCo
     from ..consultation import Consultation
+    from ..desk import Earlier
+    from .earlier_evidence import EarlierEvidence
     from .observing import Metrics
     from .policy import ServerPolicy
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A piece of the answer: words, or reasoning."""
-
-    words: str = ""
-    reasoning: str = ""
-
-
-@dataclass
-class ChatTurn:
-    """One request: the consultation that answers it, and what becomes of the answer.
+@dataclass(kw_only=True)
+class ChatTurn(ChatAnswer):
+    """The answer of the agent: the consultation that gives it, and what becomes of it.
 
     Attributes:
         consultation: a kept thread's, or one that is forgotten after the answer.
-        told: what the client sent.
+        parsed: what the client sent.
         options: of gsco's.
-        model: as the client named it.
-        kept: whether the client named a thread.
+        evidence: behind the earlier answers.
         metrics: are told of every event.
-        id: of the completion.
-        created: seconds since 1970.
-        outcome: what gsco says besides the words; complete once the turn is over.
+        ignored: what of the request has no effect.
     """
 
     consultation: Consultation
-    told: conversation.Told
+    parsed: conversation.ParsedConversation
     options: schema.Options
-    model: str
-    kept: bool
+    evidence: EarlierEvidence
     metrics: Metrics
-    id: str = field(default_factory=lambda: f"chatcmpl-{uuid4().hex}")
-    created: int = field(default_factory=lambda: int(time.time()))
-    outcome: schema.Told = field(default_factory=schema.Told)
+    ignored: dict[str, str]
+
+    @property
+    def kept(self) -> bool:
+        """Whether the client named a thread."""
+        return self.options.thread is not None
 
     @property
     def shown(self) -> bool:
@@ -69,12 +65,14 @@ class ChatTurn:
         """Take the turn and yield the answer as it comes; a thread that nobody named is then forgotten.
 
         Args:
-            streamed: yield words as the generalist says them, even though some may have to be corrected;
-                else only those that stand.
+            streamed: yield words as the generalist says them; else the whole answer at the end.
         """
+        as_json = check_format(self.request.response_format)
+        streamed = streamed and not as_json
         evidence: list[EvidenceArrived] = []
         reviewed, spoken = False, ""
-        events = self.consultation.astream(self.told.text, self.told.images, earlier=self.told.earlier)
+        earlier = await self._earlier()
+        events = self.consultation.astream(self.parsed.text, self.parsed.images, earlier=earlier)
         try:
             async with aclosing(events):
                 async for event in events:
@@ -83,9 +81,11 @@ class ChatTurn:
                         evidence.append(event)
                     if isinstance(event, Final | ReviewAsked):
                         reviewed = isinstance(event, ReviewAsked)
-                        self.outcome = self._outcome(event, tuple(evidence))
+                        self._close(event, tuple(evidence))
                     piece = self._piece(event, spoken, streamed)
                     spoken += event.text if event.kind == "text" else ""
+                    if as_json and isinstance(event, Final | ReviewAsked):
+                        piece = Piece(words=json_answer(self.request, await self._diagnoses()))
                     if piece.words or piece.reasoning:
                         yield piece
         finally:
@@ -93,24 +93,18 @@ class ChatTurn:
                 with suppress(ThreadUnknown):
                     await self.consultation.adelete()
 
-    def completion(self, words: str, thought: str) -> schema.Completion:
-        """The whole answer."""
-        answer = schema.Answer(content=words, reasoning_content=thought or None)
-        return schema.Completion(
-            id=self.id, created=self.created, model=self.model, choices=[schema.Choice(message=answer)],
-            gsco=self.outcome,
-        )  # fmt: skip
+    async def _earlier(self) -> Earlier:
+        """What a new conversation begins with; one that is kept knows its own past."""
+        if not self.parsed.earlier or (self.kept and await self.consultation.ahistory()):
+            return NOTHING
+        return await self.evidence.earlier(self.consultation.user, self.options, self.parsed.earlier)
 
-    def chunk(self, delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
-        """One chunk of the stream."""
-        return {
-            "id": self.id,
-            "object": "chat.completion.chunk",
-            "created": self.created,
-            "model": self.model,
-            "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
-            **more,
-        }
+    async def _diagnoses(self) -> tuple[Diagnosis, ...]:
+        """Of this turn, or else the latest of the conversation."""
+        if self.outcome.diagnosis is not None:
+            return self.outcome.diagnoses or (self.outcome.diagnosis,)
+        found = (await self.consultation.aexport()).findings
+        return tuple(one.diagnosis for one in found if one.diagnosis)[-1:]
 
     def _piece(self, event: Event, spoken: str, streamed: bool) -> Piece:
         if event.kind == "text":
@@ -121,43 +115,75 @@ class ChatTurn:
             return Piece(words=unsaid + before + asking(event, self.consultation.thread_id))
         if event.kind == "final":
             if not streamed:
-                return Piece(words="\n\n".join(filter(None, [event.text, closing(event)])))
-            end = closing(event, corrected=True)
+                return Piece(words="\n\n".join(filter(None, [event.text, footer(event)])))
+            end = after_stream(event, spoken)
             return Piece(words=before + end if end else "")
         return Piece(reasoning=reasoning(event) if self.shown else "")
 
-    def _outcome(self, event: Final | ReviewAsked, evidence: tuple[EvidenceArrived, ...]) -> schema.Told:
+    def _close(self, event: Final | ReviewAsked, evidence: tuple[EvidenceArrived, ...]) -> None:
         waits = isinstance(event, ReviewAsked)
-        return schema.Told(
+        self.outcome = schema.GscoFields(
             thread=self.consultation.thread_id if self.kept or waits else None,
             diagnosis=event.diagnosis,
             diagnoses=() if isinstance(event, ReviewAsked) else event.diagnoses,
             notes=() if isinstance(event, ReviewAsked) else event.notes,
             review=event if isinstance(event, ReviewAsked) else None,
             evidence=evidence if self.shown else (),
+            ignored=self.ignored,
         )
+        images = [*(ref for one in self.parsed.earlier for ref in one.images), *self.parsed.images]
+        diagnoses = self.outcome.diagnoses or ((event.diagnosis,) if event.diagnosis else ())
+        self.evidence.remember(self.consultation.user, self.options, images, diagnoses)
 
 
 async def begin(
-    gsco: GSCo, request: schema.ChatRequest, *, user: str, thread: str | None, metrics: Metrics
-) -> ChatTurn:
+    gsco: GSCo,
+    request: schema.ChatRequest,
+    *,
+    user: str,
+    thread: str | None,
+    metrics: Metrics,
+    evidence: EarlierEvidence,
+) -> ChatAnswer:
     """Read a request and open the consultation that answers it.
 
     Raises:
         Problem: the request cannot be answered.
         GscoError: an image, a task or a thread's name cannot be used.
     """
+    words = task_answer(request)
+    if words is not None and conversation.model_name(request.model) is not None:
+        return ClientTaskAnswer(request=request, words=words)
     options = conversation.options_of(request, thread)
-    told = await conversation.told_by(request, gsco.images)
-    kept = options.thread is not None
+    ignored = conversation.ignored_fields(request)
+    check_format(request.response_format)
+    parsed = await conversation.parse_conversation(request, gsco.images)
+    ignored |= parsed.ignored
+    context = parsed.instructions
+    if context and (options.task is None or gsco.tasks.get(options.task).kind.closed):
+        # Words of the client's must not reach the prompt of a closed diagnosis.
+        ignored["system"] = "system messages do not change a diagnosis"
+        context = None
     consultation = gsco.consult(
-        options.thread, user=user, task=options.task, group=options.group, context=told.context,
-        keep=kept or gsco.reviews,
-    )  # fmt: skip
-    return ChatTurn(consultation, told, options, request.model, kept, metrics)
+        options.thread,
+        user=user,
+        task=options.task,
+        group=options.group,
+        context=context,
+        keep=options.thread is not None or gsco.reviews,
+    )
+    return ChatTurn(
+        request=request,
+        consultation=consultation,
+        parsed=parsed,
+        options=options,
+        evidence=evidence,
+        metrics=metrics,
+        ignored=ignored,
+    )
 
 
-async def whole(turn: ChatTurn, policy: ServerPolicy) -> schema.Completion:
+async def whole(turn: ChatAnswer, policy: ServerPolicy) -> schema.Completion:
     """Take the turn and return the whole answer.
 
     Raises:
@@ -175,9 +201,10 @@ async def whole(turn: ChatTurn, policy: ServerPolicy) -> schema.Completion:
     return turn.completion("".join(words), "".join(thought))
 
 
-async def streamed(turn: ChatTurn, policy: ServerPolicy, request_id: str) -> AsyncIterator[str]:
+async def streamed(turn: ChatAnswer, policy: ServerPolicy, request_id: str) -> AsyncIterator[str]:
     """Take the turn and yield OpenAI's events. What fails now is an event: the status is out already."""
     yield _event(turn.chunk({"role": "assistant", "content": ""}))
+    said = ""
     try:
         async with (
             aclosing(turn.pieces(streamed=True)) as pieces,
@@ -187,12 +214,16 @@ async def streamed(turn: ChatTurn, policy: ServerPolicy, request_id: str) -> Asy
                 if piece is None:
                     yield ": working\n\n"
                     continue
+                said += piece.words + piece.reasoning
                 named = {"content": piece.words, "reasoning_content": piece.reasoning}
                 yield _event(turn.chunk({name: text for name, text in named.items() if text}))
     except Exception as error:
         yield _event(_failure(error, policy, request_id).body())
     else:
         yield _event(turn.chunk({}, "stop", gsco=turn.outcome.model_dump(mode="json")))
+        options = turn.request.stream_options
+        if options is not None and options.include_usage:
+            yield _event(turn.usage_chunk(said))
     yield "data: [DONE]\n\n"
 
 

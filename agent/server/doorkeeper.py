@@ -11,13 +11,14 @@ import json
 from typing import TYPE_CHECKING
 
 from ..access import names_this_machine
+from . import docs_page
 from .policy import ServerPolicy
 from .problems import Problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-OPEN = frozenset({"/healthz", "/readyz"})
+OPEN = frozenset({"/healthz", "/readyz", "/openapi.json", *docs_page.PATHS})
 """What anybody may ask: it tells nothing of anybody."""
 _ADVICE = "send the header Authorization: Bearer KEY with one of the keys in GSCO_API_KEYS"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -103,14 +103,68 @@ def problem_of(error: GscoError) -> Problem:
 
 
 def invalid(errors: list[Any]) -> Problem:
-    """Say which field of a request is wrong, without the value: it may be a patient's."""
-    parts = []
-    for error in errors[:5]:
-        place = ".".join(str(part) for part in error["loc"] if part != "body")
-        parts.append(f"{place or 'body'}: {error['msg'].removeprefix('Value error, ')}")
+    """Say which field of a request is wrong, without the value: it may be a patient's.
+
+    Args:
+        errors: of pydantic's, with their context.
+    """
+    sentences = list(dict.fromkeys(_sentence(error) for error in errors))
     first = errors[0]["loc"] if errors else ()
-    param = ".".join(str(part) for part in first if part != "body") or None
-    return Problem(400, "; ".join(parts) or "the request is not valid", "invalid_request", param)
+    param = _field(first) or None
+    return Problem(400, "; ".join(sentences[:5]) or "the request is not valid", "invalid_request", param)
+
+
+_FORMS = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+_LIMITS = {
+    "too_short": "{field} needs at least {min_length} entries",
+    "too_long": "{field} may have at most {max_length} entries",
+    "string_too_short": "{field} needs at least {min_length} characters",
+    "string_too_long": "{field} may have at most {max_length} characters",
+    "greater_than": "{field} must be more than {gt}",
+    "greater_than_equal": "{field} must be at least {ge}",
+    "less_than": "{field} must be less than {lt}",
+    "less_than_equal": "{field} must be at most {le}",
+    "literal_error": "{field} must be {expected}",
+    "string_pattern_mismatch": "{field} holds a character that is not allowed there, or is empty or too long",
+}
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    field, kind = _field(error["loc"]) or "the request", error["type"]
+    if kind == "missing":
+        return f"{field} is missing"
+    if kind == "extra_forbidden":
+        return f"{field} is not a field of this request; GET /openapi.json lists them"
+    if kind == "json_invalid":
+        return "the request is not JSON"
+    if kind in ("too_short", "string_too_short") and error.get("ctx", {}).get("min_length") == 1:
+        return f"{field} must not be empty"
+    if kind in _FORMS:
+        return f"{field} must be {_FORMS[kind]}"
+    if kind in _LIMITS:
+        return _LIMITS[kind].format(field=field, **error.get("ctx", {}))
+    return f"{field}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _field(place: Sequence[Any]) -> str:
+    """The name of a field; the branches of a union, which pydantic names too, are left out."""
+    parts = (str(part) for part in place if part not in ("body", "str", "Part", "ImageUrl"))
+    return ".".join(part for part in parts if part.isidentifier() or part.isdigit())
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -10,11 +10,14 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
-from ...case import Decision, Diagnosis, ImageRef
+from ...case import Decision, Diagnosis
 from ..api import GSCo
 from ..records import ThreadRecord, ThreadSummary, Turn
 from . import chat, schema
-from .data_uri import image_bytes
+from .conversation import model_name
+from .diagnosis_request import body_schema, read_diagnosis
+from .docs_page import docs_router
+from .earlier_evidence import EarlierEvidence
 from .json_route import JsonRoute
 from .observing import Metrics
 from .policy import ServerPolicy
@@ -28,14 +31,17 @@ _NO_CHANGE = ("image", "task", "question", "context", "group", "frame", "window"
 
 def routes(gsco: GSCo, policy: ServerPolicy, metrics: Metrics, readiness: Readiness) -> APIRouter:
     """Make the routes over one installation."""
-    router = APIRouter(route_class=JsonRoute)
+    router, evidence = APIRouter(route_class=JsonRoute), EarlierEvidence(gsco)
+    router.include_router(docs_router())
     router.include_router(_operation(gsco, metrics, readiness))
-    router.include_router(_openai(gsco, policy, metrics), responses=documented(400, 401, 403, 408, 413, 429))
+    router.include_router(
+        _openai(gsco, policy, metrics, evidence), responses=documented(400, 401, 403, 408, 413, 429)
+    )
     router.include_router(
         _diagnosis(gsco, policy, metrics), responses=documented(400, 401, 403, 408, 413, 429)
     )
     router.include_router(
-        _threads(gsco, policy, metrics), responses=documented(400, 401, 403, 404, 408, 413, 429)
+        _threads(gsco, policy, metrics, evidence), responses=documented(400, 401, 403, 404, 408, 413, 429)
     )
     return router
 
@@ -68,7 +74,7 @@ def _operation(gsco: GSCo, metrics: Metrics, readiness: Readiness) -> APIRouter:
     return router
 
 
-def _openai(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
+def _openai(gsco: GSCo, policy: ServerPolicy, metrics: Metrics, evidence: EarlierEvidence) -> APIRouter:
     router = APIRouter(tags=["chat"], route_class=JsonRoute)
 
     @router.get("/v1/models", summary="The agent, with its tools hidden or shown")
@@ -77,7 +83,7 @@ def _openai(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
 
     @router.get("/v1/models/{model}", summary="One of the models", responses=documented(404))
     async def model(model: str) -> schema.Model:
-        if model not in schema.MODELS:
+        if model_name(model) is None:
             raise Problem(
                 404, f"the model is not known; there are: {', '.join(schema.MODELS)}", "model_not_found"
             )
@@ -95,7 +101,9 @@ def _openai(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
         request: Request,
         x_gsco_thread: Annotated[str | None, Header(max_length=128)] = None,
     ) -> schema.Completion | StreamingResponse:
-        turn = await chat.begin(gsco, body, user=request.state.user, thread=x_gsco_thread, metrics=metrics)
+        turn = await chat.begin(
+            gsco, body, user=request.state.user, thread=x_gsco_thread, metrics=metrics, evidence=evidence
+        )
         if not body.stream:
             return await chat.whole(turn, policy)
         events = chat.streamed(turn, policy, request.state.request)
@@ -110,19 +118,30 @@ def _diagnosis(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
     router = APIRouter(tags=["diagnosis"], route_class=JsonRoute)
 
     @router.post(
-        "/v1/diagnose", summary="The fixed protocol on one case", responses=documented(502, 503, 504)
+        "/v1/diagnose",
+        summary="The fixed protocol on one case",
+        description="As JSON with data URIs, or as a form with one or several files as `image`.",
+        responses=documented(502, 503, 504),
+        openapi_extra={"requestBody": body_schema()},
     )
-    async def diagnose(body: schema.DiagnosisRequest) -> Diagnosis:
-        images = await _stored(gsco, body)
+    async def diagnose(request: Request, response: Response) -> Diagnosis:
+        body, files = await read_diagnosis(request)
+        images = [
+            await asyncio.to_thread(gsco.images.put, file, frame=body.frame, window=body.window)
+            for file in files
+        ]
+        words = {name: getattr(body, name) for name in ("question", "context") if getattr(body, name)}
+        if words and (body.task is None or gsco.tasks.get(body.task).kind.closed):
+            # Words of the client's must not reach the prompt of a closed diagnosis.
+            response.headers["x-gsco-ignored"], words = ", ".join(words), {}
         policies = body.model_dump(exclude_none=True, exclude=set(_NO_CHANGE))
         diagnosis = await _within(
             policy,
             gsco.adiagnose(
                 images,
                 task=body.task,
-                question=body.question,
-                context=body.context,
                 group=body.group,
+                **words,
                 **policies,
             ),
         )
@@ -132,17 +151,7 @@ def _diagnosis(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
     return router
 
 
-async def _stored(gsco: GSCo, body: schema.DiagnosisRequest) -> list[ImageRef]:
-    addresses = [body.image] if isinstance(body.image, str) else body.image
-    return [
-        await asyncio.to_thread(
-            gsco.images.put, image_bytes(address, "image"), frame=body.frame, window=body.window
-        )
-        for address in addresses
-    ]
-
-
-def _threads(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
+def _threads(gsco: GSCo, policy: ServerPolicy, metrics: Metrics, evidence: EarlierEvidence) -> APIRouter:
     router = APIRouter(tags=["threads"], route_class=JsonRoute)
 
     @router.get("/v1/threads", summary="The user's conversations, the latest first")
@@ -165,6 +174,7 @@ def _threads(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
         consultation = gsco.consult(thread, user=request.state.user)
         turn = await _within(policy, consultation.aresume(_decision(body, request.state.user, policy)))
         metrics.count_diagnoses(turn.diagnoses)
+        evidence.reviewed(request.state.user, turn.diagnoses)
         return turn
 
     return router
@@ -181,7 +191,7 @@ def _decision(body: schema.DecisionRequest, user: str, policy: ServerPolicy) -> 
             {**body.model_dump(), "reviewer": policy.users.signed(body.reviewer, user)}
         )
     except ValidationError as error:
-        raise invalid(error.errors(include_url=False, include_context=False, include_input=False)) from None
+        raise invalid(error.errors(include_url=False, include_input=False)) from None
 
 
 async def _within(policy: ServerPolicy, work: Awaitable[T]) -> T:

@@ -1,8 +1,7 @@
 """What the server takes and gives: OpenAI's chat protocol, as far as an agent can honour it.
 
-Fields of OpenAI's that an agent has no use for (temperature, top_p, max_tokens, seed, …) are taken and
-left aside, so that every client works as it is. What would be answered wrongly is refused: more than one
-choice, tools of the client's, a JSON answer.
+Clients send more than an agent has a use for: tools of their own, sampling parameters, metadata. All of it
+is accepted, so that every client works as it is, and what had no effect is listed in ``gsco.ignored``.
 """
 
 from __future__ import annotations
@@ -38,40 +37,51 @@ class ImageUrl(_Open):
     url: str
 
 
-class TextPart(_Open):
-    """Words of a message."""
+class File(_Open):
+    """A file: ``file_data`` is a data URI, of a DICOM file for example."""
 
-    type: Literal["text"]
-    text: Words
-
-
-class ImagePart(_Open):
-    """An image of a message."""
-
-    type: Literal["image_url"]
-    image_url: ImageUrl
+    filename: str | None = None
+    file_data: str | None = None
 
 
-Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+class ImageSource(_Open):
+    """An image as Anthropic's clients send it."""
+
+    data: str | None = None
+
+
+class Part(_Open):
+    """A part of a message: ``text``, ``image_url`` or ``file``; parts of other types are ignored."""
+
+    type: str
+    text: Words | None = None
+    image_url: ImageUrl | str | None = None
+    file: File | None = None
+    file_data: str | None = None
+    source: ImageSource | None = None
+
+
+Content = Words | Annotated[list[Part | Words], Field(max_length=64)] | None
 
 
 class Message(_Open):
     """One message of the conversation that the client resends."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Words | Annotated[list[Part], Field(max_length=64)] | None = None
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: Content = None
 
 
-class TextFormat(_Open):
-    """The only form of an answer."""
+class ResponseFormat(_Open):
+    """The form of the answer: words, or the ``Diagnosis`` record in JSON."""
 
-    type: Literal["text"]
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: dict[str, Any] | None = None
 
 
 class StreamOptions(_Open):
-    """OpenAI's options of a stream; usage is not counted."""
+    """OpenAI's options of a stream."""
 
-    include_usage: bool = False
+    include_usage: bool | None = None
 
 
 class Options(BaseModel):
@@ -89,22 +99,27 @@ class Options(BaseModel):
     """Whether tool calls are shown; None goes by the model's name."""
 
 
-class ChatRequest(_Open):
-    """``POST /v1/chat/completions``."""
+class ChatRequest(BaseModel):
+    """``POST /v1/chat/completions``. Any other field is accepted and listed in ``gsco.ignored``."""
+
+    model_config = ConfigDict(extra="allow")
 
     model: str
     messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
-    stream: bool = False
+    stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Literal[1] | None = None
-    tools: Annotated[list[Any], Field(max_length=0)] | None = None
-    """The agent has its own tools; a client's are refused."""
-    response_format: TextFormat | None = None
-    metadata: Annotated[dict[str, Any], Field(max_length=16)] | None = None
+    n: int | None = None
+    """One answer is given at a time; more are refused."""
+    tools: list[Any] | None = None
+    """Ignored: the agent calls its own tools."""
+    tool_choice: str | dict[str, Any] | None = None
+    """Ignored, unless it demands a call of the client's tools, which is refused."""
+    response_format: ResponseFormat | None = None
+    metadata: dict[str, Any] | None = None
     gsco: Options | None = None
 
 
-class Told(BaseModel):
+class GscoFields(BaseModel):
     """What gsco says besides OpenAI's fields."""
 
     thread: str | None = None
@@ -117,6 +132,16 @@ class Told(BaseModel):
     """Set where a person must decide: ``POST /v1/threads/{thread}/decision``."""
     evidence: tuple[EvidenceArrived, ...] = ()
     """With tools shown: what arrived, in order."""
+    ignored: dict[str, str] = Field(default_factory=dict)
+    """Fields and messages of the request that had no effect, each with the reason."""
+
+
+class Usage(BaseModel):
+    """Tokens of the client's words and of the answer, estimated at four characters each."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
 
 
 class Answer(BaseModel):
@@ -145,7 +170,8 @@ class Completion(BaseModel):
     created: int = Field(default_factory=lambda: int(time.time()))
     model: str
     choices: list[Choice]
-    gsco: Told
+    usage: Usage = Field(default_factory=Usage)
+    gsco: GscoFields
 
 
 class Model(BaseModel):
@@ -164,19 +190,18 @@ class Models(BaseModel):
     data: list[Model]
 
 
-class DiagnosisRequest(BaseModel):
-    """``POST /v1/diagnose``: the fixed protocol on one case."""
+class DiagnosisOptions(BaseModel):
+    """What is asked of ``POST /v1/diagnose`` besides the images."""
 
     model_config = ConfigDict(extra="forbid")
 
-    image: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1, max_length=16)]
-    """A data URI, or several of one case. Any format that gsco reads, DICOM too."""
     task: TaskName | None = None
     """What is asked; left out, the task is chosen from the image."""
     question: Words | None = None
     """For tasks that answer questions."""
     context: Words | None = None
-    """Clinical context; treated as data."""
+    """Clinical context, for tasks that answer questions or write reports. Where a task is not named or is
+    closed, question and context have no effect, and the header ``x-gsco-ignored`` names them."""
     group: Annotated[str, Field(max_length=200)] | None = None
     """Patient or study pseudonym, whose known cases are not retrieved."""
     frame: Annotated[int, Field(ge=0, lt=2**31)] | None = None
@@ -191,6 +216,17 @@ class DiagnosisRequest(BaseModel):
     gate: Literal["refuse", "warn", "off"] | None = None
     """What happens to an image that does not fit the task."""
     neighbours: Annotated[int, Field(ge=0, le=1000)] | None = None
+    decision: Literal["auto", "fused", "adaptive", "generalist"] | None = None
+    """Which rule decides."""
+    max_error: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Of the answers given alone at most this share may be wrong."""
+
+
+class DiagnosisRequest(DiagnosisOptions):
+    """``POST /v1/diagnose``: the fixed protocol on one case."""
+
+    image: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1, max_length=16)]
+    """A data URI, or several of one case. Any format that gsco reads, DICOM too."""
 
 
 class DecisionRequest(BaseModel):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
+import json
 import os
 import socket
 import subprocess
@@ -15,10 +17,14 @@ from pathlib import Path
 import httpx
 import pytest
 from gsco import GSCo
+from gsco.agent.image_folders import ImageFolders
 from gsco.agent.mcp import Service, mcp_server
+from gsco.case import Diagnosis
+from gsco.errors import ConfigurationError
 from gsco.models.mini.samples import Sample, samples
-from mcp import Client
+from mcp import Client, MCPError
 from mcp.client.stdio import StdioServerParameters
+from PIL import Image
 
 TOOLS = ["add_image", "classify", "retrieve_cases", "diagnose", "list_tasks"]
 KEYS = {"ann": "ann-has-a-long-key-0", "bob": "bob-has-a-long-key-0"}
@@ -115,6 +121,115 @@ def test_users_ask_about_their_own_images_only(gsco, sample):
         assert refused.failed and "no image" in refused.text
 
     asyncio.run(talk())
+
+
+@pytest.fixture
+def folder(sample, tmp_path) -> Path:
+    """A folder with two images, beside a secret one; and links that lead out."""
+    opened, secret = tmp_path / "opened", tmp_path / "secret"
+    for place in (opened / "study 1", secret):
+        place.mkdir(parents=True)
+        (place / "röntgen.jpg").write_bytes(sample.path.read_bytes())
+    (opened / "IM0001").write_bytes(sample.path.read_bytes())
+    (opened / ".hidden.jpg").write_bytes(sample.path.read_bytes())
+    (opened / "notes.txt").write_text("no image", encoding="utf-8")
+    (opened / "link.jpg").symlink_to(secret / "röntgen.jpg")
+    (opened / "out").symlink_to(secret)
+    return opened
+
+
+def test_files_below_an_open_folder(gsco, sample, folder):
+    async def talk() -> None:
+        async with Client(mcp_server(gsco, ImageFolders([folder]))) as client:
+            names = [tool.name for tool in (await client.list_tools()).tools]
+            assert names[:2] == ["add_image", "list_images"]
+            listed = (await client.call_tool("list_images", {})).content[0].text.splitlines()
+            assert listed == ["IM0001", "link.jpg", "study 1/röntgen.jpg"]
+            below = await client.call_tool("list_images", {"below": "study"})
+            assert below.content[0].text == "study 1/röntgen.jpg"
+            paths = ("IM0001", "study 1/röntgen.jpg", str(folder / "IM0001"), "study 1/../IM0001")
+            added = [await client.call_tool("add_image", {"path": path}) for path in paths]
+            by_data = await client.call_tool("add_image", data(sample))
+            assert {each.content[0].text for each in added} == {by_data.content[0].text}
+            found = await client.call_tool("diagnose", {"task": "chest_xray"})
+            assert found.structured_content["records"][0]["label"] == sample.label
+            for path in (
+                "../secret/röntgen.jpg",
+                str(folder.parent / "secret" / "röntgen.jpg"),
+                "link.jpg",
+                "out/röntgen.jpg",
+                "/etc/passwd",
+                "nothing.png",
+                "study 1",
+                "",
+                "a\0b",
+                "https://a.org/x.png",
+            ):
+                refused = await client.call_tool("add_image", {"path": path})
+                assert refused.is_error and "no such file" in refused.content[0].text, path
+            both = await client.call_tool("add_image", {"path": "IM0001", **data(sample)})
+            assert both.is_error and "nothing else" in both.content[0].text
+
+    asyncio.run(talk())
+
+
+def test_pictures_and_records_are_resources(gsco, sample):
+    async def talk() -> None:
+        async with Client(mcp_server(gsco)) as client:
+            assert not (await client.list_resources()).resources
+            added = await client.call_tool("add_image", data(sample))
+            id = added.content[0].text.split(",")[0]
+            await client.call_tool("diagnose", {"image": id, "task": "chest_xray"})
+            uris = [str(each.uri) for each in (await client.list_resources()).resources]
+            assert uris == [f"gsco://images/{id}", f"gsco://records/{id}"]
+            templates = (await client.list_resource_templates()).resource_templates
+            assert [each.uri_template for each in templates] == ["gsco://images/{id}", "gsco://records/{id}"]
+            [picture] = (await client.read_resource(uris[0])).contents
+            with (
+                Image.open(io.BytesIO(base64.b64decode(picture.blob))) as shown,
+                Image.open(sample.path) as own,
+            ):
+                assert shown.size == own.size and picture.mime_type == "image/png"
+            [record] = (await client.read_resource(uris[1])).contents
+            [diagnosis] = json.loads(record.text)
+            assert Diagnosis.model_validate(diagnosis).label == sample.label
+            for uri in ("gsco://images/img-000000000000", "gsco://records/x", "file:///etc/passwd"):
+                with pytest.raises(MCPError, match="no resource"):
+                    await client.read_resource(uri)
+
+    asyncio.run(talk())
+
+
+def test_resources_are_their_users_own(gsco, sample):
+    async def talk() -> None:
+        service = Service(gsco)
+        id = (await service.call("ann", "add_image", data(sample))).text.split(",")[0]
+        await service.call("ann", "classify", {"image": id, "task": "chest_xray"})
+        assert service.picture("ann", id) and len(service.records("ann", id)) == 4
+        assert service.picture("bob", id) is None and service.records("bob", id) is None
+
+    asyncio.run(talk())
+
+
+def test_the_usual_questions_are_prompts(gsco):
+    async def talk() -> None:
+        async with Client(mcp_server(gsco)) as client:
+            prompts = (await client.list_prompts()).prompts
+            assert [each.name for each in prompts] == ["diagnose", "evidence", "compare", "report"]
+            for each in prompts:
+                given = {argument.name: f"img-{argument.name}" for argument in each.arguments or ()}
+                said = await client.get_prompt(each.name, given)
+                assert all(value in said.messages[0].content.text for value in given.values())
+            for name, given, says in (("erase", {}, "no such prompt"), ("compare", {"first": "a"}, "second")):
+                with pytest.raises(MCPError, match=says):
+                    await client.get_prompt(name, given)
+
+    asyncio.run(talk())
+
+
+def test_a_folder_that_is_none():
+    with pytest.raises(ConfigurationError, match="no folder"):
+        ImageFolders([Path("/nowhere")])
 
 
 @pytest.fixture(scope="module")

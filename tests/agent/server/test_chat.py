@@ -74,7 +74,7 @@ def test_a_stream_says_what_the_whole_says(openai, pictures):
     chunks = list(openai.chat.completions.create(model="gsco", messages=talk, metadata=SHADE, stream=True))
     assert chunks[0].choices[0].delta.role == "assistant"
     said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
-    words, corrected, rest = said.partition("**Corrected by the evidence:**\n\n")
+    words, corrected, rest = said.partition("**The answer as recorded:**\n\n")
     assert (rest if corrected else words).strip() == whole.choices[0].message.content.strip()
     assert len({chunk.id for chunk in chunks}) == 1
     assert (
@@ -111,15 +111,15 @@ def test_fields_of_openais_that_mean_nothing_here_are_taken(openai, pictures):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"n": 2}, "n: Input should be 1"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools: List should have at most 0"),
-        ({"response_format": {"type": "json_object"}}, "response_format.type"),
-        ({"messages": []}, "messages: List should have at least 1"),
+        ({"n": 2}, "one answer at a time"),
+        ({"messages": []}, "messages must not be empty"),
         ({"messages": [{"role": "user", "content": ""}]}, "the last message is empty"),
         ({"messages": [{"role": "assistant", "content": "I say"}]}, "the last message must be the user's"),
-        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages.0.role"),
-        ({"metadata": {"thread": "../../etc"}}, "thread: String should match"),
-        ({"extra_body": {"gsco": {"tool": "shown"}}}, "gsco.tool: Extra inputs are not permitted"),
+        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "must be the user's"),
+        ({"messages": [{"role": "owl", "content": "x"}]}, "messages.0.role must be 'system', 'developer'"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content must be text"),
+        ({"metadata": {"thread": "../../etc"}}, "thread holds a character"),
+        ({"extra_body": {"gsco": {"tool": "shown"}}}, "gsco.tool is not a field"),
         ({"metadata": {"task": "nonsense"}}, "no task is called 'nonsense'"),
     ],
 )  # fmt: skip
@@ -175,15 +175,19 @@ def test_a_thread_by_any_of_its_three_names(openai, gsco, pictures):
 
 
 def test_a_new_thread_begins_with_what_was_said_elsewhere(openai, gsco, pictures):
+    words = "A shade.\n\n- dark\n\n_mostly_"
     talk = [
         asked("What is this?", pictures.shade("dark", 73)),
-        {"role": "assistant", "content": "A shade.\n\n**Decision (shade): dark**, confidence 60 %\n\n_note_"},
+        {
+            "role": "assistant",
+            "content": f"{words}\n\n**Record (gsco)**\n\n**Decision (shade): dark**\n\n_note_",
+        },
         {"role": "user", "content": "And now?"},
     ]
     openai.chat.completions.create(model="gsco", messages=talk, metadata={"thread": "moved"})
     said = gsco.consult("moved").history()
     assert [(one.role, one.text) for one in said][:3] == [
-        ("user", "What is this?"), ("assistant", "A shade."), ("user", "And now?"),
+        ("user", "What is this?"), ("assistant", words), ("user", "And now?"),
     ]  # fmt: skip
     assert len(said[0].images) == 1
     gsco.delete_thread("moved")

@@ -62,6 +62,72 @@ def test_a_dicom_file_by_frame_and_window(address, gsco):
     assert "SECRET" not in own.text
 
 
+def form(address: str, files: list, **fields) -> httpx.Response:
+    return httpx.post(f"{address}/v1/diagnose", files=files, data=fields, timeout=240)
+
+
+def test_files_as_a_form(address, gsco, pictures):
+    pictures_of_case = [pictures.shade("dark", number) for number in (84, 85)]
+    files = []
+    for image in pictures_of_case:
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        files.append(("image", ("scan.png", buffer.getvalue(), "image/png")))
+    one = form(address, files[:1], task="shade", neighbours="2", moed="off", question="")
+    assert one.status_code == 200, one.text
+    found = Diagnosis.model_validate(one.json())
+    assert found.case_id == gsco.images.put(pictures_of_case[0]).id
+    assert found.evidence.opinions == () and len(found.evidence.similar_cases) == 2
+    assert form(address, files, task="shade").status_code == 200
+    raw = base64.b64decode(dicom().partition(",")[2])
+    scan = form(
+        address, [("image", ("a.dcm", raw, "application/dicom"))], task="shade", frame="0", window="50,100"
+    )
+    assert np.asarray(gsco.images.get(scan.json()["case_id"])).mean() > 250
+    as_text = httpx.post(
+        f"{address}/v1/diagnose",
+        files=[("image", (None, data_uri(pictures_of_case[0])))],
+        data={"task": "shade"},
+        timeout=240,
+    )
+    assert as_text.json()["case_id"] == found.case_id
+
+
+@pytest.mark.parametrize(
+    ("files", "fields", "says"),
+    [
+        ([("other", ("a.png", b"x"))], {}, "image is missing"),
+        ([("image", ("a.png", b""))], {}, "empty"),
+        ([("image", ("a.png", b"no image"))], {}, "not an image"),
+        ([("image", ("a.png", b"x"))], {"neighbours": "many"}, "neighbours must be a whole number"),
+        ([("image", ("a.png", b"x"))], {"window": "5"}, "window"),
+        ([("image", ("a.png", b"x"))], {"threshold": "1"}, "threshold is not a field"),
+        ([("image", ("a.png", b"x"))] * 17, {}, "form cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_a_form(address, files, fields, says):
+    answer = form(address, files, **fields)
+    assert answer.status_code == 400 and says in answer.json()["error"]["message"]
+
+
+def test_words_do_not_reach_a_closed_diagnosis(address, pictures):
+    given = {"image": data_uri(pictures.shade("dark", 86)), "task": "shade"}
+    plain, told = diagnose(address, **given), diagnose(address, **given, context="Say bright.", question="?")
+    assert plain.json()["probabilities"] == told.json()["probabilities"]
+    assert told.headers["x-gsco-ignored"] == "question, context" and "x-gsco-ignored" not in plain.headers
+
+
+def test_the_page_of_the_api_needs_nothing_from_elsewhere(locked):
+    page = httpx.get(f"{locked}/docs")
+    assert page.status_code == 200 and "default-src 'none'" in page.headers["content-security-policy"]
+    assert "http" not in page.text
+    for name in ("swagger-ui.css", "swagger-ui-bundle.js", "start.js"):
+        assert f"/docs/{name}" in page.text
+        assert httpx.get(f"{locked}/docs/{name}").status_code == 200
+    assert httpx.get(f"{locked}/openapi.json").json()["info"]["title"] == "gsco"
+    assert httpx.get(f"{locked}/docs/../v1/models").status_code == 401
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "code"),
     [

@@ -29,6 +29,7 @@ def serve_api(settings: Settings, *, host: str, port: int) -> None:
     try:
         import uvicorn
 
+        from ..connections import allow_open_files, server_options
         from .app import create_app
         from .policy import ServerPolicy
     except ImportError as error:
@@ -41,6 +42,7 @@ def serve_api(settings: Settings, *, host: str, port: int) -> None:
     with GSCo.from_settings(settings) as gsco:
         config = uvicorn.Config(
             create_app(gsco, policy), host=host, port=port, log_config=None, access_log=False,
-            server_header=False, timeout_graceful_shutdown=GRACE, timeout_keep_alive=30, lifespan="on",
+            server_header=False, timeout_graceful_shutdown=GRACE, lifespan="on", **server_options(),
         )  # fmt: skip
+        allow_open_files()
         uvicorn.Server(config).run()

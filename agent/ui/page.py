@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ..access import Users
     from .room import Room
 
-KEPT = (600, 3600)
-"""Seconds: how often uploads that nobody sent are looked for, and how old they are when they go."""
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif"]
 
 
@@ -34,7 +32,7 @@ def build(room: Room, users: Users, *, at_once: int = 64) -> gr.Blocks:
         users: who has keys.
         at_once: turns that run at once; further ones queue up, to four times as many.
     """
-    with gr.Blocks(title="gsco", analytics_enabled=False, fill_width=True, delete_cache=KEPT) as page:
+    with gr.Blocks(title="gsco", analytics_enabled=False, fill_width=True) as page:
         parts = lay_out(room.tasks())
         stopping(parts, [talking(page, room, parts), reviewing(room, users, parts)])
         conversations(room, parts)

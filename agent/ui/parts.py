@@ -118,7 +118,7 @@ def idle(waits: bool = False) -> dict[str, Any]:
 
 def busy() -> dict[str, Any]:
     """The question's box while an answer comes."""
-    return gr.update(value={"text": "", "files": []}, submit_btn=False, stop_btn=True)
+    return gr.update(value={"text": ""}, submit_btn=False, stop_btn=True)
 
 
 def messages(bubbles: Sequence[Bubble]) -> list[dict[str, Any]]:

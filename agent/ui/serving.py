@@ -35,11 +35,12 @@ def serve_page(settings: Settings, *, host: str, port: int) -> None:
     """
     users = Users.parse(settings.api_keys.get_secret_value())
     check_reachable(host, users)
-    uploads(settings.home / "uploads")
+    confine_gradio(settings.home / "gradio")
     try:
         import uvicorn
 
         from ..api import GSCo
+        from ..connections import allow_open_files, server_options
         from . import page  # noqa: F401
     except ImportError as error:
         raise ConfigurationError("the chat page needs more packages: pip install 'gsco[ui]'") from error
@@ -49,48 +50,42 @@ def serve_page(settings: Settings, *, host: str, port: int) -> None:
         app = application(gsco, settings, users)
         config = uvicorn.Config(
             app, host=host, port=port, log_config=None, access_log=False, server_header=False,
-            timeout_graceful_shutdown=GRACE, lifespan="on",
+            timeout_graceful_shutdown=GRACE, lifespan="on", **server_options(),
         )  # fmt: skip
+        allow_open_files()
         uvicorn.Server(config).run()
 
 
 def application(gsco: GSCo, settings: Settings, users: Users) -> ASGIApp:
-    """The page, its reports, and before both of them who may enter."""
+    """The page, its uploads and reports, and before them the checks of who enters and what is reached."""
     import gradio as gr
     from fastapi import FastAPI
 
+    from .file_references import refuse_file_references
     from .page import build, sheet, theme
+    from .page_guard import PageGuard
     from .reports import reports
     from .room import Room
+    from .upload_routes import upload_routes
+    from .upload_store import UploadLimits, UploadStore
     from .visitors import Visitors
 
-    _fetch_nothing()
+    refuse_file_references()
+    uploads = UploadStore(settings.home / "uploads", UploadLimits.from_settings(settings))
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(reports(gsco))
-    page = build(Room(gsco, settings.api_timeout), users, at_once=settings.api_concurrency)
+    app.include_router(upload_routes(uploads))
+    room = Room(gsco, uploads, settings.api_timeout, user_turns=settings.api_user_concurrency)
     mounted = gr.mount_gradio_app(
-        app, page, path="/", footer_links=[], show_error=False, max_file_size=settings.max_image_bytes,
-        ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False, theme=theme(), css=sheet(),
+        app, build(room, users, at_once=settings.api_concurrency), path="/", footer_links=[],
+        show_error=False, max_file_size=settings.max_image_bytes, ssr_mode=False, enable_monitoring=False,
+        pwa=False, mcp_server=False, theme=theme(), css=sheet(),
     )  # fmt: skip
-    return Visitors(mounted, users)
+    return Visitors(PageGuard(mounted), users)
 
 
-def _fetch_nothing() -> None:
-    """Refuse addresses: Gradio would download one that stands in the place of an upload."""
-    import gradio as gr
-    from gradio import processing_utils
-
-    async def refused(url: str, *rest: object, **more: object) -> None:
-        raise gr.Error("addresses are not fetched; upload the image itself")
-
-    for name in ("async_ssrf_protected_get", "async_ssrf_protected_download"):
-        if not hasattr(processing_utils, name):
-            raise ConfigurationError(f"this version of gradio has no {name}; install one that gsco allows")
-        setattr(processing_utils, name, refused)
-
-
-def uploads(folder: Path) -> None:
-    """Let Gradio keep uploads, until they are read, where nobody else reads them."""
+def confine_gradio(folder: Path) -> None:
+    """Give Gradio a folder of its own for what it writes; uploads do not go through it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

@@ -39,22 +39,20 @@ def talking(page: gr.Blocks, room: Room, parts: Parts) -> Any:
         width: float | None,
         request: gr.Request,
     ) -> AsyncIterator[dict[Any, Any]]:
-        text, uploads = (given.get("text") or "").strip(), list(given.get("files") or ())
+        user, text, uploads = visitor(request), (given.get("text") or "").strip(), given.get("files") or []
         if not text and not uploads:
             yield {parts.alert: alert("Say something, or drop in an image.")}
             return
         try:
             window = window_of(center, width)
-            images = await asyncio.to_thread(stored, room.gsco.images, uploads, window)
+            images = await asyncio.to_thread(stored, room.gsco.images, room.uploads, user, uploads, window)
         except GscoError as error:
-            yield {parts.alert: alert(str(error)), parts.box: {"text": text, "files": []}}
+            yield {parts.alert: alert(str(error)), parts.box: {"text": text}}
             return
         yield {parts.box: busy(), parts.alert: ""}
-        async for shown in room.said(
-            visitor(request), thread, text, images, About(task or "", context or "")
-        ):
+        async for shown in room.said(user, thread, text, images, About(task or "", context or "")):
             yield parts.updates(shown)
-        yield {parts.threads: await listed(room, visitor(request), thread)}
+        yield {parts.threads: await listed(room, user, thread)}
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     page.load(enter, None, parts.all(), **quiet)

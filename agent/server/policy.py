@@ -23,8 +23,21 @@ class ServerPolicy:
     """An answer that takes longer is given up."""
     upload_seconds: float = 60.0
     """A request must have arrived whole by then."""
+    pause_seconds: float = 15.0
+    """Between two pieces of a request, at most."""
     at_once: int = 64
     """So many requests are worked on at once; further ones are told to come again."""
+    user_at_once: int = 16
+    """Of these, requests of one user, where users have keys."""
+    bodies: int = 1024
+    """Requests that may be arriving at once for one user without keys."""
+    user_bodies: int = 64
+    """The same where users have keys."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of requests that are held at once, arriving or being worked on."""
+        return max(2 * self.max_bytes, self.at_once * self.max_bytes // 2)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -38,4 +51,5 @@ class ServerPolicy:
             max_bytes=settings.api_max_bytes,
             seconds=settings.api_timeout,
             at_once=settings.api_concurrency,
+            user_at_once=settings.api_user_concurrency,
         )

@@ -85,10 +85,10 @@ class Threads:
         """The conversation as it stands; None where there is none."""
         return await (await self.saver()).aget_tuple(key.config)
 
-    async def of(self, user: str) -> AsyncIterator[CheckpointTuple]:
-        """The latest checkpoint of each of a user's conversations, the newest first."""
+    async def of(self, user: str | None) -> AsyncIterator[CheckpointTuple]:
+        """The latest checkpoint of each of a user's conversations, or of all users', the newest first."""
         seen: set[str] = set()
-        async for found in (await self.saver()).alist(None, filter={"user": user}):
+        async for found in (await self.saver()).alist(None, filter=None if user is None else {"user": user}):
             configurable = found.config.get("configurable", {})
             if configurable.get("checkpoint_ns") or configurable["thread_id"] in seen:
                 continue

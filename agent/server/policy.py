@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from ..access import Users
+from ..reviewers import Reviewers
 
 if TYPE_CHECKING:
     from ...settings import Settings
@@ -17,6 +18,8 @@ class ServerPolicy:
 
     users: Users = field(default_factory=Users)
     """Without any, no key is asked, and only this machine is served."""
+    reviewing: frozenset[str] = frozenset()
+    """Users who decide on what others asked; see ``Reviewers``."""
     max_bytes: int = 32 * 2**20
     """Size of a request. An image in a data URI takes four bytes for three."""
     seconds: float = 300.0
@@ -35,6 +38,11 @@ class ServerPolicy:
     """The same where users have keys."""
 
     @property
+    def reviewers(self) -> Reviewers:
+        """Who may decide."""
+        return Reviewers(self.users, self.reviewing)
+
+    @property
     def held_bytes(self) -> int:
         """Bytes of requests that are held at once, arriving or being worked on."""
         return max(2 * self.max_bytes, self.at_once * self.max_bytes // 2)
@@ -46,8 +54,10 @@ class ServerPolicy:
         Raises:
             ConfigurationError: a key is wrong.
         """
+        users = Users.parse(settings.api_keys.get_secret_value())
         return cls(
-            users=Users.parse(settings.api_keys.get_secret_value()),
+            users=users,
+            reviewing=Reviewers.from_settings(settings, users).names,
             max_bytes=settings.api_max_bytes,
             seconds=settings.api_timeout,
             at_once=settings.api_concurrency,

@@ -61,6 +61,7 @@ def application(gsco: GSCo, settings: Settings, users: Users) -> ASGIApp:
     import gradio as gr
     from fastapi import FastAPI
 
+    from ..reviewers import Reviewers
     from .file_references import refuse_file_references
     from .page import build, sheet, theme
     from .page_guard import PageGuard
@@ -71,13 +72,14 @@ def application(gsco: GSCo, settings: Settings, users: Users) -> ASGIApp:
     from .visitors import Visitors
 
     refuse_file_references()
+    reviewers = Reviewers.from_settings(settings, users)
     uploads = UploadStore(settings.home / "uploads", UploadLimits.from_settings(settings))
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(reports(gsco))
     app.include_router(upload_routes(uploads))
     room = Room(gsco, uploads, settings.api_timeout, user_turns=settings.api_user_concurrency)
     mounted = gr.mount_gradio_app(
-        app, build(room, users, at_once=settings.api_concurrency), path="/", footer_links=[],
+        app, build(room, reviewers, at_once=settings.api_concurrency), path="/", footer_links=[],
         show_error=False, max_file_size=settings.max_image_bytes, ssr_mode=False, enable_monitoring=False,
         pwa=False, mcp_server=False, theme=theme(), css=sheet(),
     )  # fmt: skip

@@ -11,6 +11,7 @@ import gradio as gr
 
 from ...errors import GscoError
 from ..reports.export import note_on
+from ..reviewers import Reviewers
 from .conversations import listed, visitor
 from .fragments import alert, progress, standing
 from .parts import Parts, busy, idle
@@ -20,11 +21,14 @@ from .uploads import stored, window_of
 STOPPED = "Stopped. What was found so far is kept; your next question finishes it first."
 
 
-def talking(page: gr.Blocks, room: Room, parts: Parts) -> Any:
+def talking(page: gr.Blocks, room: Room, reviewers: Reviewers, parts: Parts) -> Any:
     """Wire the box of questions; returns the event that can be stopped."""
 
     async def enter(request: gr.Request) -> dict[Any, Any]:
-        return {parts.thread: uuid4().hex, parts.threads: await listed(room, visitor(request), None)}
+        return {
+            parts.thread: uuid4().hex,
+            parts.threads: await listed(room, reviewers, visitor(request), None),
+        }
 
     async def load() -> dict[Any, Any]:
         note, problem = await asyncio.to_thread(_loaded, room)
@@ -52,7 +56,7 @@ def talking(page: gr.Blocks, room: Room, parts: Parts) -> Any:
         yield {parts.box: busy(), parts.alert: ""}
         async for shown in room.said(user, thread, text, images, About(task or "", context or "")):
             yield parts.updates(shown)
-        yield {parts.threads: await listed(room, user, thread)}
+        yield {parts.threads: await listed(room, reviewers, user, thread)}
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     page.load(enter, None, parts.all(), **quiet)

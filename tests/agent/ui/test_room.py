@@ -101,7 +101,9 @@ def test_a_person_decides(make_gsco, pictures, shown_of):
         assert "a person must decide" in refused.alert
         wrong = Decision(action="edit", reviewer="Ana", reason="seen", labels=("no such label",))
         assert "not among the options" in shown_of(room.decided("ana", "doubt", wrong))[-1].alert
-        right = Decision(action="edit", reviewer=HOSTILE, reason="seen", labels=(asked.review.options[-1],))
+        right = Decision(
+            action="edit", reviewer="Ana", reason=f"seen {HOSTILE}", labels=(asked.review.options[-1],)
+        )
         decided = shown_of(room.decided("ana", "doubt", right))[-1]
         assert decided.review is None and decided.diagnosis.labels == right.labels
         assert "changed by a person" in decided.panel and "<script" not in decided.panel
@@ -158,3 +160,24 @@ def test_what_cannot_begin_is_told_too(gsco, dark, shown_of):
     (shown,) = shown_of(room.decided("ana", "no/name", None))
     assert shown.over and "a thread's name" in shown.alert
     assert "a thread's name" in asyncio.run(room.opened("ana", "no/name")).alert
+
+
+@pytest.mark.attack
+def test_one_user_has_a_share_of_turns(gsco, dark):
+    async def run() -> tuple:
+        room = room_of(gsco, user_turns=1)
+        first = room.said("ana", "shared", "What is it?", [dark], SHADE)
+        await anext(first)
+        refused = [each async for each in room.said("ana", "second", "What is it?", [dark], SHADE)]
+        others = room.said("ben", "shared", "What is it?", [dark], SHADE)
+        other = await anext(others)
+        await first.aclose()
+        await others.aclose()
+        again = room.said("ana", "second", "What is it?", [dark], SHADE)
+        freed = await anext(again)
+        await again.aclose()
+        return refused, other, freed
+
+    refused, other, freed = asyncio.run(run())
+    assert len(refused) == 1 and refused[0].over and "1 of your requests" in refused[0].alert
+    assert not other.alert and not freed.alert

@@ -23,6 +23,8 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=lambda: Path.home() / ".cache" / "gsco")
     """Folder for images, stores and run state."""
+    images: Path | None = None
+    """Folder for images alone, where several servers share it; else it lies in ``home``."""
     tasks: Path | None = None
     """Folder with the user's own task cards (``*.toml``), added to the built-in ones."""
     datasets: Path | None = None
@@ -114,6 +116,11 @@ class Settings(BaseSettings):
             if not fits:
                 raise ValueError(f"{part.strip()!r}: write LABEL=SHARE, such as malignant=0.02")
         return value
+
+    @property
+    def image_folder(self) -> Path:
+        """Where images are kept."""
+        return self.images or self.home / "images"
 
     @field_validator("reviewers", mode="before")
     @classmethod

@@ -31,7 +31,7 @@ def parts_of(settings: Settings) -> dict[str, Any]:
     from ..tools.stores import open_store
 
     images = ImageStore(
-        settings.home / "images",
+        settings.image_folder,
         ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
     )
     set_threads(settings.threads)

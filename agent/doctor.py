@@ -184,7 +184,7 @@ def _generalist(settings: Settings) -> Iterator[Check]:
     from ..images import ImageStore
     from ..models.generalist import load_generalist
 
-    images = ImageStore(settings.home / "images")
+    images = ImageStore(settings.image_folder)
     if settings.generalist_url:
         from ..models.generalist.openai_compatible import OpenAICompatibleGeneralist
 

@@ -7,12 +7,13 @@ import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError, ThreadError
+from .turn_locks import SETUP, TurnLocks
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -69,6 +70,8 @@ class Threads:
         self._address = str(address)
         self._stack = AsyncExitStack()
         self._saver: BaseCheckpointSaver[Any] | None = None
+        self._locks: TurnLocks | None = None
+        """Of a database that other processes use too."""
 
     async def saver(self) -> BaseCheckpointSaver[Any]:
         """Return LangGraph's checkpointer, opened.
@@ -80,6 +83,20 @@ class Threads:
         if self._saver is None:
             self._saver = await self._opened()
         return self._saver
+
+    @asynccontextmanager
+    async def turn(self, key: Key) -> AsyncIterator[None]:
+        """Keep other processes that share the database from taking a turn of the same conversation.
+
+        Raises:
+            ThreadError: the database cannot be opened.
+        """
+        await self.saver()
+        if self._locks is None:
+            yield
+            return
+        async with self._locks.hold(_id(key)):
+            yield
 
     async def latest(self, key: Key) -> CheckpointTuple | None:
         """The conversation as it stands; None where there is none."""
@@ -113,7 +130,7 @@ class Threads:
 
     async def close(self) -> None:
         """Close file or database."""
-        self._saver = None
+        self._saver = self._locks = None
         await self._stack.aclose()
 
     async def _opened(self) -> BaseCheckpointSaver[Any]:
@@ -159,7 +176,14 @@ class Threads:
         try:
             await self._stack.enter_async_context(pool)
             saver = AsyncPostgresSaver(pool, serde=serde)
-            await saver.setup()
+            locks = TurnLocks(self._address)
+            self._stack.push_async_callback(locks.close)
+            async with locks.hold(SETUP):
+                await saver.setup()
+            self._locks = locks
+        except ThreadError:
+            await self._stack.aclose()
+            raise
         except (Error, PoolTimeout) as error:
             await self._stack.aclose()
             raise ThreadError(

@@ -6,12 +6,15 @@ an ``ImageRef`` and its pixels stay in the image store.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+_MARKUP = '<>&"`*[]{}|#~$\\'
+"""Signs that HTML or Markdown reads as its own."""
 DISCLAIMER = "Research software. Not a medical device; not for clinical use."
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -269,12 +272,24 @@ class Observed(Record):
     right: int
 
 
+def _plain_name(name: str) -> str:
+    """Refuse what could pass for markup, hide text or break a line where the name is shown."""
+    # Cc, Cf, Co, Cs: control, invisible and bidirectional characters; Zl, Zp: breaks of lines.
+    if any(
+        unicodedata.category(sign)[0] == "C" or unicodedata.category(sign) in ("Zl", "Zp") for sign in name
+    ):
+        raise ValueError("a name holds no control characters")
+    if any(sign in _MARKUP for sign in name):
+        raise ValueError(f"a name holds none of {_MARKUP}")
+    return name
+
+
 class Decision(Record):
     """What a reviewer makes of a diagnosis."""
 
     action: Literal["approve", "edit", "reject"]
-    reviewer: Annotated[str, Field(min_length=1, max_length=200)]
-    """Who decides: a name or a pseudonym that the institution knows."""
+    reviewer: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_plain_name)]
+    """Who decides: a name or a pseudonym that the institution knows, without markup or control characters."""
     reason: Annotated[str, Field(max_length=2000)] = ""
     labels: tuple[str, ...] = ()
     """For ``edit``: the right labels."""

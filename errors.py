@@ -137,6 +137,10 @@ class ReviewOpen(ThreadError):
     """A person's decision is awaited before the conversation can go on."""
 
 
+class ReviewRefused(ThreadError):
+    """A decision is not this user's to make, or comes under a name that is not theirs."""
+
+
 class ConfigurationError(GscoError):
     """A setting or a configuration file is wrong."""
 

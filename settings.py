@@ -23,6 +23,8 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=lambda: Path.home() / ".cache" / "gsco")
     """Folder for images, stores and run state."""
+    images: Path | None = None
+    """Folder for images alone, where several servers share it; else it lies in ``home``."""
     tasks: Path | None = None
     """Folder with the user's own task cards (``*.toml``), added to the built-in ones."""
     datasets: Path | None = None
@@ -87,6 +89,15 @@ class Settings(BaseSettings):
     """Seconds after which an answer of the API server is given up."""
     api_concurrency: int = Field(default=64, gt=0)
     """Requests that the API server works on at once."""
+    api_user_concurrency: int = Field(default=16, gt=0)
+    """Of these, requests of one user; on the page, answers that run for one user."""
+    upload_user_bytes: int = Field(default=512 * 2**20, gt=0)
+    """Size of all images together that one user has uploaded to the page and not yet sent in a question."""
+    upload_total_bytes: int = Field(default=4 * 2**30, gt=0)
+    """The same for all users."""
+    reviewers: Annotated[frozenset[str], NoDecode] = frozenset()
+    """Users of ``api_keys`` who decide on diagnoses under review, each on those that somebody else asked for;
+    with commas. Empty: everybody decides on their own."""
     max_image_bytes: int = Field(default=64 * 2**20, gt=0)
     max_image_pixels: int = Field(default=64_000_000, gt=0)
     max_image_side: int = Field(default=32_768, gt=0)
@@ -122,7 +133,12 @@ class Settings(BaseSettings):
                 raise ValueError(f"{part.strip()!r}: write LABEL=SHARE, such as malignant=0.02")
         return value
 
-    @field_validator("generalist_omit", mode="before")
+    @property
+    def image_folder(self) -> Path:
+        """Where images are kept."""
+        return self.images or self.home / "images"
+
+    @field_validator("generalist_omit", "reviewers", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
         return {name.strip() for name in value.split(",")} - {""} if isinstance(value, str) else value

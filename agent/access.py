@@ -61,10 +61,6 @@ class Users:
                 found = name
         return found
 
-    def signed(self, name: str, owner: str) -> str:
-        """A reviewer's name with whose key it came under: a name alone could be anybody's."""
-        return f"{name} (key of {owner})" if self.digests and name.strip() else name
-
 
 def check_reachable(host: str, users: Users, option: str = "--host") -> None:
     """Refuse to serve other machines without keys.

@@ -342,6 +342,13 @@ class GSCo:
         """See ``threads``."""
         return await asyncio.wrap_future(self._loop.submit(self._threads(user)))
 
+    async def areviews(self, *, reviewer: str) -> list[ThreadSummary]:
+        """List other users' conversations that wait for a person's decision, the latest first.
+
+        Who may see them is for the caller to check; see ``agent.reviewers``.
+        """
+        return await asyncio.wrap_future(self._loop.submit(self._reviews(reviewer)))
+
     def export_thread(self, thread_id: str, *, user: str = LOCAL) -> ThreadRecord:
         """A whole conversation as a record; see ``Consultation.export``."""
         return self.consult(thread_id, user=user).export()
@@ -529,6 +536,12 @@ class GSCo:
 
         key_of(user, "any")
         return [summary_of(found) async for found in self._desk.threads.of(user)]
+
+    async def _reviews(self, reviewer: str) -> list[ThreadSummary]:
+        from .records import summary_of
+
+        found = [summary_of(one) async for one in self._desk.threads.of(None)]
+        return [one for one in found if one.status == "review" and one.user != reviewer]
 
     async def _tools(self, images: Sequence[ImageRef] | None) -> list[BaseTool]:
         consulting = await self._consulting()

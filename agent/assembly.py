@@ -34,7 +34,7 @@ def parts_of(settings: Settings) -> dict[str, Any]:
     from .text_limits import TextLimits
 
     images = ImageStore(
-        settings.home / "images",
+        settings.image_folder,
         ImageLimits(
             max_bytes=settings.max_image_bytes,
             max_pixels=settings.max_image_pixels,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -157,11 +158,14 @@ class Desk:
             if self._images is not None:
                 await remove_unreferenced([self.threads, *self._others], self._images, hashes)
 
-    def _turn(self, key: Key) -> asyncio.Lock:
+    @asynccontextmanager
+    async def _turn(self, key: Key) -> AsyncIterator[None]:
+        """One turn of a conversation at a time, in this process and in others."""
         lock = self._turns.get(key)
         if lock is None:
             lock = self._turns[key] = asyncio.Lock()
-        return lock
+        async with lock, self.threads.turn(key):
+            yield
 
     async def _run(self, key: Key, given: Any) -> AsyncIterator[Event]:
         from ..graphs.nodes.concluding import closing

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from ..disk import disk_error
 from ..errors import ConfigurationError, ConversationsUnavailable, GscoError, ThreadError
 from .shutdown import remember_database
+from .turn_locks import SETUP, TurnLocks
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -71,6 +72,8 @@ class Threads:
         self._address = str(address)
         self._stack = AsyncExitStack()
         self._saver: BaseCheckpointSaver[Any] | None = None
+        self._locks: TurnLocks | None = None
+        """Of a database that other processes use too."""
 
     async def saver(self) -> BaseCheckpointSaver[Any]:
         """Return LangGraph's checkpointer, opened.
@@ -116,6 +119,21 @@ class Threads:
             )
         return error
 
+    @asynccontextmanager
+    async def turn(self, key: Key) -> AsyncIterator[None]:
+        """Keep other processes that share the database from taking a turn of the same conversation.
+
+        Raises:
+            ThreadError: the database cannot be opened.
+        """
+        async with self.failures():
+            await self.saver()
+        if self._locks is None:
+            yield
+            return
+        async with self._locks.hold(_id(key)):
+            yield
+
     async def latest(self, key: Key) -> CheckpointTuple | None:
         """The conversation as it stands; None where there is none."""
         async with self.failures():
@@ -124,11 +142,12 @@ class Threads:
             _write_after(found.checkpoint["id"])
         return found
 
-    async def of(self, user: str) -> AsyncIterator[CheckpointTuple]:
-        """The latest checkpoint of each of a user's conversations, the newest first."""
+    async def of(self, user: str | None) -> AsyncIterator[CheckpointTuple]:
+        """The latest checkpoint of each of a user's conversations, or of all users', the newest first."""
         seen: set[str] = set()
         async with self.failures():
-            async for found in (await self.saver()).alist(None, filter={"user": user}):
+            chosen = None if user is None else {"user": user}
+            async for found in (await self.saver()).alist(None, filter=chosen):
                 configurable = found.config.get("configurable", {})
                 if configurable.get("checkpoint_ns") or configurable["thread_id"] in seen:
                     continue
@@ -207,7 +226,7 @@ class Threads:
 
     async def close(self) -> None:
         """Close file or database."""
-        self._saver = None
+        self._saver = self._locks = None
         await self._stack.aclose()
 
     async def _opened(self) -> BaseCheckpointSaver[Any]:
@@ -258,7 +277,14 @@ class Threads:
         try:
             await self._stack.enter_async_context(pool)
             saver = AsyncPostgresSaver(pool, serde=serde)
-            await saver.setup()
+            locks = TurnLocks(self._address)
+            self._stack.push_async_callback(locks.close)
+            async with locks.hold(SETUP):
+                await saver.setup()
+            self._locks = locks
+        except ThreadError:
+            await self._stack.aclose()
+            raise
         except (Error, PoolTimeout) as error:
             await self._stack.aclose()
             raise ConversationsUnavailable(

@@ -81,19 +81,19 @@ def is_image(path: str | Path) -> bool:
     return _kind_of(path) is not None
 
 
-def is_dicom(path: str | Path) -> bool:
-    """Whether a file is DICOM, by its first bytes; False too for what is no image.
+def is_dicom(source: str | Path | bytes) -> bool:
+    """Whether a file, or a file's bytes, are DICOM, by the first of them; False too for what is no image.
 
     Raises:
-        ImageError: it cannot be read.
+        ImageError: the file cannot be read.
     """
-    return _kind_of(path) == "DICOM"
+    return _kind_of(source) == "DICOM"
 
 
-def _kind_of(path: str | Path) -> str | None:
+def _kind_of(source: str | Path | bytes) -> str | None:
     """The format of a file by its first bytes; None for what is no image."""
     try:
-        return _kind(_content(path, ImageLimits(max_bytes=_HEAD)))
+        return _kind(source[:_HEAD] if isinstance(source, bytes) else _content(source, _HEAD))
     except (ImageUnreadable, ImageUnsupported):
         return None
 
@@ -115,7 +115,7 @@ def read_unguarded(
     source: str | Path | bytes, limits: ImageLimits, frame: int | None, window: Window | None
 ) -> Image.Image:
     """``read_image``, for a caller that is ``guarded`` itself."""
-    data = source if isinstance(source, bytes) else _content(source, limits)
+    data = source if isinstance(source, bytes) else _content(source, limits.max_bytes + 1)
     if not data:
         raise ImageUnreadable("the file is empty")
     if len(data) > limits.max_bytes:
@@ -128,14 +128,20 @@ def read_unguarded(
     return read_raster(data, kind, limits=limits, frame=frame, window=window)
 
 
-def _content(path: str | Path, limits: ImageLimits) -> bytes:
-    """The file's bytes, at most one more than the limit."""
+def _content(path: str | Path, most: int) -> bytes:
+    """The first bytes of a regular file, opened once.
+
+    Devices and pipes, which may never end, are not read, and of a file that grows only what it has at first.
+    """
     try:
-        # A pipe or a device is not opened: it may never end.
-        regular = stat.S_ISREG(Path(path).stat().st_mode)
-        if regular:
-            with Path(path).open("rb") as file:
-                return file.read(limits.max_bytes + 1)
+        # Without O_NONBLOCK, opening a pipe waits for its other end.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode):
+                return _read(descriptor, min(status.st_size, most))
+        finally:
+            os.close(descriptor)
         problem, reason = ImageUnreadable, "is not a file"
     except (FileNotFoundError, NotADirectoryError):
         problem, reason = ImageMissing, "does not exist"
@@ -145,6 +151,13 @@ def _content(path: str | Path, limits: ImageLimits) -> bytes:
         why = getattr(error, "strerror", None) or "not a valid path"
         problem, reason = ImageMissing, f"cannot be opened: {why}"
     raise problem(f"{os.fspath(path)!r} {reason}")
+
+
+def _read(descriptor: int, size: int) -> bytes:
+    content = bytearray()
+    while len(content) < size and (piece := os.read(descriptor, size - len(content))):
+        content += piece
+    return bytes(content)
 
 
 def _kind(data: bytes) -> str:

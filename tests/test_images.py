@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gsco.errors import ImageMissing, ImageTooLarge, ImageUnreadable, ImageUnsupported, StoreError
-from gsco.images import ImageLimits, ImageStore, pixel_hash, read_image
+from gsco.errors import ImageError, ImageMissing, ImageTooLarge, ImageUnreadable, ImageUnsupported, StoreError
+from gsco.images import ImageLimits, ImageStore, is_dicom, pixel_hash, read_image
 from gsco.images.quiet import quiet
 from PIL import Image, PngImagePlugin, features
 
@@ -342,7 +342,7 @@ def test_a_denied_file_is_unreadable(tmp_path, make_image, monkeypatch):
     def denied(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", denied)
+    monkeypatch.setattr(os, "open", denied)
     with pytest.raises(ImageUnreadable, match="permissions"):
         read_image(path)
 
@@ -662,3 +662,40 @@ def test_concurrent_writers_share_a_folder(tmp_path, make_image):
 def test_only_the_owner_may_read_what_is_stored(store, make_image):
     store.put(make_image())
     assert all(path.stat().st_mode & 0o077 == 0 for path in [store.folder, *store.folder.rglob("*")])
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "path", ["/dev/zero", "/dev/null", "/dev/full", "/dev", "/proc/self/mem", "/proc/self/environ"]
+)
+def test_devices_and_folders_are_not_read(path):
+    with pytest.raises(ImageError):
+        read_image(path)
+    assert not is_dicom(path)
+
+
+@pytest.mark.attack
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path):
+    pipe = tmp_path / "image.png"
+    os.mkfifo(pipe)
+    with pytest.raises(ImageUnreadable, match="not a file"):
+        read_image(pipe)
+
+
+@pytest.mark.attack
+def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(tmp_path, make_image, monkeypatch):
+    """Between a look at a path and its opening the file may change: it is opened once and looked at."""
+    path = tmp_path / "image.png"
+    make_image().save(path)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    stat = Path.stat
+
+    def swapped(self, **more):
+        found = stat(self, **more)
+        if self == path:
+            pipe.replace(path)
+        return found
+
+    monkeypatch.setattr(Path, "stat", swapped)
+    assert read_image(path).size == (48, 40)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from ...case import Decision, Diagnosis
 from ..api import GSCo
 from ..records import ThreadRecord, ThreadSummary, Turn
+from ..reviewers import record_under_review
 from . import chat, schema
 from .conversation import model_name
 from .diagnosis_request import body_schema, read_diagnosis
@@ -171,25 +172,57 @@ def _threads(gsco: GSCo, policy: ServerPolicy, metrics: Metrics, evidence: Earli
         responses=documented(502, 503, 504),
     )  # fmt: skip
     async def decided(thread: Name, body: schema.DecisionRequest, request: Request) -> Turn:
-        consultation = gsco.consult(thread, user=request.state.user)
-        turn = await _within(policy, consultation.aresume(_decision(body, request.state.user, policy)))
-        metrics.count_diagnoses(turn.diagnoses)
-        evidence.reviewed(request.state.user, turn.diagnoses)
+        user = request.state.user
+        turn = await _resumed(gsco, policy, metrics, body, user, user, thread)
+        evidence.reviewed(user, turn.diagnoses)
+        return turn
+
+    @router.get("/v1/reviews", summary="Other users' conversations that wait for a reviewer")
+    async def waiting(request: Request) -> list[ThreadSummary]:
+        if not policy.reviewers.reviews_others(request.state.user):
+            return []
+        return await gsco.areviews(reviewer=request.state.user)
+
+    @router.get("/v1/reviews/{owner}/{thread}", summary="One of them, while it waits")
+    async def shown(owner: Name, thread: Name, request: Request) -> ThreadRecord:
+        return await record_under_review(gsco, policy.reviewers, request.state.user, owner, thread)
+
+    @router.post(
+        "/v1/reviews/{owner}/{thread}/decision", summary="A reviewer decides on another user's diagnosis",
+        responses=documented(502, 503, 504),
+    )  # fmt: skip
+    async def reviewed(owner: Name, thread: Name, body: schema.DecisionRequest, request: Request) -> Turn:
+        turn = await _resumed(gsco, policy, metrics, body, request.state.user, owner, thread)
+        evidence.reviewed(owner, turn.diagnoses)
         return turn
 
     return router
 
 
-def _decision(body: schema.DecisionRequest, user: str, policy: ServerPolicy) -> Decision:
-    """The decision, with whose key it came under.
+async def _resumed(
+    gsco: GSCo,
+    policy: ServerPolicy,
+    metrics: Metrics,
+    body: schema.DecisionRequest,
+    user: str,
+    owner: str,
+    thread: str,
+) -> Turn:
+    policy.reviewers.check(user, owner)
+    decision = _decision(body, policy.reviewers.signature(user, body.reviewer))
+    turn = await _within(policy, gsco.consult(thread, user=owner).aresume(decision))
+    metrics.count_diagnoses(turn.diagnoses)
+    return turn
+
+
+def _decision(body: schema.DecisionRequest, reviewer: str) -> Decision:
+    """The decision under its reviewer's name.
 
     Raises:
         Problem: it does not say what it must.
     """
     try:
-        return Decision.model_validate(
-            {**body.model_dump(), "reviewer": policy.users.signed(body.reviewer, user)}
-        )
+        return Decision.model_validate({**body.model_dump(), "reviewer": reviewer})
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_input=False)) from None
 

@@ -27,6 +27,7 @@ def serve_api(settings: Settings, *, host: str, port: int) -> None:
     try:
         import uvicorn  # noqa: F401
 
+        from ..connections import allow_open_files, server_options
         from .app import create_app
         from .policy import ServerPolicy
     except ImportError as error:
@@ -37,11 +38,12 @@ def serve_api(settings: Settings, *, host: str, port: int) -> None:
     check_reachable(host, policy.users)
     log_to_stderr("gsco.server", "uvicorn")
     with GSCo.from_settings(settings) as gsco:
+        allow_open_files()
         run_server(
             create_app(gsco, policy),
             seconds=settings.shutdown_seconds,
             host=host,
             port=port,
-            timeout_keep_alive=30,
             lifespan="on",
+            **server_options(),
         )

@@ -235,8 +235,8 @@ class DecisionRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     action: Literal["approve", "edit", "reject"]
-    reviewer: Annotated[str, Field(min_length=1, max_length=100)]
-    """Who decides. With API keys the key's user is noted with it."""
+    reviewer: Annotated[str, Field(max_length=100)] = ""
+    """Who decides, where no API keys are set. With keys it is the key's user, and no other name is taken."""
     reason: Annotated[str, Field(max_length=2000)] = ""
     """Needed to edit and to reject."""
     labels: Annotated[tuple[str, ...], Field(max_length=100)] = ()

@@ -8,6 +8,7 @@ from uuid import uuid4
 import gradio as gr
 
 from ...errors import GscoError
+from ..reviewers import Reviewers, record_under_review
 from .fragments import alert
 from .parts import Parts
 from .room import Room
@@ -23,11 +24,19 @@ def visitor(request: gr.Request) -> str:
     return request.state.user
 
 
-async def listed(room: Room, user: str, chosen: str | None) -> gr.Radio:
-    """The list of a user's conversations, with one of them chosen."""
-    found = await room.gsco.athreads(user=user)
-    choices = [(name(one), one.thread_id) for one in found]
-    return gr.Radio(choices, value=chosen if chosen in {one.thread_id for one in found} else None)
+async def listed(room: Room, reviewers: Reviewers, user: str, chosen: str | None) -> gr.Radio:
+    """The list of a user's conversations and of others' that this user decides on, with one chosen."""
+    choices = [(name(one), one.thread_id) for one in await room.gsco.athreads(user=user)]
+    if reviewers.reviews_others(user):
+        for one in await room.gsco.areviews(reviewer=user):
+            choices.append((f"{one.user}: {name(one)}", f"{one.user}/{one.thread_id}"))
+    return gr.Radio(choices, value=chosen if chosen in {place for _, place in choices} else None)
+
+
+def place_of(user: str, chosen: str) -> tuple[str, str]:
+    """Whose conversation an entry of the list is, and its name: ``OWNER/NAME`` for another user's."""
+    owner, slash, thread = chosen.partition("/")
+    return (owner, thread) if slash else (user, chosen)
 
 
 def name(one: ThreadSummary) -> str:
@@ -37,11 +46,18 @@ def name(one: ThreadSummary) -> str:
     return " · ".join(filter(None, [one.title or "(an image)", when, mark]))
 
 
-def conversations(room: Room, parts: Parts) -> None:
+def conversations(room: Room, reviewers: Reviewers, parts: Parts) -> None:
     """Wire the list."""
 
     async def opened(thread: str, request: gr.Request) -> dict[Any, Any]:
-        return {**parts.updates(await room.opened(visitor(request), thread)), parts.thread: thread}
+        user = visitor(request)
+        owner, name = place_of(user, thread)
+        if owner != user:
+            try:
+                await record_under_review(room.gsco, reviewers, user, owner, name)
+            except GscoError as error:
+                return {parts.alert: alert(str(error))}
+        return {**parts.updates(await room.opened(owner, name)), parts.thread: thread}
 
     async def begin(request: gr.Request) -> dict[Any, Any]:
         return {**await opened(uuid4().hex, request), parts.threads: gr.Radio(value=None)}
@@ -53,7 +69,7 @@ def conversations(room: Room, parts: Parts) -> None:
             return {parts.alert: alert(str(error)), parts.sure: gr.Group(visible=False)}
         return {
             **await opened(uuid4().hex, request), parts.sure: gr.Group(visible=False),
-            parts.threads: await listed(room, visitor(request), None),
+            parts.threads: await listed(room, reviewers, visitor(request), None),
         }  # fmt: skip
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}

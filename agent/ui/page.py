@@ -18,26 +18,24 @@ from .talking import stopping, talking
 from .windowing import windowing
 
 if TYPE_CHECKING:
-    from ..access import Users
+    from ..reviewers import Reviewers
     from .room import Room
 
-KEPT = (600, 3600)
-"""Seconds: how often uploads that nobody sent are looked for, and how old they are when they go."""
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif"]
 
 
-def build(room: Room, users: Users, *, at_once: int = 64) -> gr.Blocks:
+def build(room: Room, reviewers: Reviewers, *, at_once: int = 64) -> gr.Blocks:
     """Make the page.
 
     Args:
         room: what it can do.
-        users: who has keys.
+        reviewers: who may decide.
         at_once: turns that run at once; further ones queue up, to four times as many.
     """
-    with gr.Blocks(title="gsco", analytics_enabled=False, fill_width=True, delete_cache=KEPT) as page:
-        parts = lay_out(room.tasks())
-        stopping(parts, [talking(page, room, parts), reviewing(room, users, parts)])
-        conversations(room, parts)
+    with gr.Blocks(title="gsco", analytics_enabled=False, fill_width=True) as page:
+        parts = lay_out(room.tasks(), named=not reviewers.users)
+        stopping(parts, [talking(page, room, reviewers, parts), reviewing(room, reviewers, parts)])
+        conversations(room, reviewers, parts)
         looking(room, parts)
         windowing(room, parts)
     page.queue(max_size=4 * at_once, default_concurrency_limit=at_once, api_open=False)

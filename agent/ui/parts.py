@@ -118,7 +118,7 @@ def idle(waits: bool = False) -> dict[str, Any]:
 
 def busy() -> dict[str, Any]:
     """The question's box while an answer comes."""
-    return gr.update(value={"text": "", "files": []}, submit_btn=False, stop_btn=True)
+    return gr.update(value={"text": ""}, submit_btn=False, stop_btn=True)
 
 
 def messages(bubbles: Sequence[Bubble]) -> list[dict[str, Any]]:
@@ -129,11 +129,12 @@ def messages(bubbles: Sequence[Bubble]) -> list[dict[str, Any]]:
     ]
 
 
-def lay_out(tasks: Sequence[tuple[str, str]] = ()) -> Parts:
+def lay_out(tasks: Sequence[tuple[str, str]] = (), *, named: bool = True) -> Parts:
     """Lay the page out; call it within a ``gr.Blocks``.
 
     Args:
         tasks: title and name of each that can be asked for.
+        named: whether a reviewer says a name; else it is the user's.
     """
     made: dict[str, Any] = {"thread": gr.State(""), "diagnosis": gr.State(None)}
     made["standing"] = gr.HTML(standing(), elem_id="standing")
@@ -146,7 +147,7 @@ def lay_out(tasks: Sequence[tuple[str, str]] = ()) -> Parts:
             )  # fmt: skip
             made["progress"] = gr.HTML(progress("Loading the models"), elem_id="progress")
             made["alert"] = gr.HTML("", elem_id="alert")
-            _review(made)
+            _review(made, named)
             made["box"] = gr.MultimodalTextbox(
                 label="Your question", show_label=False, placeholder=HINT, file_count="multiple",
                 max_plain_text_length=4000, elem_id="box", autofocus=True,
@@ -172,7 +173,7 @@ def _conversations(made: dict[str, Any]) -> None:
                 made["no"] = gr.Button("Keep", size="sm", min_width=80)
 
 
-def _review(made: dict[str, Any]) -> None:
+def _review(made: dict[str, Any], named: bool) -> None:
     with gr.Group(visible=False, elem_id="review") as made["review"]:
         gr.HTML("<h2>Your decision</h2>", padding=True)
         made["action"] = gr.Radio(
@@ -183,7 +184,11 @@ def _review(made: dict[str, Any]) -> None:
             "", label="Reason", visible=False, max_length=2000, lines=2, elem_id="reason"
         )
         made["reviewer"] = gr.Textbox(
-            label="Who decides", placeholder="Your name or pseudonym", max_length=150, elem_id="reviewer"
+            label="Who decides",
+            placeholder="Your name or pseudonym",
+            max_length=150,
+            elem_id="reviewer",
+            visible=named,
         )
         made["decide"] = gr.Button("Decide", variant="primary", elem_id="decide")
 

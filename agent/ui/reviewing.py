@@ -9,22 +9,23 @@ import gradio as gr
 from pydantic import ValidationError
 
 from ...case import Decision
+from ...errors import ReviewRefused
 from ..configuration import plain
-from .conversations import listed, visitor
+from .conversations import listed, place_of, visitor
 from .fragments import alert
 from .parts import Parts
 from .room import Room
 
 if TYPE_CHECKING:
-    from ..access import Users
+    from ..reviewers import Reviewers
 
 
-def reviewing(room: Room, users: Users, parts: Parts) -> Any:
+def reviewing(room: Room, reviewers: Reviewers, parts: Parts) -> Any:
     """Wire the form; returns the event that can be stopped.
 
     Args:
         room: where it is decided.
-        users: where they have keys, the reviewer's name is kept with whose key it was.
+        reviewers: who may decide, and under which name.
         parts: of the page.
     """
 
@@ -39,15 +40,18 @@ def reviewing(room: Room, users: Users, parts: Parts) -> Any:
     ) -> AsyncIterator[dict[Any, Any]]:
         user = visitor(request)
         try:
-            decision = decision_of(action, labels, reason or "", users.signed(reviewer or "", user))
-        except ValueError as error:
+            owner, name = place_of(user, thread)
+            reviewers.check(user, owner)
+            signature = reviewers.signature(user, reviewer or "")
+            decision = decision_of(action, labels, reason or "", signature)
+        except (ValueError, ReviewRefused) as error:
             yield {parts.alert: alert(str(error))}
             return
         yield {parts.review: gr.Group(visible=False), parts.alert: ""}
-        async for shown in room.decided(user, thread, decision):
+        async for shown in room.decided(owner, name, decision):
             yield parts.updates(shown)
         yield {
-            parts.threads: await listed(room, user, thread),
+            parts.threads: await listed(room, reviewers, user, thread),
             parts.action: "approve", parts.reason: gr.Textbox("", visible=False),
             parts.labels: gr.Dropdown(visible=False),
         }  # fmt: skip

@@ -18,6 +18,7 @@ from ..reports.pictures import Picture, picture
 from ..reports.view import view_of_evidence
 from ..server.observing import where
 from ..streaming import breathing
+from ..user_share import TooManyRequests, UserShare
 from .bubbles import Bubble, answered, asked, remarks, told
 from .fragments import EMPTY, downloads, shown
 from .unfolding import BEGINNING, Unfolding
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ..api import GSCo
     from ..consultation import Consultation
     from ..records import ThreadRecord
+    from .upload_store import UploadStore
 
 LOG = logging.getLogger("gsco.ui")
 TICK = 1.0
@@ -85,12 +87,18 @@ class Room:
 
     Args:
         gsco: what answers.
+        uploads: of the users.
         seconds: after which a turn is given up.
+        user_turns: that run at once for one user.
     """
 
-    def __init__(self, gsco: GSCo, seconds: float = 300.0) -> None:
+    def __init__(
+        self, gsco: GSCo, uploads: UploadStore, seconds: float = 300.0, *, user_turns: int = 16
+    ) -> None:
         self.gsco = gsco
+        self.uploads = uploads
         self._seconds = seconds
+        self._share = UserShare(user_turns)
 
     async def opened(self, user: str, thread: str) -> Shown:
         """A conversation as it stands; an empty one where it has not begun."""
@@ -111,18 +119,19 @@ class Room:
         self, user: str, thread: str, text: str, images: Sequence[ImageRef], about: About = NOTHING
     ) -> AsyncGenerator[Shown]:
         """Take a turn and tell what to show of it as it unfolds; what goes wrong is shown too."""
-        return self._surely(self._said(user, thread, text, images, about))
+        return self._surely(user, self._said(user, thread, text, images, about))
 
     def decided(self, user: str, thread: str, decision: Decision | None) -> AsyncGenerator[Shown]:
         """Go on after a person's decision, or with a turn that was cut off; see ``said``."""
-        return self._surely(self._resumed(user, thread, decision))
+        return self._surely(user, self._resumed(user, thread, decision))
 
-    async def _surely(self, shown: AsyncGenerator[Shown]) -> AsyncGenerator[Shown]:
+    async def _surely(self, user: str, shown: AsyncGenerator[Shown]) -> AsyncGenerator[Shown]:
         """The page is told of the end, whatever happens."""
         try:
-            async with aclosing(shown):
-                async for each in shown:
-                    yield each
+            with self._share.turn(user):
+                async with aclosing(shown):
+                    async for each in shown:
+                        yield each
         except Exception as error:
             yield Shown(alert=self._failure(error), over=True)
 
@@ -218,7 +227,7 @@ class Room:
         return Standing(bubbles, record, review, found[-1] if found else None, len(found) - 1)
 
     def _failure(self, error: Exception) -> str:
-        if isinstance(error, GscoError):
+        if isinstance(error, GscoError | TooManyRequests):
             return str(error)
         if isinstance(error, TimeoutError):
             return f"There was no answer within {self._seconds:g} s; ask again, or set GSCO_API_TIMEOUT."

@@ -37,11 +37,12 @@ def serve_page(settings: Settings, *, host: str, port: int) -> None:
     """
     users = Users.parse(settings.api_keys.get_secret_value())
     check_reachable(host, users)
-    uploads(settings.home / "uploads")
+    confine_gradio(settings.home / "gradio")
     try:
         import uvicorn  # noqa: F401
 
         from ..api import GSCo
+        from ..connections import allow_open_files, server_options
         from . import page  # noqa: F401
     except ImportError as error:
         raise ConfigurationError("the chat page needs more packages: pip install 'gsco[ui]'") from error
@@ -49,46 +50,44 @@ def serve_page(settings: Settings, *, host: str, port: int) -> None:
     with GSCo.from_settings(settings) as gsco:
         threading.Thread(target=_load, args=(gsco,), daemon=True).start()
         app = application(gsco, settings, users)
-        run_server(app, seconds=settings.shutdown_seconds, host=host, port=port, lifespan="on")
+        allow_open_files()
+        run_server(
+            app, seconds=settings.shutdown_seconds, host=host, port=port, lifespan="on", **server_options()
+        )
 
 
 def application(gsco: GSCo, settings: Settings, users: Users) -> ASGIApp:
-    """The page, its reports, and before both of them who may enter."""
+    """The page, its uploads and reports, and before them the checks of who enters and what is reached."""
     import gradio as gr
     from fastapi import FastAPI
 
+    from ..reviewers import Reviewers
+    from .file_references import refuse_file_references
     from .page import build, sheet, theme
+    from .page_guard import PageGuard
     from .reports import reports
     from .room import Room
+    from .upload_routes import upload_routes
+    from .upload_store import UploadLimits, UploadStore
     from .visitors import Visitors
 
-    _fetch_nothing()
+    refuse_file_references()
+    reviewers = Reviewers.from_settings(settings, users)
+    uploads = UploadStore(settings.home / "uploads", UploadLimits.from_settings(settings))
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(reports(gsco))
-    page = build(Room(gsco, settings.api_timeout), users, at_once=settings.api_concurrency)
+    app.include_router(upload_routes(uploads))
+    room = Room(gsco, uploads, settings.api_timeout, user_turns=settings.api_user_concurrency)
     mounted = gr.mount_gradio_app(
-        app, page, path="/", footer_links=[], show_error=False, max_file_size=settings.max_image_bytes,
-        ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False, theme=theme(), css=sheet(),
+        app, build(room, reviewers, at_once=settings.api_concurrency), path="/", footer_links=[],
+        show_error=False, max_file_size=settings.max_image_bytes, ssr_mode=False, enable_monitoring=False,
+        pwa=False, mcp_server=False, theme=theme(), css=sheet(),
     )  # fmt: skip
-    return Visitors(JsonLimits(mounted, EVENT_BYTES), users)
+    return Visitors(PageGuard(JsonLimits(mounted, EVENT_BYTES)), users)
 
 
-def _fetch_nothing() -> None:
-    """Refuse addresses: Gradio would download one that stands in the place of an upload."""
-    import gradio as gr
-    from gradio import processing_utils
-
-    async def refused(url: str, *rest: object, **more: object) -> None:
-        raise gr.Error("addresses are not fetched; upload the image itself")
-
-    for name in ("async_ssrf_protected_get", "async_ssrf_protected_download"):
-        if not hasattr(processing_utils, name):
-            raise ConfigurationError(f"this version of gradio has no {name}; install one that gsco allows")
-        setattr(processing_utils, name, refused)
-
-
-def uploads(folder: Path) -> None:
-    """Let Gradio keep uploads, until they are read, where nobody else reads them."""
+def confine_gradio(folder: Path) -> None:
+    """Give Gradio a folder of its own for what it writes; uploads do not go through it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

@@ -11,6 +11,7 @@ import gradio as gr
 
 from ...errors import GscoError
 from ..reports.export import note_on
+from ..reviewers import Reviewers
 from .conversations import listed, visitor
 from .fragments import alert, progress, standing
 from .parts import Parts, busy, idle
@@ -20,11 +21,14 @@ from .uploads import stored, window_of
 STOPPED = "Stopped. What was found so far is kept; your next question finishes it first."
 
 
-def talking(page: gr.Blocks, room: Room, parts: Parts) -> Any:
+def talking(page: gr.Blocks, room: Room, reviewers: Reviewers, parts: Parts) -> Any:
     """Wire the box of questions; returns the event that can be stopped."""
 
     async def enter(request: gr.Request) -> dict[Any, Any]:
-        return {parts.thread: uuid4().hex, parts.threads: await listed(room, visitor(request), None)}
+        return {
+            parts.thread: uuid4().hex,
+            parts.threads: await listed(room, reviewers, visitor(request), None),
+        }
 
     async def load() -> dict[Any, Any]:
         note, problem = await asyncio.to_thread(_loaded, room)
@@ -39,22 +43,20 @@ def talking(page: gr.Blocks, room: Room, parts: Parts) -> Any:
         width: float | None,
         request: gr.Request,
     ) -> AsyncIterator[dict[Any, Any]]:
-        text, uploads = (given.get("text") or "").strip(), list(given.get("files") or ())
+        user, text, uploads = visitor(request), (given.get("text") or "").strip(), given.get("files") or []
         if not text and not uploads:
             yield {parts.alert: alert("Say something, or drop in an image.")}
             return
         try:
             window = window_of(center, width)
-            images = await asyncio.to_thread(stored, room.gsco.images, uploads, window)
+            images = await asyncio.to_thread(stored, room.gsco.images, room.uploads, user, uploads, window)
         except GscoError as error:
-            yield {parts.alert: alert(str(error)), parts.box: {"text": text, "files": []}}
+            yield {parts.alert: alert(str(error)), parts.box: {"text": text}}
             return
         yield {parts.box: busy(), parts.alert: ""}
-        async for shown in room.said(
-            visitor(request), thread, text, images, About(task or "", context or "")
-        ):
+        async for shown in room.said(user, thread, text, images, About(task or "", context or "")):
             yield parts.updates(shown)
-        yield {parts.threads: await listed(room, visitor(request), thread)}
+        yield {parts.threads: await listed(room, reviewers, user, thread)}
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     page.load(enter, None, parts.all(), **quiet)

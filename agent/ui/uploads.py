@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ...errors import ImageError, ImageTooLarge
+from ...errors import ImageError, ImageMissing, ImageTooLarge
 from ...images import is_dicom, read_image
 from ..reports.pictures import Picture, picture
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from ...case import ImageRef
     from ...images import ImageStore
     from ...images.grey import Window
+    from .upload_store import UploadStore
 
 MOST = 8
 """Images in one message."""
@@ -25,19 +25,25 @@ PRESETS: dict[str, Window | None] = {
 """Windows that readers know by name: center and width, in Hounsfield units."""
 
 
-def stored(store: ImageStore, files: Sequence[str], window: Window | None) -> list[ImageRef]:
-    """Put uploads into the store; the window is for those that are DICOM.
+def stored(
+    store: ImageStore, uploads: UploadStore, user: str, ids: Sequence[str], window: Window | None
+) -> list[ImageRef]:
+    """Put a user's uploads into the image store; the window is for those that are DICOM.
 
     Raises:
-        ImageError: one of them cannot be used, or they are too many. None is then kept back as an upload.
+        ImageError: one of them cannot be used, or they are too many. None is then kept as an upload.
     """
     try:
-        if len(files) > MOST:
-            raise ImageTooLarge(f"one message takes {MOST} images, and these are {len(files)}")
-        return [store.put(Path(file), window=window if is_dicom(file) else None) for file in files]
+        if len(ids) > MOST:
+            raise ImageTooLarge(f"one message takes {MOST} images, and these are {len(ids)}")
+        return [_stored(store, uploads.read(user, id), window) for id in ids]
     finally:
-        for file in files:
-            Path(file).unlink(missing_ok=True)
+        for id in ids:
+            uploads.remove(user, id)
+
+
+def _stored(store: ImageStore, data: bytes, window: Window | None) -> ImageRef:
+    return store.put(data, window=window if is_dicom(data) else None)
 
 
 def window_of(center: float | None, width: float | None) -> Window | None:
@@ -55,15 +61,17 @@ def window_of(center: float | None, width: float | None) -> Window | None:
     return (float(center), float(width))
 
 
-def first_dicom(files: Sequence[str]) -> str | None:
-    """The first upload that is DICOM; None where none is."""
-    return next((file for file in files if os.path.exists(file) and is_dicom(file)), None)  # noqa: PTH110
-
-
-def preview(store: ImageStore, file: str, window: Window | None) -> Picture:
-    """How an upload looks through a window.
+def preview(
+    store: ImageStore, uploads: UploadStore, user: str, ids: Sequence[str], window: Window | None
+) -> Picture | None:
+    """How the first of a user's uploads that is DICOM looks through a window; None where there is none.
 
     Raises:
         ImageError: it cannot be used.
     """
-    return picture(read_image(Path(file), limits=store.limits, window=window), "As it will be looked at")
+    for id in ids[:MOST]:
+        with suppress(ImageMissing):  # sent or expired meanwhile
+            data = uploads.read(user, id)
+            if is_dicom(data):
+                return picture(read_image(data, limits=store.limits, window=window), "Preview")
+    return None

@@ -11,11 +11,13 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from ..access import Users, names_this_machine
+from ..origin import header, is_foreign
 from .fragments import login
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ SESSION = 12 * 3600
 VISIT = 365 * 24 * 3600
 """Seconds for which a browser without a key finds its conversations again."""
 _FORM = 4096
+_FORM_SECONDS = 10.0
 _TOKEN = re.compile("[0-9a-f]{48}")
 _HEADERS = (
     # Gradio's page has inline scripts and compiles its templates; nothing is fetched from anywhere else.
@@ -36,6 +39,7 @@ _HEADERS = (
      b"form-action 'self'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-resource-policy", b"same-origin"),
 )  # fmt: skip
 
 
@@ -59,6 +63,10 @@ class Visitors:
             return
         if scope["type"] != "http":
             return
+        if is_foreign(scope):
+            text = "This request comes from another page. A reverse proxy must pass the Host header on."
+            await _answer(_guarded(send), 403, text, "text/plain", {"connection": "close"})
+            return
         if self._users:
             await self._by_key(scope, receive, _guarded(send))
         else:
@@ -66,7 +74,7 @@ class Visitors:
 
     async def _by_browser(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Each browser is a user, known by a cookie that it gets with the page."""
-        if not names_this_machine(_header(scope, b"host")):
+        if not names_this_machine(header(scope, b"host")):
             text = "Without keys only this machine is served, as localhost or 127.0.0.1; see GSCO_API_KEYS."
             await _answer(send, 403, text, "text/plain")
             return
@@ -110,7 +118,10 @@ class Visitors:
 def _guarded(send: Send) -> Send:
     async def with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), *_HEADERS]
+            # Gradio lets pages at other ports of this machine read answers with the reader's cookie.
+            given = message.get("headers", ())
+            own = (pair for pair in given if not pair[0].lower().startswith(b"access-control-"))
+            message["headers"] = [*own, *_HEADERS]
         await send(message)
 
     return with_headers
@@ -143,21 +154,19 @@ async def _answer(
 async def _body(receive: Receive) -> bytes:
     """A short form; what is longer is no form of this page's."""
     body = b""
-    while len(body) <= _FORM:
-        message = await receive()
-        body += message.get("body", b"")
-        if not message.get("more_body"):
-            return body
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_FORM_SECONDS):
+            while len(body) <= _FORM:
+                message = await receive()
+                body += message.get("body", b"")
+                if not message.get("more_body"):
+                    return body
     return b""
-
-
-def _header(scope: Scope, name: bytes) -> str:
-    return next((value.decode("latin-1") for header, value in scope["headers"] if header == name), "")
 
 
 def _cookie(scope: Scope) -> str:
     try:
-        found = SimpleCookie(_header(scope, b"cookie")).get(COOKIE)
+        found = SimpleCookie(header(scope, b"cookie")).get(COOKIE)
     except CookieError:
         return ""
     return found.value if found else ""

@@ -8,12 +8,16 @@ from typing import Any
 import gradio as gr
 
 from ...errors import GscoError
+from ..user_share import TooManyRequests, UserShare
+from .conversations import visitor
 from .fragments import alert, lines, shown
 from .parts import Parts
 from .room import Room
-from .uploads import PRESETS, first_dicom, preview, window_of
+from .uploads import PRESETS, preview, window_of
 
 NONE_YET = "The window is for DICOM images; there is none in your question yet."
+PREVIEWS = 2
+"""Previews of one user that are drawn at once."""
 
 
 def windowing(room: Room, parts: Parts) -> None:
@@ -23,16 +27,23 @@ def windowing(room: Room, parts: Parts) -> None:
         center, width = PRESETS[name] or (None, None)
         return {parts.center: center, parts.width: width}
 
-    async def look(given: dict[str, Any] | None, center: float | None, width: float | None) -> str:
+    share = UserShare(PREVIEWS)
+
+    async def look(
+        given: dict[str, Any] | None, center: float | None, width: float | None, request: gr.Request
+    ) -> str:
+        user = visitor(request)
         try:
-            file = first_dicom((given or {}).get("files") or ())
             window = window_of(center, width)
-            if file is None:
-                return lines([NONE_YET]) if window else ""
-            made = await asyncio.to_thread(preview, room.gsco.images, file, window)
-            return shown([made], captions=True)
-        except GscoError as error:
+            with share.turn(user):
+                made = await asyncio.to_thread(
+                    preview, room.gsco.images, room.uploads, user, (given or {}).get("files") or [], window
+                )
+        except (GscoError, TooManyRequests) as error:
             return alert(str(error))
+        if made is None:
+            return lines([NONE_YET]) if window else ""
+        return shown([made], captions=True)
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     parts.preset.input(preset, [parts.preset], [parts.center, parts.width], **quiet)

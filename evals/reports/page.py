@@ -69,5 +69,5 @@ def _store() -> ImageStore | None:
     from ...agent.configuration import settings_from
     from ...images import ImageStore
 
-    folder = settings_from().home / "images"
+    folder = settings_from().image_folder
     return ImageStore(folder) if folder.is_dir() else None

@@ -2,7 +2,8 @@ import base64
 import io
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import pytest
 import uvicorn
@@ -15,11 +16,16 @@ from PIL import Image
 KEYS = "anna:key-of-anna-0123456789,ben:key-of-ben-0123456789"
 
 
-@contextmanager
-def served(gsco: GSCo, policy: ServerPolicy | None = None) -> Iterator[str]:
+def served(gsco: GSCo, policy: ServerPolicy | None = None) -> AbstractContextManager[str]:
     """The address of a real server on a free port of this machine."""
+    return running(lambda: create_app(gsco, policy))
+
+
+@contextmanager
+def running(make_app: Callable[[], Any]) -> Iterator[str]:
+    """The address of an application in a real server, which is made in the server's thread."""
     config = uvicorn.Config(
-        create_app(gsco, policy), host="127.0.0.1", port=0, log_config=None, lifespan="on", access_log=False
+        make_app, factory=True, host="127.0.0.1", port=0, log_config=None, lifespan="on", access_log=False
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

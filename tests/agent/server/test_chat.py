@@ -13,6 +13,7 @@ from openai import (
     InternalServerError,
     NotFoundError,
     OpenAI,
+    PermissionDeniedError,
 )
 from PIL import Image
 
@@ -253,11 +254,13 @@ def test_with_keys_the_record_says_whose_key_decided(make_gsco, pictures):
             model="gsco", messages=[asked("?", pictures.shade("dark", 75))], metadata=SHADE
         )
         path = f"/threads/{answer.model_extra['gsco']['thread']}/decision"
-        body = {"action": "approve", "reviewer": "Dr A"}
+        body = {"action": "approve"}
         with pytest.raises(NotFoundError):
             client(address, BEN).post(path, body=body, cast_to=dict)
+        with pytest.raises(PermissionDeniedError, match="leave the name out"):
+            anna.post(path, body={**body, "reviewer": "Dr B"}, cast_to=dict)
         turn = anna.post(path, body=body, cast_to=dict)
-        assert turn["diagnosis"]["review"]["decision"]["reviewer"] == "Dr A (key of anna)"
+        assert turn["diagnosis"]["review"]["decision"]["reviewer"] == "anna"
 
 
 def test_what_takes_too_long_is_given_up(gsco, pictures):

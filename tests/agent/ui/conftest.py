@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from ..reports.examples import diagnosis, thumbnail
+from ..server.conftest import gsco, make_gsco, running
 
-__all__ = ["diagnosis", "thumbnail"]
+__all__ = ["diagnosis", "gsco", "make_gsco", "thumbnail"]
 PATIENCE = 120_000
 """Milliseconds that a slow machine gets for each thing that is waited for."""
 
@@ -41,6 +42,31 @@ def page_of(home: Path, **environment: str) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def served_page(gsco, home: Path, **settings) -> Iterator[str]:
+    """The address of a page in this process, over a given installation."""
+    import gradio as gr
+    from gradio import processing_utils
+    from gsco.agent.access import Users
+    from gsco.agent.ui.serving import application, confine_gradio
+    from gsco.settings import Settings
+
+    given = Settings(home=home, **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", "")
+        patch.setenv("GRADIO_ANALYTICS_ENABLED", "")
+        for owner, name in (
+            (processing_utils, "async_ssrf_protected_get"),
+            (processing_utils, "async_ssrf_protected_download"),
+            (gr.blocks.Block, "async_move_resource_to_block_cache"),
+        ):
+            patch.setattr(owner, name, getattr(owner, name))  # put back what the page replaces
+        confine_gradio(home / "gradio")
+        users = Users.parse(given.api_keys.get_secret_value())
+        with running(lambda: application(gsco, given, users)) as address:
+            yield address
 
 
 def _address(process: subprocess.Popen, log: Path) -> str:

@@ -83,7 +83,7 @@ def test_a_conversation_that_waits_for_a_person(diagnosis):
     ],
 )
 def test_a_decision_of_a_person_is_told(diagnosis, action, more, badge):
-    made = Decision(action=action, reviewer=HOSTILE, **more)
+    made = Decision(action=action, reviewer="Dr. O'Neil", **more)
     reviewed = decided(diagnosis, made, ("why",), datetime.now(UTC))
     html = card(view_of(reviewed), decision(reviewed))
     assert badge in html and "a person must decide" not in html and "Asked because: why" in html

@@ -1,7 +1,6 @@
 """What the form of a decision says."""
 
 import pytest
-from gsco.agent.access import Users
 from gsco.agent.ui.reviewing import decision_of
 
 
@@ -40,7 +39,8 @@ def test_what_is_left_out_is_said(given, words):
     assert "A" * 300 not in str(caught.value)
 
 
-def test_a_name_is_kept_with_whose_key_it_was():
-    users = Users.parse("anna:key-of-anna-0123456789")
-    assert users.signed("Dr. B", "anna") == "Dr. B (key of anna)"
-    assert users.signed(" ", "anna") == " " and Users().signed("Dr. B", "browser-1") == "Dr. B"
+@pytest.mark.attack
+@pytest.mark.parametrize("name", ["Dr. <i>A</i>", "Dr.\nB", "Dr. \u202eB", "\u200b", "**Dr. B**", "B\x00"])
+def test_a_name_holds_no_markup_or_control_characters(name):
+    with pytest.raises(ValueError, match="a name holds no"):
+        decision_of("approve", None, "", name)

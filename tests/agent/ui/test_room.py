@@ -10,14 +10,16 @@ from fastapi import FastAPI
 from gsco.agent.access import Users
 from gsco.agent.ui.reports import reports
 from gsco.agent.ui.room import About, Room
+from gsco.agent.ui.upload_store import UploadStore
 from gsco.agent.ui.visitors import Visitors
 from gsco.case import Decision, ImageRef
 
-from ..server.conftest import gsco, make_gsco
-
-__all__ = ["gsco", "make_gsco"]
 SHADE = About("shade", "Seen at night.")
 HOSTILE = "<script>alert(1)</script>"
+
+
+def room_of(gsco, **more) -> Room:
+    return Room(gsco, UploadStore(gsco.images.folder.parent / "uploads"), **more)
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def dark(gsco, pictures) -> ImageRef:
 
 
 def test_a_turn_unfolds(gsco, dark, shown_of):
-    shown = shown_of(Room(gsco).said("ana", "first", f"What is it? {HOSTILE}", [dark], SHADE))
+    shown = shown_of(room_of(gsco).said("ana", "first", f"What is it? {HOSTILE}", [dark], SHADE))
     first, last = shown[0], shown[-1]
     assert [one.role for one in first.bubbles] == ["user", "user"] and first.doing and not first.over
     assert "data:image/png" in first.bubbles[0].fragment and "<script" not in first.bubbles[1].words
@@ -51,7 +53,7 @@ def test_a_turn_unfolds(gsco, dark, shown_of):
 
 
 def test_a_conversation_is_its_users(gsco, dark, shown_of):
-    room = Room(gsco)
+    room = room_of(gsco)
     shown_of(room.said("ana", "mine", "What is it?", [dark], SHADE))
     opened = asyncio.run(room.opened("ana", "mine"))
     assert opened.over and opened.diagnosis is not None and "reports/mine/0.json" in str(opened.panel)
@@ -67,12 +69,12 @@ def test_a_conversation_is_its_users(gsco, dark, shown_of):
 
 def test_what_goes_wrong_is_told(gsco, shown_of):
     gone = ImageRef(sha256="0" * 64, width=8, height=8)
-    last = shown_of(Room(gsco).said("ana", "gone", "What is it?", [gone]))[-1]
+    last = shown_of(room_of(gsco).said("ana", "gone", "What is it?", [gone]))[-1]
     assert last.over and (last.alert or any("No decision" in one.fragment for one in last.bubbles))
 
 
 def test_a_turn_is_given_up_after_a_while(gsco, dark, shown_of):
-    last = shown_of(Room(gsco, seconds=0.001).said("ana", "slow", "What is it?", [dark], SHADE))[-1]
+    last = shown_of(room_of(gsco, seconds=0.001).said("ana", "slow", "What is it?", [dark], SHADE))[-1]
     assert last.over and "GSCO_API_TIMEOUT" in last.alert
 
 
@@ -82,14 +84,14 @@ def test_what_nobody_foresaw_is_logged_without_its_words(gsco, shown_of, caplog)
         yield
 
     with caplog.at_level(logging.ERROR):
-        last = shown_of(Room(gsco)._unfolding(gsco.consult("broken", user="ana"), broken(), []))[-1]
+        last = shown_of(room_of(gsco)._unfolding(gsco.consult("broken", user="ana"), broken(), []))[-1]
     assert last.over and "internal error" in last.alert and "Prudence" not in last.alert + caplog.text
     assert "RuntimeError" in caplog.text
 
 
 def test_a_person_decides(make_gsco, pictures, shown_of):
     with make_gsco(review="always") as reviewing:
-        room, image = Room(reviewing), reviewing.images.put(pictures.shade("dark", 50))
+        room, image = room_of(reviewing), reviewing.images.put(pictures.shade("dark", 50))
         asked = shown_of(room.said("ana", "doubt", "What is it?", [image], SHADE))[-1]
         assert asked.over and asked.review is not None
         assert "A person must decide" in asked.bubbles[-1].fragment
@@ -99,7 +101,9 @@ def test_a_person_decides(make_gsco, pictures, shown_of):
         assert "a person must decide" in refused.alert
         wrong = Decision(action="edit", reviewer="Ana", reason="seen", labels=("no such label",))
         assert "not among the options" in shown_of(room.decided("ana", "doubt", wrong))[-1].alert
-        right = Decision(action="edit", reviewer=HOSTILE, reason="seen", labels=(asked.review.options[-1],))
+        right = Decision(
+            action="edit", reviewer="Ana", reason=f"seen {HOSTILE}", labels=(asked.review.options[-1],)
+        )
         decided = shown_of(room.decided("ana", "doubt", right))[-1]
         assert decided.review is None and decided.diagnosis.labels == right.labels
         assert "changed by a person" in decided.panel and "<script" not in decided.panel
@@ -111,7 +115,7 @@ def test_reports_are_taken_away_by_their_user_only(gsco, dark, shown_of):
     app = FastAPI()
     app.include_router(reports(gsco))
     users = Users.parse("ana:key-of-ana-0123456789,ben:key-of-ben-0123456789")
-    shown_of(Room(gsco).said("ana", "taken", "What is it?", [dark], SHADE))
+    shown_of(room_of(gsco).said("ana", "taken", "What is it?", [dark], SHADE))
 
     async def run() -> None:
         transport = httpx.ASGITransport(Visitors(app, users))
@@ -135,7 +139,7 @@ def test_reports_are_taken_away_by_their_user_only(gsco, dark, shown_of):
 
 
 def test_a_turn_that_is_stopped_ends_cleanly_and_is_gone_on_with(gsco, dark):
-    room = Room(gsco)
+    room = room_of(gsco)
 
     async def stop_after(number: int) -> None:
         shown = room.said("ana", f"stopped-{number}", "What is it?", [dark], SHADE)
@@ -150,9 +154,30 @@ def test_a_turn_that_is_stopped_ends_cleanly_and_is_gone_on_with(gsco, dark):
 
 
 def test_what_cannot_begin_is_told_too(gsco, dark, shown_of):
-    room = Room(gsco)
+    room = room_of(gsco)
     (shown,) = shown_of(room.said("ana", "task", "What is it?", [dark], About("nonsense")))
     assert shown.over and "no task is called 'nonsense'" in shown.alert
     (shown,) = shown_of(room.decided("ana", "no/name", None))
     assert shown.over and "a thread's name" in shown.alert
     assert "a thread's name" in asyncio.run(room.opened("ana", "no/name")).alert
+
+
+@pytest.mark.attack
+def test_one_user_has_a_share_of_turns(gsco, dark):
+    async def run() -> tuple:
+        room = room_of(gsco, user_turns=1)
+        first = room.said("ana", "shared", "What is it?", [dark], SHADE)
+        await anext(first)
+        refused = [each async for each in room.said("ana", "second", "What is it?", [dark], SHADE)]
+        others = room.said("ben", "shared", "What is it?", [dark], SHADE)
+        other = await anext(others)
+        await first.aclose()
+        await others.aclose()
+        again = room.said("ana", "second", "What is it?", [dark], SHADE)
+        freed = await anext(again)
+        await again.aclose()
+        return refused, other, freed
+
+    refused, other, freed = asyncio.run(run())
+    assert len(refused) == 1 and refused[0].over and "1 of your requests" in refused[0].alert
+    assert not other.alert and not freed.alert

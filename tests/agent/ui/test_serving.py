@@ -6,16 +6,12 @@ import os
 import gradio as gr
 import httpx
 import pytest
-from gradio import processing_utils
+from gradio import blocks, processing_utils
 from gsco.agent.access import Users
 from gsco.agent.ui.page import sheet
-from gsco.agent.ui.serving import application, serve_page, uploads
+from gsco.agent.ui.serving import application, confine_gradio, serve_page
 from gsco.errors import ConfigurationError
 from gsco.settings import Settings
-
-from ..server.conftest import gsco, make_gsco
-
-__all__ = ["gsco", "make_gsco"]
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +21,15 @@ def app(gsco, tmp_path_factory):
         patch.setenv("GRADIO_ANALYTICS_ENABLED", "")
         patch.setattr(processing_utils, "async_ssrf_protected_get", None)
         patch.setattr(processing_utils, "async_ssrf_protected_download", None)
-        uploads(tmp_path_factory.mktemp("home") / "uploads")
-        yield asyncio.run(made(gsco))
+        patch.setattr(blocks.Block, "async_move_resource_to_block_cache", None)
+        home = tmp_path_factory.mktemp("home")
+        confine_gradio(home / "gradio")
+        yield asyncio.run(made(gsco, home))
 
 
-async def made(gsco):
+async def made(gsco, home):
     """Gradio leaves a loop of its own behind where none runs."""
-    return application(gsco, Settings(max_image_bytes=1000), Users())
+    return application(gsco, Settings(home=home, max_image_bytes=1000), Users())
 
 
 def ask(app, method: str, path: str, **more) -> httpx.Response:
@@ -58,10 +56,13 @@ def test_what_is_too_large_is_not_kept(app):
     assert oct(os.stat(os.environ["GRADIO_TEMP_DIR"]).st_mode & 0o777) == "0o700"  # noqa: PTH116
 
 
-def test_no_address_is_fetched_in_the_place_of_an_upload(app):
-    for name in ("async_ssrf_protected_get", "async_ssrf_protected_download"):
+def test_no_address_or_file_is_read_in_the_place_of_an_upload(app):
+    for owner, name in (
+        (processing_utils, "async_ssrf_protected_get"), (processing_utils, "async_ssrf_protected_download"),
+        (blocks.Block, "async_move_resource_to_block_cache"),
+    ):  # fmt: skip
         with pytest.raises(gr.Error, match="upload the image itself"):
-            asyncio.run(getattr(processing_utils, name)("http://192.0.2.1/x.png", "/tmp"))
+            asyncio.run(getattr(owner, name)("http://192.0.2.1/x.png", "/tmp"))
 
 
 def test_nothing_on_the_page_is_an_interface_for_programs(app):

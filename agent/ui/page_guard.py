@@ -1,0 +1,167 @@
+"""What of Gradio's interface the page's visitors reach, and in what form.
+
+Gradio answers at some sixty addresses, most of which this page does not use, and takes a file reference
+from a client in any field of any event. So only the listed addresses are handed on, and each file reference
+in an event is replaced by the id of an upload before Gradio reads it: Gradio then sees no file at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+from .file_references import ForeignReference, with_upload_ids
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_BODY = 2**20
+"""Bytes of an event: the words of a question, and ids."""
+SECONDS = 20.0
+"""An event must have arrived whole by then."""
+_SESSIONS = 20_000
+_SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_READ = re.compile(
+    r"/(|config/?|theme\.css|favicon\.ico|robots\.txt|(assets|static|svelte)/[\w./+-]+"
+    r"|reports/[\w.@+-]+/\d+\.(json|html|pdf))"
+    r"|/gradio_api/(info/?|app_id/?|startup-events|theme\.css|upload_progress|queue/data"
+    r"|file=upload-[0-9a-f]{32}|heartbeat/[A-Za-z0-9_-]{1,64})",
+    re.ASCII,
+)
+_EVENTS = frozenset({"/gradio_api/queue/join", "/gradio_api/cancel", "/gradio_api/reset"})
+_UPLOAD = "/gradio_api/upload"
+
+
+class PageGuard:
+    """Hands on what the page uses, for the user in ``scope["state"]["user"]``; everything else is 404.
+
+    Args:
+        app: the page.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._sessions: OrderedDict[str, str] = OrderedDict()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request on, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            receive = await self._checked(scope, receive)
+        except Refused as refused:
+            await refuse(send, refused.status, str(refused))
+            return
+        await self._app(scope, receive, send)
+
+    async def _checked(self, scope: Scope, receive: Receive) -> Receive:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        reads = scope["method"] in ("GET", "HEAD")
+        if reads and _READ.fullmatch(path) and ".." not in path:
+            self._check_session(scope, _session_read(scope, path))
+            return receive
+        if scope["method"] == "POST" and path == _UPLOAD:
+            return receive
+        if scope["method"] == "POST" and path in _EVENTS:
+            event = _parsed(await _body(receive))
+            self._check_session(scope, event.get("session_hash"))
+            try:
+                body = json.dumps(with_upload_ids(event)).encode()
+            except ForeignReference as error:
+                raise Refused(400, str(error)) from None
+            except RecursionError:
+                raise Refused(400, "The event is nested too deeply.") from None
+            return _replayed(body, scope, receive)
+        raise Refused(404, "There is no such address.")
+
+    def _check_session(self, scope: Scope, session: object) -> None:
+        """A session of Gradio's belongs to the user who began it: its events carry what was answered."""
+        if session is None:
+            return
+        if not isinstance(session, str) or not _SESSION.fullmatch(session):
+            raise Refused(400, "That is not a session.")
+        user = scope["state"]["user"]
+        if self._sessions.setdefault(session, user) != user:
+            raise Refused(403, "This session is another user's; load the page again.")
+        self._sessions.move_to_end(session)
+        while len(self._sessions) > _SESSIONS:
+            self._sessions.popitem(last=False)
+
+
+class Refused(Exception):
+    """A request is not handed on.
+
+    Args:
+        status: of the answer.
+        message: what is wrong.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+async def refuse(send: Send, status: int, message: str) -> None:
+    """Answer in one sentence and close the connection."""
+    body = message.encode()
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"), (b"connection", b"close"),
+    ]  # fmt: skip
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _body(receive: Receive) -> bytes:
+    body = bytearray()
+    try:
+        async with asyncio.timeout(SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Refused(400, "The request was cut off.")
+                body += message.get("body", b"")
+                if len(body) > MAX_BODY:
+                    raise Refused(413, f"An event is at most {MAX_BODY} bytes.")
+                if not message.get("more_body"):
+                    return bytes(body)
+    except TimeoutError:
+        raise Refused(408, "The request did not arrive in time.") from None
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(body)
+    except (ValueError, RecursionError):
+        event = None
+    if not isinstance(event, dict):
+        raise Refused(400, "An event is a JSON object.")
+    return event
+
+
+def _session_read(scope: Scope, path: str) -> str | None:
+    if path.startswith("/gradio_api/heartbeat/"):
+        return path.rpartition("/")[2]
+    given = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("session_hash", [])
+    if len(given) > 1:
+        raise Refused(400, "A request is of one session.")
+    return given[0] if given else None
+
+
+def _replayed(body: bytes, scope: Scope, receive: Receive) -> Receive:
+    """A body in the place of the one that was read, and then what comes after it."""
+    scope["headers"] = [
+        *(pair for pair in scope["headers"] if pair[0] not in (b"content-length", b"transfer-encoding")),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return again

@@ -42,6 +42,8 @@ class DecidedCase:
     truth: tuple[str, ...]
     said: tuple[str, ...]
     evidence: Evidence
+    sha256: str
+    """Of its image."""
 
 
 class CertificateStudy(Record):
@@ -84,8 +86,8 @@ def decided_cases(folder: Path) -> tuple[Task, list[DecidedCase]]:
         ConfigurationError: there is no such run.
     """
     card = read_run_card(folder)
-    evidence = {
-        one.case: one.evidence
+    gathered = {
+        one.case: one
         for one in read_log(folder / EVIDENCE, CaseEvidence)
         if one.configuration == card.evidence
     }
@@ -94,13 +96,14 @@ def decided_cases(folder: Path) -> tuple[Task, list[DecidedCase]]:
             one.group,
             one.confidence or 0.0,
             one.right,
-            not list(other_doubts(card.task, evidence[one.case], one.labels)),
+            not list(other_doubts(card.task, gathered[one.case].evidence, one.labels)),
             one.truth,
             one.labels,
-            evidence[one.case],
+            gathered[one.case].evidence,
+            gathered[one.case].sha256,
         )
         for one in read_log(folder / OUTCOMES, Outcome)
-        if one.arm == SHIPS and card.arms.get(SHIPS) == one.configuration and one.case in evidence
+        if one.arm == SHIPS and card.arms.get(SHIPS) == one.configuration and one.case in gathered
     ]
     return card.task, found
 

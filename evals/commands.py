@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from ..errors import ConfigurationError
+from .certainty_commands import certificate, drift
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -344,6 +345,10 @@ def leaks(
         write_overlaps(found, out, command_of(sys.argv[1:]))
     if any(one.any for one in found.values()):
         raise typer.Exit(1)
+
+
+app.command()(certificate)
+app.command()(drift)
 
 
 def _report(folder: Path, *, images: bool = True) -> None:

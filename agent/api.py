@@ -489,7 +489,8 @@ class GSCo:
         from ..graphs.diagnosis import diagnosis_graph
 
         given, collaboration = await self._prepared(asked, task, policies)
-        with self.images.held(given["case"].images, given["case"].group):
+        case = given.get("case")
+        with self.images.held(case.images if case else (), case.group if case else None):
             state = await diagnosis_graph().ainvoke(given, context=collaboration)
         return state["diagnosis"]
 
@@ -508,7 +509,8 @@ class GSCo:
         from ..graphs.progress import unfold
 
         given, collaboration = await self._prepared(asked, task, policies)
-        with self.images.held(given["case"].images, given["case"].group):
+        case = given.get("case")
+        with self.images.held(case.images if case else (), case.group if case else None):
             async for step in unfold(given, collaboration):
                 if not isinstance(step, Diagnosis):
                     yield step

@@ -121,7 +121,11 @@ def fit_task(
     return fit.model_copy(
         update={
             "held_out": held_out,
-            "observed": observed_meaning(held_out.confidence, held_out.right),
+            # Out of fold a case did not fit what was said of it either.
+            "observed": observed_meaning(
+                [*held_out.confidence, *selection.confidence.tolist()],
+                [*held_out.right, *selection.right.tolist()],
+            ),
             "reference": _reference(cases),
         }
     )

@@ -73,7 +73,7 @@ class EarlierEvidence:
         findings: dict[str, Finding] = {}
         for (place, ref), outcomes in zip(shown[-LOOKED_UP:], found, strict=True):
             for outcome in outcomes:
-                id = finding_id(ids[place])
+                id = finding_id(ids[place], ref.id)
                 id = f"{id}-{len(findings)}" if id in findings else id
                 findings[id] = _finding(id, ids[place], ref, outcome)
         messages = [

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ...case import Task
 
@@ -167,8 +167,9 @@ def _model() -> Pipeline:
     characters = TfidfVectorizer(
         analyzer="char_wb", ngram_range=(1, 4), min_df=2, sublinear_tf=True, preprocessor=_plain
     )
-    beginnings = TfidfVectorizer(analyzer=_beginnings)
-    keywords = TfidfVectorizer(analyzer=_keywords, sublinear_tf=True)
+    # scikit-learn takes a function as analyzer; its stubs know the names of its own only.
+    beginnings = TfidfVectorizer(analyzer=cast(Any, _beginnings))
+    keywords = TfidfVectorizer(analyzer=cast(Any, _keywords), sublinear_tf=True)
     features = FeatureUnion(
         [("characters", characters), ("beginnings", beginnings), ("keywords", keywords)],
         transformer_weights={"keywords": KEYWORD_WEIGHT},

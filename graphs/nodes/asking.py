@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse, hook_config
@@ -106,7 +106,8 @@ async def _calls_only(request: ModelRequest[Consulting], handler: Handler) -> Mo
     besides is dropped, and is not streamed either.
     """
     consulting = request.runtime.context
-    said = [one for one in request.messages if one.id == request.state["turn"]]
+    turn = cast("ConsultationState", request.state)["turn"]
+    said = [one for one in request.messages if one.id == turn]
     question = consulting.wording.examine.replace("{text}", "What is the diagnosis?")
     messages = [_with_ids(one, parts(one)[0], question) for one in said]
     quiet = request.model.model_copy(update={"tags": [*(request.model.tags or ()), "nostream"]})
@@ -210,7 +211,7 @@ def _beside(findings: Sequence[Finding]) -> str:
     told_of = [finding for finding in findings if finding.tool in (PROTOCOL, DECISION)]
     if not told_of:
         return ""
-    several = len({finding.image for finding in told_of}) > 1
+    several = len({finding.image and finding.image.id for finding in told_of}) > 1
     blocks = (
         (f"{finding.image.id}:\n" if several and finding.image else "") + told(finding) for finding in told_of
     )

@@ -40,10 +40,15 @@ class ProtocolFirst(AgentMiddleware[ConsultationState, Consulting]):
         return {"findings": {finding.id: finding for finding in findings}}
 
 
+def finding_id(turn: str, image: str) -> str:
+    """Id of what the protocol found about an image in a turn."""
+    return f"{TOOL}-{turn}-{image}"
+
+
 async def run_protocol(ref: ImageRef, state: Mapping[str, Any], runtime: Runtime[Consulting]) -> Finding:
     """Diagnose an image, and tell of it as of a tool. What goes wrong stands in the finding."""
     case = Case(id=ref.id, images=(ref,), group=state.get("group"), context=state.get("context"))
-    start, id = time.perf_counter(), f"{TOOL}-{state['turn']}-{ref.id}"
+    start, id = time.perf_counter(), finding_id(state["turn"], ref.id)
     write = runtime.stream_writer
     finding = Finding(id=id, turn=state["turn"], tool=TOOL, image=ref, task=state.get("task"))
     write(ToolStarted(call=id, name=TOOL, arguments={"image": case.id}))

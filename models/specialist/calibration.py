@@ -7,6 +7,7 @@ tasks ``sigmoid`` of the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +59,7 @@ def fit_temperature(
         scaled = logits.astype(np.float64) / np.exp(log_temperature) + offset
         return float(np.average(_negative_log_likelihood(scaled, truth), weights=weights))
 
-    found = minimize_scalar(
+    found: Any = minimize_scalar(
         loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded", options={"xatol": 1e-4}
     )
     return float(np.exp(found.x))

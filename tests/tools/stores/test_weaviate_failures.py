@@ -189,7 +189,9 @@ def test_after_a_hang_it_is_asked_again_at_once(server: Server, filled: Weaviate
     try:
         with pytest.raises(StoreError, match="overloaded or hangs"):
             filled.search(unit(1), "one", 1)
-        _, until = filled._connection._failure
+        failure = filled._connection._failure
+        assert failure is not None
+        _, until = failure
     finally:
         server.go_on()
     assert _soon(lambda: _finds(filled))

@@ -142,6 +142,11 @@ class Collaboration:
         if self.monitor is not None:
             self.monitor.watch(diagnosis, self.fit(diagnosis.task))
 
+    def watch_review(self, diagnosis: Diagnosis) -> None:
+        """Tell the monitor what a person made of a decision."""
+        if self.monitor is not None:
+            self.monitor.reviewed(diagnosis, self.fit(diagnosis.task))
+
     def exclusion(self, case: Case) -> Exclusion:
         """What retrieval must not find: the case itself, its patient, its near-duplicates."""
         from ..tools.stores.protocol import Exclusion

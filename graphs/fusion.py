@@ -29,6 +29,7 @@ from ..case import (
     VoiceKind,
 )
 from ..models.generalist.hints import PRESENCE
+from ..models.generalist.options import is_opinion, no_opinion
 from .label_sets import LabelSets
 from .pool import FLOOR, PRESENT, Distribution, Pool, Sources, evidence_of
 
@@ -39,8 +40,6 @@ RuleWanted = Literal["auto", "fused", "adaptive", "generalist"]
 
 SIMILAR = "similar cases"
 GENERALIST = "generalist"
-LEAST_MASS = 0.05
-"""Where less of what the generalist might have said falls on the options, its answer is no opinion."""
 SHARPNESS = 2.0
 """Without a fit a source weighs by this power of how far above chance it is known to be."""
 TOTAL_WEIGHT = 1.25
@@ -130,7 +129,7 @@ def distribution_of(task: Task, answer: Answer) -> dict[str, float] | None:
 
     Where its endpoint gives no probabilities, its labels count as nearly certain.
     """
-    if answer.mass is not None and answer.mass < LEAST_MASS:
+    if not is_opinion(answer):
         return None
     if answer.probabilities is not None:
         return dict(answer.probabilities)
@@ -398,7 +397,7 @@ def _record(
     if answer is not None and GENERALIST not in sources:
         note = plan.source_notes.get(GENERALIST, "")
         if distribution_of(task, answer) is None:
-            note = "little of what it might have said is an option: no opinion"
+            note = no_opinion(answer) or "it named none of the options"
         voices.append(
             Voice(
                 source=GENERALIST,

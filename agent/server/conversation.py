@@ -19,6 +19,7 @@ from ...errors import ImageError
 from .client_tasks import CLIENT_TASKS
 from .content import images_of, other_parts, text_of
 from .data_uri import image_bytes
+from .diagnosis_request import IMAGES
 from .problems import Problem, invalid
 from .schema import MODEL_WITH_TOOLS, MODELS, ChatRequest, Message, Options
 from .wording import without_footer
@@ -26,6 +27,10 @@ from .wording import without_footer
 if TYPE_CHECKING:
     from ...case import ImageRef
     from ...images import ImageStore
+
+
+EARLIER_IMAGES = 32
+"""Of the earlier messages that a client sends again, so many images are read, the latest ones."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +74,17 @@ async def parse_conversation(request: ChatRequest, store: ImageStore) -> ParsedC
         )
     ignored = _ignored_messages(request.messages)
     earlier = []
-    for place, one in spoken[:answered]:
-        images = await _images(one, place, store, ignored, strict=False)
+    read = 0
+    for place, one in reversed(spoken[:answered]):
+        images: tuple[ImageRef, ...] = ()
+        if read < EARLIER_IMAGES:
+            images = await _images(one, place, store, ignored, strict=False)
+            read += len(images)
+        elif list(images_of(one, place)):
+            ignored[f"messages.{place}"] = f"only the last {EARLIER_IMAGES} images are looked at again"
         text = without_footer(text_of(one)) if one.role == "assistant" else text_of(one)
         if text or images:
-            earlier.append(PastMessage(one.role, text, images))
+            earlier.insert(0, PastMessage(one.role, text, images))
     texts: list[str] = []
     shown: list[ImageRef] = []
     for number, (place, one) in enumerate(spoken[answered:], answered + 1):
@@ -178,6 +189,11 @@ async def _images(
         if sources and one.role == "assistant":
             ignored[f"messages.{place}"] = "images in an answer are not read"
             return ()
+        if len(sources) > IMAGES:
+            raise Problem(
+                400, f"a message may hold {IMAGES} images, this one holds {len(sources)}", "too_many_images",
+                "messages",
+            )  # fmt: skip
         return tuple(
             [await asyncio.to_thread(store.put, image_bytes(address, param)) for address, param in sources]
         )

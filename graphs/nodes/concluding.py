@@ -1,4 +1,4 @@
-"""The decision beside the words: from evidence that the generalist gathered itself, and how a turn closes."""
+"""The decision beside the words, where the generalist had none made, and how a turn closes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from langchain.agents.middleware import AgentMiddleware
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.runtime import Runtime
 
-from ...case import Case, Diagnosis, Evidence, ImageRef, Missing, Task
+from ...case import Case, ImageRef, Missing, Task
 from ...errors import GscoError
 from ..collaboration import Collaboration
 from ..consulting import (
@@ -23,9 +23,6 @@ from ..consulting import (
 from ..events import Final, Finding
 from ..explanation.contradiction import contradictions
 from ..explanation.record import image_records
-from .ask import answer_where_wanted
-from .decide import conclude, with_counter_example
-from .gate import check_task
 from .protocol import DECISION as TOOL
 from .protocol import TOOL as PROTOCOL
 from .protocol import run_protocol
@@ -34,9 +31,8 @@ from .protocol import run_protocol
 class Concluding(AgentMiddleware[ConsultationState, Consulting]):
     """Makes a decision where the generalist did not have the case diagnosed.
 
-    Where it asked specialists, its words alone carry no probabilities and may be a slip. So it is asked once
-    more, in the fixed protocol's form, for a distribution over the options, with exactly the evidence that
-    it gathered. The fixed protocol runs on each new image that nothing was found about.
+    Where it asked specialists, its words alone carry no probabilities and may be a slip: the fixed protocol
+    decides. It runs as well on each new image that nothing was found about.
     """
 
     state_schema = ConsultationState
@@ -46,7 +42,7 @@ class Concluding(AgentMiddleware[ConsultationState, Consulting]):
     ) -> dict[str, Any] | None:
         """Decide on what was classified in this turn and not diagnosed, or shown in it and not examined."""
         found = [
-            await _concluded(ref, task, state, runtime.context.collaboration)
+            await _concluded(ref, task, state, runtime)
             for ref, task in _undecided(state, runtime.context.collaboration)
         ]
         left = unexamined(shown_in_turn(state), findings_of_turn(state))
@@ -78,33 +74,21 @@ def _undecided(state: Mapping[str, Any], collaboration: Collaboration) -> Iterat
 
 
 async def _concluded(
-    ref: ImageRef, task: Task, state: Mapping[str, Any], collaboration: Collaboration
+    ref: ImageRef, task: Task, state: Mapping[str, Any], runtime: Runtime[Consulting]
 ) -> Finding:
+    """The decision on an image by the fixed protocol, whichever evidence the generalist asked for.
+
+    So it is the same decision that every other face gives for the image; what specialists and store were
+    asked before is not computed again.
+    """
     id = f"{TOOL}-{state['turn']}-{ref.id}-{task.name}"
     finding = Finding(id=id, turn=state["turn"], tool=TOOL, image=ref, task=task.name)
     case = Case(id=ref.id, images=(ref,), group=state.get("group"), context=state.get("context"))
     try:
-        diagnosis = await _decided(case, task, findings_of_turn(state), collaboration)
+        diagnosis = await runtime.context.diagnosed(case, task.name, lambda event: None)
     except GscoError as error:
         return finding.model_copy(update={"missing": (Missing(source=TOOL, reason=str(error)),)})
     return finding.model_copy(update={"diagnosis": diagnosis})
-
-
-async def _decided(
-    case: Case, task: Task, findings: list[Finding], collaboration: Collaboration
-) -> Diagnosis:
-    gathered = await check_task(case, task, collaboration)
-    of_task = [one for one in findings if one.task == task.name and one.image == case.images[0]]
-    opinions = {opinion.specialist: opinion for one in of_task for opinion in one.opinions}
-    similar = {known.id: known for one in of_task for known in one.similar_cases}
-    missing = (*gathered.get("missing", ()), *(lost for one in of_task for lost in one.missing))
-    evidence = Evidence(
-        gate=gathered["gate"], opinions=tuple(opinions.values()), similar_cases=tuple(similar.values()),
-        missing=tuple(dict.fromkeys(missing)),
-    )  # fmt: skip
-    answer, evidence = await answer_where_wanted(case, task, evidence, collaboration)
-    diagnosis = conclude(case, task, evidence, answer, collaboration)
-    return await with_counter_example(case, task, diagnosis, collaboration)
 
 
 def closing(state: Mapping[str, Any], context: Consulting) -> Final:

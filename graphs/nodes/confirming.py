@@ -52,6 +52,9 @@ def _confirmed(state: Mapping[str, Any], consulting: Consulting) -> dict[str, An
             task = consulting.collaboration.task(finding.diagnosis.task)
             reviewed = _asked(finding.id, finding.diagnosis, task, reasons)
             changed[finding.id] = finding.model_copy(update={"diagnosis": reviewed})
+            if "always" in consulting.review:
+                # Where only doubts are reviewed, more of them are wrong anyhow.
+                consulting.collaboration.watch_review(reviewed)
     if not changed:
         return None
     return {"findings": changed, "messages": list(_retold(state, changed))}

@@ -37,7 +37,7 @@ from .fitting import (
 )
 from .fusion import GENERALIST, AskLimits, reliability_weights
 from .label_sets import decided, fit_label_sets
-from .pool import Bools, Floats, Pool, set_log_odds
+from .pool import Bools, Floats, Pool, normalised, set_log_odds
 
 AS_GOOD = 0.001
 """The adaptive rule asks no more than it takes to be this near to asking always, in accuracy,"""
@@ -81,6 +81,14 @@ class _Prior:
 
 
 @dataclass(frozen=True)
+class _OutOfFold:
+    """What pools said of the cases that they were fitted without, calibrated by one temperature."""
+
+    pooled: Floats
+    temperature: float
+
+
+@dataclass(frozen=True)
 class _Candidate:
     name: str
     sources: tuple[str, ...]
@@ -105,30 +113,28 @@ def select_rule(
     folds, prior = folds_of(given), _Prior(given, reliabilities or {})
     quiet_sample = given.only(given.evidence)
     quiet = _pooled_out_of_fold(quiet_sample, folds, prior)
+    singles = {name: _pooled_out_of_fold(given.only([name]), folds, prior) for name in given.evidence}
     found = [
-        *(
-            _Candidate(name, (name,), 0.0, _pooled_out_of_fold(given.only([name]), folds, prior))
-            for name in given.evidence
-        ),
+        *(_Candidate(name, (name,), 0.0, singles[name].pooled) for name in given.evidence),
         _Candidate(MEAN, given.evidence, 0.0, np.mean([*quiet_sample.sources.values()], axis=0)),
-        _Candidate(POOL, given.evidence, 0.0, quiet),
+        _Candidate(POOL, given.evidence, 0.0, quiet.pooled),
         _Candidate(STACKING, given.evidence, 0.0, _stacked_out_of_fold(quiet_sample, folds)),
     ]
-    limits = None
+    limits, full = None, None
     if GENERALIST in given.sources:
         own = _pooled_out_of_fold(given.only([GENERALIST]), folds, prior)
         full = _pooled_out_of_fold(given, folds, prior)
-        limits = ask_limits(given, quiet, full, disputed)
-        asked = _asked(limits, _sureness(quiet, given), disputed)
-        adaptive = np.where(asked[:, None], full, quiet)
+        limits = ask_limits(given, quiet.pooled, full.pooled, disputed)
+        asked = _asked(limits, _sureness(quiet.pooled, given), disputed)
+        adaptive = np.where(asked[:, None], full.pooled, quiet.pooled)
         found += [
-            _Candidate(GENERALIST, (GENERALIST,), calls, own),
+            _Candidate(GENERALIST, (GENERALIST,), calls, own.pooled),
             _Candidate(ADAPTIVE, tuple(given.sources), calls * float(asked.mean()), adaptive),
-            _Candidate(FULL_POOL, tuple(given.sources), calls, full),
+            _Candidate(FULL_POOL, tuple(given.sources), calls, full.pooled),
         ]
     scores = _scored(found, given)
     chosen = _simplest(found, scores)
-    return _selection(chosen, found, scores, given, limits, quiet, prior)
+    return _selection(chosen, scores, given, limits, singles.get(chosen.name, quiet), full, prior)
 
 
 def ask_limits(given: FitSample, quiet: Floats, full: Floats, disputed: Bools) -> AskLimits:
@@ -172,11 +178,13 @@ def _asked(limits: AskLimits, sure: Floats, disputed: Bools) -> Bools:
     return sure < np.where(disputed, limits.disputed_limit, limits.limit)
 
 
-def _pooled_out_of_fold(given: FitSample, folds: Folds, prior: _Prior) -> Floats:
+def _pooled_out_of_fold(given: FitSample, folds: Folds, prior: _Prior) -> _OutOfFold:
     pooled = np.empty(given.truth.shape)
     for rest, left_out in folds:
-        pooled[left_out] = apply_pool(fit_pool(given.take(rest), prior(given)), given.take(left_out))
-    return pooled
+        pool = fit_pool(given.take(rest), prior(given))
+        pooled[left_out] = apply_pool(pool, given.take(left_out))
+    temperature = _temperature(pooled, given)
+    return _OutOfFold(_tempered(pooled, temperature, given), temperature)
 
 
 def _stacked_out_of_fold(given: FitSample, folds: Folds) -> Floats:
@@ -234,21 +242,17 @@ def _simplest(found: list[_Candidate], scores: Mapping[str, CandidateScore]) -> 
 
 def _selection(
     chosen: _Candidate,
-    found: list[_Candidate],
     scores: Mapping[str, CandidateScore],
     given: FitSample,
     limits: AskLimits | None,
-    quiet: Floats,
+    quiet: _OutOfFold,
+    full: _OutOfFold | None,
     prior: _Prior,
 ) -> Selection:
     names = [name for name in chosen.sources if name != GENERALIST] or list(given.evidence)
     quiet_sample = given.only(names)
-    quiet_pooled = chosen.pooled if len(names) < len(given.evidence) else quiet
-    quiet_pool = _calibrated(fit_pool(quiet_sample, prior(quiet_sample)), quiet_sample, quiet_pooled)
-    full_pool = None
-    if GENERALIST in given.sources:
-        pooled = next(one.pooled for one in found if one.name == FULL_POOL)
-        full_pool = _calibrated(fit_pool(given, prior(given)), given, pooled)
+    quiet_pool = _calibrated(fit_pool(quiet_sample, prior(quiet_sample)), quiet_sample, quiet)
+    full_pool = None if full is None else _calibrated(fit_pool(given, prior(given)), given, full)
     said = (
         chosen.pooled.argmax(1)[:, None] == np.arange(chosen.pooled.shape[1])
         if given.exclusive
@@ -269,29 +273,31 @@ def _selection(
     )
 
 
-def _calibrated(pool: Pool, given: FitSample, out_of_fold: Floats) -> Pool:
-    """Divide a pool's log-odds by the temperature that makes what it said out of fold most likely."""
+def _temperature(pooled: Floats, given: FitSample) -> float:
+    """The temperature that makes what was said out of fold most likely."""
     from scipy.optimize import minimize_scalar
-    from scipy.special import logit
-
-    from .pool import normalised
-
-    scores = (
-        np.log(np.clip(out_of_fold, 1e-12, 1))
-        if given.exclusive
-        else logit(np.clip(out_of_fold, 1e-12, 1 - 1e-12))
-    )
 
     def loss(log_temperature: float) -> float:
-        return float(surprise(normalised(scores / np.exp(log_temperature), given.exclusive), given).mean())
+        return float(surprise(_tempered(pooled, float(np.exp(log_temperature)), given), given).mean())
 
     bounds = (float(np.log(TEMPERATURES[0])), float(np.log(TEMPERATURES[1])))
     found: Any = minimize_scalar(loss, bounds=bounds, method="bounded")
-    temperature = float(np.exp(found.x))
+    return float(np.exp(found.x))
+
+
+def _tempered(pooled: Floats, temperature: float, given: FitSample) -> Floats:
+    from scipy.special import logit
+
+    p = np.clip(pooled, 1e-12, 1 - 1e-12)
+    return normalised((np.log(p) if given.exclusive else logit(p)) / temperature, given.exclusive)
+
+
+def _calibrated(pool: Pool, given: FitSample, said: _OutOfFold) -> Pool:
+    """Divide a pool's log-odds by the temperature that was found out of fold."""
     tempered = pool.model_copy(
         update={
-            "weights": {name: round(weight / temperature, 4) for name, weight in pool.weights.items()},
-            "offsets": tuple(round(offset / temperature, 4) for offset in pool.offsets),
+            "weights": {name: round(weight / said.temperature, 4) for name, weight in pool.weights.items()},
+            "offsets": tuple(round(offset / said.temperature, 4) for offset in pool.offsets),
         }
     )
-    return with_sets(tempered, given, normalised(scores / temperature, given.exclusive))
+    return with_sets(tempered, given, said.pooled)

@@ -17,6 +17,7 @@ from gsco.graphs.fitting import (
     surprise,
     with_sets,
 )
+from gsco.graphs.fusion import TOTAL_WEIGHT
 from gsco.graphs.selection import ask_limits, select_rule
 
 OPTIONS = ("a", "b", "c")
@@ -80,7 +81,7 @@ class TestPool:
             )
             odds = np.exp(scores + offsets)
             pooled = odds / odds.sum(1, keepdims=True)
-            away = np.concatenate([weights - 1 / 3, offsets])
+            away = np.concatenate([weights - TOTAL_WEIGHT / 3, offsets])
             penalty = fitting.PRIOR_STRENGTH / len(given) * away @ away / 2
             return float((-np.log(pooled[given.truth])).mean() + penalty)
 

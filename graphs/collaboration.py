@@ -66,6 +66,8 @@ class Collaboration:
     """Watches whether the cases are still like those of the fit."""
     evidence_only: bool = False
     """Whether the graph ends with the evidence, without a decision."""
+    task_named: bool = True
+    """Whether a person named the task, rather than a model that calls functions."""
     given: Task | None = None
     """A task card that the caller brought along; it goes before one of that name in ``tasks``."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Required, get_args
 
@@ -59,7 +59,7 @@ class Consulting:
 
         async def protocol(ref: ImageRef, task: str) -> Diagnosis:
             case = Case(id=ref.id, images=(ref,), group=group, context=context)
-            return await self.diagnosed(case, task, write)
+            return await self.diagnosed(case, task, write, named=state.get("task") == task)
 
         extended = "describe" in self.wording.functions
         return Toolbox(
@@ -75,13 +75,20 @@ class Consulting:
             describe=self.described if extended else None,
         )
 
-    async def diagnosed(self, case: Case, task: str | None, write: Write) -> Diagnosis:
+    async def diagnosed(self, case: Case, task: str | None, write: Write, *, named: bool = True) -> Diagnosis:
         """Run the fixed protocol and tell of the evidence on its way.
+
+        Args:
+            case: one image of the conversation.
+            task: its name; None lets the gate choose it from the image.
+            write: is told of evidence as it arrives.
+            named: whether a person named the task; else a generalist did.
 
         Raises:
             GscoError: as ``GSCo.diagnose``.
         """
-        async for step in unfold({"case": case, "task": task}, self.collaboration):
+        collaboration = replace(self.collaboration, task_named=named)
+        async for step in unfold({"case": case, "task": task}, collaboration):
             if isinstance(step, Diagnosis):
                 return step
             if isinstance(step, EvidenceArrived):

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from ..case import Conflict, Diagnosis, Evidence, GateReport, Task, TaskKind
+from ..case import Conflict, Diagnosis, Evidence, Task, TaskKind
 from .certificate import Certificate
 from .fusion import FusedDecision
 
@@ -41,9 +41,17 @@ class AnswerPolicy:
     suspended: str = ""
 
 
-def refuses(policy: GatePolicy, resembles: str | None) -> bool:
-    """Whether an image is refused that resembles known cases of another modality."""
-    return policy == "refuse" and resembles is not None
+def refuses(policy: GatePolicy, resembles: str | None, familiar: bool | None, named: bool) -> bool:
+    """Whether an image is refused before anybody is asked about it.
+
+    Args:
+        policy: of the gate.
+        resembles: the task of another modality that it is nearer to, if there is one.
+        familiar: whether it is like the known cases of its task; None where that is unknown.
+        named: whether a person named the task. A model's choice of a task is no better than the image's
+            likeness to it: what is like none of the known cases is refused, as where no task is named.
+    """
+    return policy == "refuse" and (resembles is not None or (familiar is False and not named))
 
 
 def confidence_limit(task: Task, policy: AnswerPolicy) -> float:
@@ -113,11 +121,6 @@ def remarks(evidence: Evidence, closed: bool, confidence: float | None) -> Itera
     for missing in evidence.missing:
         if missing.source != "gate":
             yield f"Decided without {missing.source.replace(':', ' ')}: {missing.reason}"
-
-
-def gate_doubt(report: GateReport) -> str | None:
-    """What the gate saw that a person must know before the image is looked at."""
-    return None if report.familiar is not False else "The image is unlike the known cases of this task."
 
 
 def conflict_of(

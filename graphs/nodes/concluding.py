@@ -85,7 +85,9 @@ async def _concluded(
     finding = Finding(id=id, turn=state["turn"], tool=TOOL, image=ref, task=task.name)
     case = Case(id=ref.id, images=(ref,), group=state.get("group"), context=state.get("context"))
     try:
-        diagnosis = await runtime.context.diagnosed(case, task.name, lambda event: None)
+        diagnosis = await runtime.context.diagnosed(
+            case, task.name, lambda event: None, named=state.get("task") == task.name
+        )
     except GscoError as error:
         return finding.model_copy(update={"missing": (Missing(source=TOOL, reason=str(error)),)})
     return finding.model_copy(update={"diagnosis": diagnosis})

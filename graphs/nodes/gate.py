@@ -17,6 +17,7 @@ from ...case import Case, GateReport, Missing, Task, TaskKind
 from ...errors import SpecialistError, StoreError, TaskMismatch
 from ...tools.retrieval import Surroundings
 from ..collaboration import Collaboration
+from ..policy import refuses
 from ..state import DiagnosisState
 
 NEIGHBOURS = 10
@@ -62,12 +63,15 @@ async def check_task(case: Case, task: Task, collaboration: Collaboration) -> di
         name: collaboration.task(name).modality for name in around.nearest if name in known(collaboration)
     }
     report = compare(task, around, floor, modalities)
-    if collaboration.gate == "refuse" and (other := resembles(task, around, floor, modalities)):
-        raise TaskMismatch(
-            f"the image does not look like {task.modality} (task {task.name}): {_measured(report)}, "
-            f"and it is nearer to known cases of {other} ({modalities.get(other, 'no task card')}). "
-            "Name the right task, or set the gate to 'warn' to go on"
-        )
+    other = resembles(task, around, floor, modalities)
+    if refuses(collaboration.gate, other, report.familiar, collaboration.task_named):
+        unlike = f"the image does not look like {task.modality} (task {task.name}): {_measured(report)}"
+        if other is not None:
+            nearer = f"it is nearer to known cases of {other} ({modalities.get(other, 'no task card')})"
+            raise TaskMismatch(
+                f"{unlike}, and {nearer}. Name the right task, or set the gate to 'warn' to go on"
+            )
+        raise TaskMismatch(f"{unlike}. {_NAME_IT}")
     return {"gate": report}
 
 

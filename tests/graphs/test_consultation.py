@@ -65,8 +65,8 @@ def make(real, images, cards, specialist_folders, bank, tmp_path):
             generalist=generalist,
             images=images,
             conversations=conversations,
-            neighbours=4,
-            **changes,
+            # The small bank's floor leaves out many of its own kind.
+            **{"neighbours": 4, "gate": "warn", **changes},
         )
         made.append(one)
         return one, generalist
@@ -221,7 +221,7 @@ def test_a_tool_that_fails_for_no_known_reason_is_told_of_without_details(make, 
 
 def test_a_mismatch_is_told_of_and_can_be_mended(make, pictures):
     wrong, right = call("diagnose", task="shade"), call("diagnose", id="call-2", task="stripes")
-    gsco, generalist = make(then(calls(wrong), calls(right), "striped."))
+    gsco, generalist = make(then(calls(wrong), calls(right), "striped."), gate="refuse")
     turn = gsco.consult("a").send("What is this?", [pictures.stripes("lying", 72)])
     first, second = results(generalist.asked[2])
     assert first.status == "error" and "stripes" in first.text
@@ -244,7 +244,7 @@ def test_level_none_runs_the_protocol_and_puts_it_into_words(make, pictures):
 
 
 def test_an_image_that_was_called_for_in_vain_is_diagnosed_by_the_fixed_protocol(make, pictures):
-    gsco, _ = make(then(calls(call("diagnose", task="shade")), "I cannot say."))
+    gsco, _ = make(then(calls(call("diagnose", task="shade")), "I cannot say."), gate="refuse")
     turn = gsco.consult("a").send("What is this?", [pictures.stripes("lying", 72)])
     assert (turn.diagnosis.task, turn.diagnosis.label) == ("stripes", "lying")
 
@@ -361,6 +361,16 @@ def test_evidence_that_was_gathered_one_by_one_gets_a_decision(make, pictures, i
     assert turn.diagnosis.probabilities == pytest.approx(dict(whole.probabilities), abs=1e-4)
     only, _ = make(then(calls(call("retrieve_cases", task="shade")), "Case 1."))
     assert only.consult("b").send("Show similar cases.", [image]).diagnosis is None
+
+
+def test_a_task_that_only_the_generalist_names_does_not_open_the_gate(make, pictures):
+    gsco, _ = make(then(DIAGNOSE, "It is dark."), gate="refuse")
+    stranger = pictures.checks(4)
+    refused = gsco.consult("a").send("What is this?", [stranger])
+    assert refused.diagnosis is None
+    named = gsco.consult("b", task="shade")
+    turn = named.send("What is this?", [pictures.shade("dark", 75)])
+    assert turn.diagnosis is not None
 
 
 def test_words_that_differ_from_the_decision_are_noted(make, pictures):

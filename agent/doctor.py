@@ -167,6 +167,7 @@ def _dicom() -> Check:
 def _specialists(settings: Settings) -> Iterator[Check]:
     from ..models.mini import bundled
     from ..models.specialist.inventory import inventory
+    from ..tasks import TaskBook
     from .assembly import LazyPanels, own_specialists
 
     own = own_specialists(settings)
@@ -174,8 +175,10 @@ def _specialists(settings: Settings) -> Iterator[Check]:
     tasks = sorted(LazyPanels(folders))
     if not tasks:
         yield Check("specialists", "wrong", "there are none", REINSTALL)
+    book = TaskBook(settings.tasks)
     for task in tasks:
-        names, missing = inventory(task, folders)
+        options = book.get(task).options if task in book else ()
+        names, missing = inventory(task, folders, options)
         for one in missing:
             name = one.source.removeprefix("specialist:")
             found = f"{one.source} is left out: {one.reason}"

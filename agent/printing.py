@@ -146,7 +146,7 @@ def _opinions(opinions: Iterable[Opinion]) -> Table:
             plain(opinion.specialist),
             plain(says),
             share(min(stated) if stated else None),
-            plain(reliability_words(opinion)),
+            plain(reliability_words(opinion) or "–"),
             plain(opinion.architecture),
         )
     return table

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ThreadError
+from ..errors import ConversationsUnavailable
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -40,17 +40,15 @@ class TurnLocks:
         """Wait for a lock and hold it; a process that ends lets go of it.
 
         Raises:
-            ThreadError: the database cannot be reached.
+            ConversationsUnavailable: the database cannot be reached.
         """
         from psycopg import Error
 
         number = number_of(name)
         try:
-            connection = await self._connected()
-            while not await _asked(connection, "SELECT pg_try_advisory_lock(%s)", number):
-                await asyncio.sleep(POLL)
+            connection = await self._acquired(number)
         except Error as error:
-            raise ThreadError(
+            raise ConversationsUnavailable(
                 f"the database of conversations does not answer ({type(error).__name__}); try again, or "
                 "check GSCO_CONVERSATIONS and that the server runs"
             ) from None
@@ -64,6 +62,22 @@ class TurnLocks:
         if self._connection is not None:
             await self._connection.close()
             self._connection = None
+
+    async def _acquired(self, number: int) -> AsyncConnection[Any]:
+        """The connection that holds a lock; a connection that died while it was idle is made anew, once."""
+        from psycopg import Error
+
+        for last in (False, True):
+            connection = await self._connected()
+            try:
+                while not await _asked(connection, "SELECT pg_try_advisory_lock(%s)", number):
+                    await asyncio.sleep(POLL)
+                return connection
+            except Error:
+                await self.close()
+                if last:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     async def _connected(self) -> AsyncConnection[Any]:
         from psycopg import AsyncConnection

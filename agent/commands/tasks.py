@@ -13,8 +13,11 @@ def tasks(
     """List the tasks that can be asked of an image, built-in ones and your own (GSCO_TASKS)."""
     from ...tasks import TaskBook
     from ..configuration import settings_from
+    from ..failures import one_line
 
     book = TaskBook(settings_from().tasks)
+    for error in book.wrong.values():
+        typer.secho(one_line(error), err=True, fg=typer.colors.RED)
     if as_json:
         from pydantic import TypeAdapter
 

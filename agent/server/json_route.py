@@ -21,7 +21,8 @@ class JsonRoute(APIRoute):
         handler = super().get_route_handler()
 
         async def parsing(request: Request) -> Response:
-            if body := await request.body():
+            form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+            if not form and (body := await request.body()):
                 try:
                     # Where Starlette keeps what ``Request.json`` parsed.
                     request._json = await parsed_json(body)

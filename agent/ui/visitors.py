@@ -37,7 +37,8 @@ _HEADERS = (
      b"style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
      b"media-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; "
      b"form-action 'self'; frame-ancestors 'none'"),
-    (b"referrer-policy", b"no-referrer"),
+    # Not no-referrer: a form would then be sent with the origin "null", which counts as foreign.
+    (b"referrer-policy", b"same-origin"),
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )  # fmt: skip

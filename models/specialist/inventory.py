@@ -20,12 +20,13 @@ class Inventory(NamedTuple):
     """What is broken, and why."""
 
 
-def inventory(task: str, folders: Sequence[Path]) -> Inventory:
+def inventory(task: str, folders: Sequence[Path], options: Sequence[str] = ()) -> Inventory:
     """Look at every specialist of a task.
 
     Args:
         task: specialists are ``FOLDER/TASK/NAME``.
         folders: the bundled specialists and the user's; of two with one name the later counts.
+        options: of the task, among which the labels must be; empty leaves that unchecked.
     """
     homes = {
         card.parent.name: card.parent for folder in folders for card in (folder / task).glob(f"*/{CARD_FILE}")
@@ -34,15 +35,17 @@ def inventory(task: str, folders: Sequence[Path]) -> Inventory:
     missing: list[Missing] = []
     for name, home in sorted(homes.items()):
         try:
-            _look(home, task)
+            _look(home, task, options)
             names.append(name)
         except SpecialistError as error:
             missing.append(Missing(source=f"specialist:{name}", reason=str(error)))
     return Inventory(tuple(names), tuple(missing))
 
 
-def _look(home: Path, task: str) -> None:
+def _look(home: Path, task: str, options: Sequence[str]) -> None:
     card = read_card(home, SpecialistCard)
     if card.task != task or card.name != home.name:
         raise SpecialistError(f"its card is of {card.task}/{card.name}, its folder is {task}/{home.name}")
+    if options and (strange := sorted(set(card.labels) - set(options))):
+        raise SpecialistError(f"its labels {strange} are no options of {task}: {sorted(options)}")
     checked_bytes(home, card.weights)

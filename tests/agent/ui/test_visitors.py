@@ -109,6 +109,6 @@ def test_a_browser_may_load_nothing_from_elsewhere():
         headers = (await client.get("/")).headers
         policy = headers["content-security-policy"]
         assert "default-src 'self'" in policy and "http" not in policy and "*" not in policy
-        assert headers["referrer-policy"] == "no-referrer" and headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "same-origin" and headers["x-content-type-options"] == "nosniff"
 
     visiting("", steps)

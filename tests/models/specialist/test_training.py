@@ -29,16 +29,19 @@ from gsco.models.specialist.recipe import TrainingConfig
 from gsco.models.specialist.training import train_specialist
 
 torch.set_num_threads(1)
-save, saved = torch.save, []
+saved = []
 
-def save_or_die(content, path):
-    save(content, path)
-    saved.append(path)
+replace = Path.replace
+
+def replace_or_die(self, target):
+    if Path(target).name == "checkpoint.pt":
+        saved.append(self)
     if len(saved) == 3:
-        os.truncate(path, 1000)
+        os.truncate(self, 1000)
         os.kill(os.getpid(), signal.SIGKILL)
+    return replace(self, target)
 
-torch.save = save_or_die
+Path.replace = replace_or_die
 train_specialist(TrainingConfig.model_validate_json(sys.argv[1]), Path(sys.argv[2]), quiet=True)
 """
 

@@ -87,7 +87,7 @@ class PageGuard:
             raise Refused(400, "That is not a session.")
         user = scope["state"]["user"]
         if self._sessions.setdefault(session, user) != user:
-            raise Refused(403, "This session is another user's; load the page again.")
+            raise Refused(403, "The page session belongs to another user; load the page again.")
         self._sessions.move_to_end(session)
         while len(self._sessions) > _SESSIONS:
             self._sessions.popitem(last=False)

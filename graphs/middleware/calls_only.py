@@ -22,7 +22,9 @@ class CallsOnly(AgentMiddleware[ConsultationState, Consulting]):
     ) -> dict[str, Any] | None:
         """Leave it out of turns in which it has nothing to call."""
         context = runtime.context
-        if context.converses or (context.level != "none" and shown_in_turn(state)):
+        # Where a person named the task there is nothing to choose: the fixed protocol diagnoses for it.
+        chooses = context.level != "none" and shown_in_turn(state) and not state.get("task")
+        if context.converses or chooses:
             return None
         return {"jump_to": "end"}
 

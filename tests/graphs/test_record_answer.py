@@ -161,3 +161,12 @@ def test_a_conversation_that_is_resent_is_answered_from_evidence_gathered_anew(m
         assert f"{opinion.specialist} says {opinion.labels[0]}" in events[-1].text
     assert generalist.asked == []
     assert not [event for event in ask("Thank you!") if isinstance(event, ToolStarted)], "nothing to look up"
+
+
+def test_a_task_that_a_person_named_is_not_chosen_anew(make, pictures):
+    gsco, generalist = make(calls(call("diagnose", task="stripes")), gate="warn")
+    turn = gsco.consult("a", task="shade").send("What is this?", [pictures.shade("dark", 75)])
+    assert turn.diagnosis.task == "shade"
+    assert not generalist.asked, "there is nothing to choose"
+    plain = gsco.diagnose(pictures.shade("dark", 75), task="shade", gate="warn")
+    assert turn.diagnosis.probabilities == pytest.approx(dict(plain.probabilities))

@@ -132,6 +132,7 @@ def _diagnosis(gsco: GSCo, policy: ServerPolicy, metrics: Metrics) -> APIRouter:
             for file in files
         ]
         words = {name: getattr(body, name) for name in ("question", "context") if getattr(body, name)}
+        gsco.text_limits.check(words.values())
         if words and (body.task is None or gsco.tasks.get(body.task).kind.closed):
             # Words of the client's must not reach the prompt of a closed diagnosis.
             response.headers["x-gsco-ignored"], words = ", ".join(words), {}

@@ -245,6 +245,8 @@ def test_only_pixels_alone_are_packed(family: str, model: InProcessGeneralist) -
 
 @pytest.fixture(scope="module")
 def server(family: str, folder: Path) -> Iterator[str]:
+    if family == "internvl":
+        pytest.skip("the bundled generalist is of this layout: test_vllm serves it")
     for running in vllm.served(
         str(folder), folder, "--dtype", "float32", "--max-model-len", "512",
         "--limit-mm-per-prompt", '{"image":2}',

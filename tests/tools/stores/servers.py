@@ -162,6 +162,8 @@ def cluster(folder: Path, size: int = 3) -> Iterator[list[Server]]:
             node.start(wait=False)
         for node in nodes:
             node.wait()
+        # A node that was away for long is no longer looked for: it joins the others by itself.
+        nodes[0]._environment["CLUSTER_JOIN"] = ",".join(f"127.0.0.1:{node.gossip}" for node in nodes[1:])
         yield nodes
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ..case import Record
 from ..errors import ConfigurationError
 from .fusion import GENERALIST, TOTAL_WEIGHT
-from .label_sets import LabelSets, decided, fit_label_sets
+from .label_sets import LabelSets, fit_label_sets, likeliest_sets
 from .pool import (
     Bools,
     Floats,
@@ -170,8 +170,8 @@ def with_sets(pool: Pool, given: FitSample, out_of_fold: Floats) -> Pool:
     """
     if given.exclusive:
         return pool
-    sets = fit_label_sets(given.options, out_of_fold, given.truth)
-    said = decided(sets, out_of_fold)
+    sets = fit_label_sets(given.options, given.truth)
+    said = likeliest_sets(sets, out_of_fold)
     odds = set_log_odds(sets, out_of_fold, said)
     return pool.model_copy(
         update={"sets": sets, "set_confidence": _platt(odds, (said == given.truth).all(1))}
@@ -200,7 +200,7 @@ def right(pooled: Floats, given: FitSample) -> Bools:
     """Which cases pooled distributions decide rightly, (n,); for multi-label all labels must be right."""
     if given.exclusive:
         return given.truth[np.arange(len(given)), pooled.argmax(1)]
-    said = decided(fit_label_sets(given.options, pooled, given.truth), pooled)
+    said = likeliest_sets(fit_label_sets(given.options, given.truth), pooled)
     return (said == given.truth).all(1)
 
 
@@ -253,14 +253,13 @@ def fit_stack(given: FitSample) -> Stack:
     losses = [_out_of_fold_loss(features, given, strength, folds) for strength in strengths]
     strength = strengths[int(np.argmin(losses))]
     coefficients, intercepts = _regress(features, given.truth, strength, given.exclusive)
-    pooled = normalised(features @ coefficients.T + intercepts, given.exclusive)
     return Stack(
         options=given.options,
         exclusive=given.exclusive,
         sources=tuple(names),
         coefficients=tuple(tuple(map(_rounded, row)) for row in coefficients),
         intercepts=tuple(map(_rounded, intercepts)),
-        sets=None if given.exclusive else fit_label_sets(given.options, pooled, given.truth),
+        sets=None if given.exclusive else fit_label_sets(given.options, given.truth),
         strength=strength,
         cases=len(given),
     )

@@ -330,7 +330,7 @@ def _occurring_sets(task: Task, evidence: Evidence) -> LabelSets:
     known = {tuple(o for o in task.options if o in case.labels) for case in evidence.similar_cases}
     single = {(option,) for option in task.options}
     sets = sorted((known | single) - {()} if task.negative else known | single)
-    return LabelSets(options=task.options, thresholds=(PRESENT,) * len(task.options), sets=tuple(sets))
+    return LabelSets(options=task.options, sets=tuple(sets))
 
 
 def _by_generalist(

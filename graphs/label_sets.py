@@ -1,9 +1,9 @@
-"""From probabilities of a multi-label task to a set of labels, as learnt on validation cases.
+"""From probabilities of a multi-label task to a set of labels: the likeliest of the sets that occur.
 
 A threshold per label knows nothing of the others: it says "Normal" beside a disease, or no label at all,
-though no case was ever so. So one of the sets that occur is chosen, and the thresholds only shift it. They
-are fitted for what is measured: all labels of a case right (exact match), and each label found, however rare
-(macro-F1). Fitted for the F1 of each label alone, exact match falls by half on a set with rare labels.
+though no case was ever so. The probability of a set is the product over its labels, times how much more
+often the set occurs than independent labels would make it. Thresholds fitted for exact match and macro-F1
+on the same validation cases were worse on test images (evals/results/decision).
 """
 
 from __future__ import annotations
@@ -14,15 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..case import Record
-from ..models.specialist.calibration import fit_thresholds
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-CANDIDATES = 24
-"""Thresholds that are tried for a label, at equal steps of its probabilities' ranks."""
-SWEEPS = 4
-"""Over all labels; fewer where nothing changes any more."""
+SMOOTHING = 0.5
+"""Cases added to the count of each set (Jeffreys)."""
 _EDGE = 1e-3
 _DIGITS = 4
 
@@ -31,72 +28,52 @@ class LabelSets(Record):
     """Chooses among sets of labels."""
 
     options: tuple[str, ...]
-    thresholds: tuple[float, ...]
-    """By option: a set gains by it where its probability is above this."""
     sets: tuple[tuple[str, ...], ...]
-    """That were seen on validation cases, and each label by itself."""
+    """That were seen on labelled cases, and each label by itself."""
+    associations: tuple[float, ...] = ()
+    """By set: logarithm of how much more often it occurs than independent labels would make it."""
 
     def __call__(self, probabilities: Mapping[str, float]) -> tuple[str, ...]:
-        """The set that gains most."""
+        """The likeliest set."""
         values = np.array([[probabilities[option] for option in self.options]])
-        members = np.array([[option in one for option in self.options] for one in self.sets])
-        return self.sets[int(_chosen(_gains(values, np.array(self.thresholds)), members)[0])]
+        return self.sets[int(self.log_scores(values)[0].argmax())]
+
+    @property
+    def members(self) -> Bools:
+        """Which option is in which set, (sets, options)."""
+        return np.array([[option in one for option in self.options] for one in self.sets])
+
+    def log_scores(self, probabilities: Floats) -> Floats:
+        """Unnormalised log-probability of each set, (n, sets).
+
+        Args:
+            probabilities: of each option, (n, options).
+        """
+        p, members = np.clip(probabilities, _EDGE, 1 - _EDGE), self.members
+        scores = np.log(p) @ members.T + np.log1p(-p) @ (~members).T
+        return scores + np.array(self.associations) if self.associations else scores
 
 
-def fit_label_sets(options: Sequence[str], probabilities: Floats, truth: Bools) -> LabelSets:
-    """Fit thresholds by going through the labels in turn.
+def fit_label_sets(options: Sequence[str], truth: Bools) -> LabelSets:
+    """Count which sets occur.
 
     Args:
         options: the columns.
-        probabilities: (n, options), of validation cases.
-        truth: (n, options).
+        truth: labels of labelled cases, (n, options).
     """
     members = np.unique(np.concatenate([truth, np.eye(len(options), dtype=bool)]), axis=0)
-    starts = (fit_thresholds(probabilities, truth.astype(int)), np.full(len(options), 0.5))
-    tried = [_climbed(probabilities, truth, members, np.asarray(start, np.float64)) for start in starts]
-    thresholds, _ = max(tried, key=lambda one: one[1])
+    counts = (truth[:, None, :] == members[None]).all(2).sum(0)
+    total = len(truth) + SMOOTHING * len(members)
+    alone = np.clip(truth.mean(0), SMOOTHING / total, 1 - SMOOTHING / total)
+    independent = members @ np.log(alone) + ~members @ np.log1p(-alone)
+    associations = np.log((counts + SMOOTHING) / total) - independent
     return LabelSets(
         options=tuple(options),
-        thresholds=tuple(round(float(value), _DIGITS) for value in thresholds),
         sets=tuple(tuple(np.array(options)[row].tolist()) for row in members),
+        associations=tuple(round(float(value), _DIGITS) for value in associations),
     )
 
 
-def decided(rule: LabelSets, probabilities: Floats) -> Bools:
+def likeliest_sets(rule: LabelSets, probabilities: Floats) -> Bools:
     """What a rule says of many cases, (n, options)."""
-    members = np.array([[option in one for option in rule.options] for one in rule.sets])
-    return members[_chosen(_gains(probabilities, np.array(rule.thresholds)), members)]
-
-
-def _climbed(probabilities: Floats, truth: Bools, members: Bools, thresholds: Floats) -> tuple[Floats, float]:
-    best = _worth(members[_chosen(_gains(probabilities, thresholds), members)], truth)
-    ranks = np.linspace(0.01, 0.99, CANDIDATES)
-    for _ in range(SWEEPS):
-        before = best
-        for label in range(truth.shape[1]):
-            for candidate in np.quantile(probabilities[:, label], ranks):
-                moved = thresholds.copy()
-                moved[label] = np.clip(candidate, _EDGE, 1 - _EDGE)
-                worth = _worth(members[_chosen(_gains(probabilities, moved), members)], truth)
-                if worth > best + 1e-9:
-                    best, thresholds = worth, moved
-        if best <= before:
-            break
-    return thresholds, best
-
-
-def _gains(probabilities: Floats, thresholds: Floats) -> Floats:
-    from scipy.special import logit
-
-    return logit(np.clip(probabilities, _EDGE, 1 - _EDGE)) - logit(np.clip(thresholds, _EDGE, 1 - _EDGE))
-
-
-def _chosen(gains: Floats, members: Bools) -> npt.NDArray[np.intp]:
-    return (gains @ members.T).argmax(1)
-
-
-def _worth(said: Bools, truth: Bools) -> float:
-    """Exact match plus macro-F1 over the labels that occur."""
-    hits, there = (said & truth).sum(0), truth.any(0)
-    f1 = 2 * hits / np.maximum(said.sum(0) + truth.sum(0), 1)
-    return float((said == truth).all(1).mean() + f1[there].mean())
+    return rule.members[rule.log_scores(probabilities).argmax(1)]

@@ -24,7 +24,7 @@ Sources = Mapping[str, Distribution]
 FLOOR = 1e-3
 """Smaller probabilities are taken for this: one source that is certain must not silence all others."""
 PRESENT = 0.5
-"""Probability from which on an option of a multi-label task is said where no thresholds were fitted."""
+"""Probability from which on an option of a multi-label task is said where no sets of labels are known."""
 
 
 class Pool(Record):
@@ -176,9 +176,13 @@ def set_log_odds(sets: LabelSets | None, pooled: Floats, said: Bools) -> Floats:
     if sets is None:
         log_p = own
     else:
-        members = np.array([[option in one for option in sets.options] for one in sets.sets])
-        every = np.log(p) @ members.T + np.log1p(-p) @ (~members).T
-        known = (said[:, None, :] == members[None]).all(2).any(1)
-        log_p = own - np.where(known, logsumexp(every, axis=1), np.logaddexp(logsumexp(every, axis=1), own))
+        every = sets.log_scores(p)
+        same = (said[:, None, :] == sets.members[None]).all(2)
+        total = logsumexp(every, axis=1)
+        log_p = np.where(
+            same.any(1),
+            every[np.arange(len(p)), same.argmax(1)] - total,
+            own - np.logaddexp(total, own),
+        )
     log_p = np.minimum(log_p, -1e-6)
     return log_p - np.log(-np.expm1(log_p))

@@ -36,7 +36,7 @@ from .fitting import (
     with_sets,
 )
 from .fusion import GENERALIST, AskLimits, reliability_weights
-from .label_sets import decided, fit_label_sets
+from .label_sets import fit_label_sets, likeliest_sets
 from .pool import Bools, Floats, Pool, normalised, set_log_odds
 
 AS_GOOD = 0.001
@@ -200,8 +200,8 @@ def _sureness(pooled: Floats, given: FitSample) -> Floats:
         return pooled.max(-1)
     from scipy.special import expit
 
-    sets = fit_label_sets(given.options, pooled, given.truth)
-    return expit(set_log_odds(sets, pooled, decided(sets, pooled)))
+    sets = fit_label_sets(given.options, given.truth)
+    return expit(set_log_odds(sets, pooled, likeliest_sets(sets, pooled)))
 
 
 def _scored(found: list[_Candidate], given: FitSample) -> dict[str, CandidateScore]:
@@ -256,7 +256,7 @@ def _selection(
     said = (
         chosen.pooled.argmax(1)[:, None] == np.arange(chosen.pooled.shape[1])
         if given.exclusive
-        else decided(fit_label_sets(given.options, chosen.pooled, given.truth), chosen.pooled)
+        else likeliest_sets(fit_label_sets(given.options, given.truth), chosen.pooled)
     )
     pool = full_pool if chosen.name == FULL_POOL and full_pool is not None else quiet_pool
     confidence = chosen.pooled.max(1) if given.exclusive else pool.confidences(chosen.pooled, said)

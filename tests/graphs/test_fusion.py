@@ -201,12 +201,12 @@ def test_a_multilabel_record_speaks_of_the_least_certain_option():
 def test_the_confidence_of_a_set_is_its_probability_among_the_sets_that_occur():
     options = ("a", "b", "c")
     sets = tuple(tuple(one) for n in range(4) for one in itertools.combinations(options, n))
-    every = LabelSets(options=options, thresholds=(0.5,) * 3, sets=sets)
+    every = LabelSets(options=options, sets=sets)
     p = np.array([[0.9, 0.2, 0.6]])
     odds = set_log_odds(every, p, np.array([[True, False, True]]))
     expected = 0.9 * 0.8 * 0.6
     assert 1 / (1 + np.exp(-odds[0])) == pytest.approx(expected), "all sets: the options are independent"
-    some = LabelSets(options=options, thresholds=(0.5,) * 3, sets=(("a", "c"), ("b",)))
+    some = LabelSets(options=options, sets=(("a", "c"), ("b",)))
     other = 0.1 * 0.2 * 0.4
     odds = set_log_odds(some, p, np.array([[True, False, True]]))
     assert 1 / (1 + np.exp(-odds[0])) == pytest.approx(expected / (expected + other))

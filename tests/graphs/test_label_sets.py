@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from gsco.graphs.label_sets import Bools, Floats, decided, fit_label_sets
+from gsco.graphs.label_sets import Bools, Floats, LabelSets, fit_label_sets, likeliest_sets
 from gsco.models.specialist.calibration import fit_thresholds
 from scipy.special import expit
 
@@ -25,9 +25,9 @@ def f1(said: Bools, truth: Bools) -> float:
 
 
 def test_what_never_occurs_is_never_said() -> None:
-    rule = fit_label_sets(OPTIONS, *eyes(300, 0))
+    rule = fit_label_sets(OPTIONS, eyes(300, 0)[1])
     probabilities, _ = eyes(500, 1)
-    said = decided(rule, probabilities)
+    said = likeliest_sets(rule, probabilities)
     assert not (said[:, 0] & (said[:, 1] | said[:, 2])).any() and said.any(1).all()
     assert any(said[:, 2]), "the rare one is found now and then"
     for row in range(0, 500, 50):
@@ -38,7 +38,7 @@ def test_what_never_occurs_is_never_said() -> None:
 def test_more_cases_are_wholly_right_than_by_a_threshold_for_each_label() -> None:
     probabilities, truth = eyes(400, 2)
     fresh, wanted = eyes(2000, 3)
-    rule = decided(fit_label_sets(OPTIONS, probabilities, truth), fresh)
+    rule = likeliest_sets(fit_label_sets(OPTIONS, truth), fresh)
     alone = fresh >= fit_thresholds(probabilities, truth.astype(int))
     exact = [(said == wanted).all(1).mean() for said in (rule, alone)]
     assert exact[0] > exact[1] + 0.03
@@ -47,6 +47,20 @@ def test_more_cases_are_wholly_right_than_by_a_threshold_for_each_label() -> Non
 
 def test_each_label_can_be_said_even_if_it_never_occurs_alone() -> None:
     truth = np.array([[1, 1], [1, 1], [0, 0], [0, 0]], dtype=bool)
-    rule = fit_label_sets(("a", "b"), truth * 0.8 + 0.1, truth)
+    rule = fit_label_sets(("a", "b"), truth)
     assert set(rule.sets) == {(), ("a",), ("b",), ("a", "b")}
     assert rule({"a": 0.9, "b": 0.9}) == ("a", "b") and rule({"a": 0.1, "b": 0.1}) == ()
+
+
+def test_how_often_a_set_occurs_counts() -> None:
+    """Two labels that are nearly always together are said together, though one by itself is unlikely."""
+    truth = np.array([[1, 1]] * 45 + [[1, 0]] * 5 + [[0, 0]] * 50, dtype=bool)
+    rule = fit_label_sets(("a", "b"), truth)
+    doubtful = {"a": 0.9, "b": 0.4}
+    assert rule(doubtful) == ("a", "b")
+    assert LabelSets(options=rule.options, sets=rule.sets)(doubtful) == ("a",)
+    log_scores = rule.log_scores(truth.mean(0)[None])[0]
+    shares = np.exp(log_scores) / np.exp(log_scores).sum()
+    assert shares[rule.sets.index(("a", "b"))] > 0.4, (
+        "at the prevalence of the labels: the prevalence of the sets"
+    )

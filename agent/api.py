@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
 
 from ..case import Diagnosis, Evidence, ImageRef, Task
@@ -88,6 +88,7 @@ class GSCo:
         tool_calls: how the generalist calls tools in a consultation.
         wording: what it is told in one.
         fits: what was fitted for a task, by its name.
+        fit_problems: by task, why its fit cannot be read; each diagnosis of the task says so.
         monitor: watches whether the cases are still like those of the fits.
         trained_tasks: tasks that the generalist was trained on, where that is known.
         text_limits: how long questions, contexts and messages may be.
@@ -107,6 +108,7 @@ class GSCo:
         tool_calls: Level | Literal["auto"] = "auto",
         wording: WordingName = "auto",
         fits: Callable[[str], CollaborationFit | None] = lambda task: None,
+        fit_problems: Mapping[str, str] = MappingProxyType({}),
         monitor: DriftMonitor | None = None,
         trained_tasks: frozenset[str] | None = None,
         text_limits: TextLimits = DEFAULT_TEXT_LIMITS,
@@ -122,6 +124,7 @@ class GSCo:
         self.specialists: Specialists = Specialists(panels, images)
         self.retrieval: Retrieval = Retrieval(store, self.specialists)
         self.fits = fits
+        self._fit_problems = fit_problems
         self.monitor = monitor
         self._trained_tasks = trained_tasks
         self._deciding = Deciding(_generalist(generalist, images))
@@ -599,6 +602,7 @@ class GSCo:
             load_generalist=self._deciding.load,
             generalist_name=lambda: self._deciding.name,
             fits=self.fits,
+            fit_problems=self._fit_problems,
             monitor=self.monitor,
             trained_tasks=self._trained_tasks,
             profile=PROFILES[name],

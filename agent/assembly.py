@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from ..models.specialist.panel import Panel
     from ..settings import Settings
     from ..tasks import TaskBook
+
+_log = logging.getLogger(__name__)
 
 
 def parts_of(settings: Settings) -> dict[str, Any]:
@@ -43,7 +46,7 @@ def parts_of(settings: Settings) -> dict[str, Any]:
     )
     DECODING.capacity = settings.decoding_bytes
     folders = [bundled("specialists"), *own_specialists(settings)]
-    tasks = TaskBook(settings.tasks)
+    tasks, fits = TaskBook(settings.tasks), LazyFits(folders)
     return {
         "tasks": tasks,
         "panels": LazyPanels(folders, tasks, settings.threads),
@@ -62,7 +65,8 @@ def parts_of(settings: Settings) -> dict[str, Any]:
         "decision": settings.decision,
         "max_error": settings.max_error,
         "floors": settings.floors,
-        "fits": LazyFits(folders).get,
+        "fits": fits.get,
+        "fit_problems": fits.problems,
         "monitor": DriftMonitor(settings.home / "monitor", settings.drift),
         "trained_tasks": trained_tasks(settings),
         "conversations": settings.conversations.get_secret_value() or settings.home / "conversations.sqlite",
@@ -102,6 +106,8 @@ def trained_tasks(settings: Settings) -> frozenset[str] | None:
 class LazyFits:
     """What was fitted for each task, read at its first use.
 
+    A fit that cannot be read is missing evidence, not the end of the task: ``problems`` says why, by task.
+
     Args:
         folders: of specialists, laid out as ``TASK/NAME``; of two fits of one task the later counts.
     """
@@ -109,17 +115,18 @@ class LazyFits:
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = folders
         self._fits: dict[str, CollaborationFit | None] = {}
+        self.problems: dict[str, str] = {}
 
     def get(self, task: str) -> CollaborationFit | None:
-        """The fit of a task.
-
-        Raises:
-            ConfigurationError: there is one and it cannot be read.
-        """
+        """The fit of a task; None where there is none that can be read."""
         from ..graphs.collaboration_fit import read_fit
 
         if task not in self._fits:
-            self._fits[task] = read_fit(self._folders, task)
+            try:
+                self._fits[task] = read_fit(self._folders, task)
+            except ConfigurationError as error:
+                _log.warning("%s", error)
+                self._fits[task], self.problems[task] = None, str(error)
         return self._fits[task]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from .certificate import certify
@@ -55,7 +55,9 @@ class Collaboration:
     decision: RuleWanted = "auto"
     """Which rule makes the decision; ``auto``: the one that was fitted for the task."""
     fits: Callable[[str], CollaborationFit | None] = lambda task: None
-    """What was fitted for a task; raises ``ConfigurationError`` where that cannot be read."""
+    """What was fitted for a task."""
+    fit_problems: Mapping[str, str] = field(default_factory=dict)
+    """By task, why what was fitted for it cannot be read."""
     max_error: float | None = None
     """Of the answers given alone at most this share may be wrong; None sets no limit."""
     floors: tuple[tuple[str, float], ...] = ()
@@ -85,11 +87,7 @@ class Collaboration:
         return self.generalist_name()
 
     def fit(self, task: str) -> CollaborationFit | None:
-        """What was fitted for a task, if it was fitted for this very card.
-
-        Raises:
-            ConfigurationError: there is a fit and it cannot be read.
-        """
+        """What was fitted for a task, if it was fitted for this very card."""
         found = self.fits(task)
         return found if found is not None and found.holds_for(self.task(task)) else None
 
@@ -110,7 +108,7 @@ class Collaboration:
     def plan(self, task: Task, evidence: Evidence) -> DecisionPlan:
         """How the case with this evidence is to be decided."""
         known = self.trained_tasks is None or task.name in self.trained_tasks
-        return plan_of(
+        plan = plan_of(
             task,
             evidence,
             wanted=self.decision,
@@ -122,6 +120,9 @@ class Collaboration:
             },
             unknown_to_generalist="" if known else "it was not trained on this task",
         )
+        if problem := self.fit_problems.get(task.name):
+            return replace(plan, notes=(*plan.notes, f"{problem}."))
+        return plan
 
     def answer_policy(self, task: Task, evidence: Evidence) -> AnswerPolicy:
         """What must hold for an answer to be given alone."""

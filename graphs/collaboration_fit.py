@@ -175,8 +175,8 @@ def read_fit(folders: Sequence[Path], task: str) -> CollaborationFit | None:
             continue
         except (OSError, ValidationError) as error:
             raise ConfigurationError(
-                f"{path} cannot be read as a fitted collaboration: {error}. Run `gsco fit {task}` again, or "
-                "remove the file to go on without a fit"
+                f"{path} is damaged or of another version of gsco, so the task counts as not fitted: "
+                f"run `gsco fit {task}` again"
             ) from error
     return None
 

@@ -1,5 +1,6 @@
 import asyncio
 import io
+import shutil
 import threading
 
 import numpy as np
@@ -14,6 +15,7 @@ from gsco.errors import (
     TaskMismatch,
     TaskUnknown,
 )
+from gsco.graphs.collaboration_fit import COLLABORATION_FILE
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +136,19 @@ def test_many_are_batched(settings, pictures):
             images = [pictures.shade("dark", 100 + n) for n in range(40)]
             assert len(explicit.diagnose_many(images, task="shade")) == 40
     assert sum(asked) == 40 and len(asked) <= 20
+
+
+def test_a_fit_that_cannot_be_read_is_said_and_the_task_goes_on_without_it(
+    settings, pictures, specialist_folders, tmp_path
+):
+    shutil.copytree(specialist_folders, tmp_path / "specialists")
+    (tmp_path / "specialists" / "shade" / COLLABORATION_FILE).write_text('{"rule": "of another version"}')
+    with GSCo.from_settings(**settings | {"specialists": tmp_path / "specialists"}) as made:
+        result = made.diagnose(pictures.shade("dark", 50), task="shade")
+        assert result.label in ("dark", "bright")
+        (note,) = [note for note in result.fusion.notes if COLLABORATION_FILE in note]
+        assert note.endswith("so the task counts as not fitted: run `gsco fit shade` again.")
+        assert made.fits("shade") is None
 
 
 def test_errors_of_many_are_returned_in_place_or_raised(gsco, pictures, capsys):

@@ -42,9 +42,6 @@ SIMILAR = "similar cases"
 GENERALIST = "generalist"
 SHARPNESS = 2.0
 """Without a fit a source weighs by this power of how far above chance it is known to be."""
-TOTAL_WEIGHT = 1.25
-"""And all of them together weigh this: more than one, since they are not copies of each other, and less
-than their number, since they are not independent either."""
 UNMEASURED = "This collaboration has not been measured on this task; run `gsco fit`."
 _HALF_A_CASE = 0.5
 
@@ -234,7 +231,10 @@ def decide_by(plan: DecisionPlan, task: Task, evidence: Evidence, answer: Answer
 def reliability_weights(
     reliabilities: Mapping[str, float | None], options: int, exclusive: bool
 ) -> dict[str, float]:
-    """Weights that follow from how far above chance each source is known to be.
+    """Weights that follow from how far above chance each source is known to be; together they weigh one.
+
+    With weights that sum to one the pool's log loss is at most the weighted mean of the sources' (Hölder's
+    inequality), whatever the cases are: nothing measured is needed for that.
 
     Args:
         reliabilities: balanced accuracy by source; None where it is unknown, which weighs nothing as long as
@@ -250,7 +250,7 @@ def reliability_weights(
     if not sum(weights.values()):
         weights = dict.fromkeys(reliabilities, 1.0)
     total = sum(weights.values())
-    return {name: TOTAL_WEIGHT * weight / total for name, weight in weights.items()}
+    return {name: weight / total for name, weight in weights.items()}
 
 
 def disputed(task: Task, evidence: Evidence) -> bool:

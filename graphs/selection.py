@@ -24,6 +24,7 @@ from .fitting import (
     MOST_CALLS,
     POOL,
     STACKING,
+    START_WEIGHT,
     FitSample,
     Folds,
     Stack,
@@ -64,7 +65,7 @@ class Selection:
 
 
 class _Prior:
-    """Weights that a fit starts from: those of the rule for tasks without a fit.
+    """Weights that a fit starts from: in proportion those of the rule for tasks without a fit.
 
     The generalist has seen all evidence before it answers: it starts as the most reliable of them.
     """
@@ -77,7 +78,8 @@ class _Prior:
     def __call__(self, given: FitSample) -> dict[str, float]:
         """The weights of these sources."""
         known = {name: self._reliabilities[name] for name in given.sources}
-        return reliability_weights(known, len(given.options), given.exclusive)
+        weights = reliability_weights(known, len(given.options), given.exclusive)
+        return {name: START_WEIGHT * weight for name, weight in weights.items()}
 
 
 @dataclass(frozen=True)

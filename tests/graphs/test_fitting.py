@@ -7,6 +7,7 @@ import pytest
 from gsco.errors import ConfigurationError
 from gsco.graphs import fitting
 from gsco.graphs.fitting import (
+    START_WEIGHT,
     FitSample,
     apply_pool,
     fit_pool,
@@ -17,7 +18,6 @@ from gsco.graphs.fitting import (
     surprise,
     with_sets,
 )
-from gsco.graphs.fusion import TOTAL_WEIGHT
 from gsco.graphs.selection import ask_limits, select_rule
 
 OPTIONS = ("a", "b", "c")
@@ -81,7 +81,7 @@ class TestPool:
             )
             odds = np.exp(scores + offsets)
             pooled = odds / odds.sum(1, keepdims=True)
-            away = np.concatenate([weights - TOTAL_WEIGHT / 3, offsets])
+            away = np.concatenate([weights - START_WEIGHT / 3, offsets])
             penalty = fitting.PRIOR_STRENGTH / len(given) * away @ away / 2
             return float((-np.log(pooled[given.truth])).mean() + penalty)
 

@@ -13,6 +13,7 @@ from gsco.graphs.fusion import (
     asks_generalist,
     decide_by,
     plan_of,
+    reliability_weights,
     similar_shares,
     sources_of,
 )
@@ -210,6 +211,22 @@ def test_the_confidence_of_a_set_is_its_probability_among_the_sets_that_occur():
     other = 0.1 * 0.2 * 0.4
     odds = set_log_odds(some, p, np.array([[True, False, True]]))
     assert 1 / (1 + np.exp(-odds[0])) == pytest.approx(expected / (expected + other))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_weights_by_reliability_are_never_worse_than_the_mean_of_the_sources(seed):
+    random = np.random.default_rng(seed)
+    truth, said = cases(random, 200, {"good": 2.0, "fair": 1.0, "sure and wrong": -3.0})
+    weights = reliability_weights({"good": 0.9, "fair": 0.6, "sure and wrong": 0.5}, 3, True)
+    assert sum(weights.values()) == pytest.approx(1)
+    pool = Pool(options=("0", "1", "2"), exclusive=True, weights=weights, offsets=(0.0,) * 3)
+    lost = {name: -np.log(p[np.arange(200), truth]) for name, p in said.items()}
+    rows = [
+        pool({name: dict(zip(pool.options, p[row], strict=True)) for name, p in said.items()})
+        for row in range(200)
+    ]
+    pooled = -np.log([row[str(one)] for row, one in zip(rows, truth, strict=True)])
+    assert (pooled <= sum(weights[name] * lost[name] for name in weights) + 1e-6).all(), "in each case"
 
 
 def test_similar_cases_vote_by_similarity():

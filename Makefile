@@ -83,7 +83,7 @@ test-vllm: install-dev ## run the tests that need a real vLLM, with .venv-vllm o
 	GSCO_VLLM_PYTHON="$${GSCO_VLLM_PYTHON:-$(vllm_python)}" $(BIN)/python -m pytest -m vllm
 
 perf: install-dev ## measure speed against bare model calls
-	$(BIN)/python -m gsco.evals.perf
+	$(BIN)/python -m gsco.benchmarks.perf
 
 MINI := models/mini
 TASKS := chest_xray brain_mri busi lung_histology

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +12,6 @@ from .certainty_commands import certificate, drift
 
 if TYPE_CHECKING:
     from ..settings import Settings
-    from .datasets.example import Wanted
     from .plan import Plan
     from .suites import Suite
 
@@ -182,16 +180,6 @@ def compare(
 
 
 @app.command()
-def paper(
-    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Folder of our runs.")] = None,
-) -> None:
-    """Print published numbers beside those of our runs on the same sets, where both exist."""
-    from .published import beside
-
-    typer.echo(beside(folder), nl=False)
-
-
-@app.command()
 def export(
     folder: Folder,
     out: Annotated[
@@ -247,7 +235,7 @@ def arbitration(
         split=split, limit=limit, leaks=leaks, chunk=chunk, seed=seed,
         profile=settings.profile, neighbours=settings.neighbours,
     )  # fmt: skip
-    for task, source in map(_pair, cases):
+    for task, source in map(pair, cases):
         run_arbitration(source, task, out / task, settings=settings, plan=plan)
     found = table(out)
     typer.echo((out / MARKDOWN).read_text(encoding="utf-8"), nl=False)
@@ -287,64 +275,12 @@ def abilities(
     from .abilities.suite import run as run_abilities
 
     run_abilities(
-        dict(map(_pair, cases)), vqa, out, settings=settings_with(), split=split, limit=limit, seed=seed
+        dict(map(pair, cases)), vqa, out, settings=settings_with(), split=split, limit=limit, seed=seed
     )
     failed = table(out)
     typer.echo((out / MARKDOWN).read_text(encoding="utf-8"), nl=False)
     if failed:
         raise typer.Exit(SOME_FAILED)
-
-
-@app.command()
-def priors(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="What the specialists were trained on.")],
-    specialist: Annotated[
-        list[Path],
-        typer.Option("--specialist", "-s", metavar="FOLDER", help="One of two labels; repeatable."),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the numbers go.")],
-    seed: Annotated[int, typer.Option(help="Of the bootstrap, and of splits that are drawn.")] = 0,
-) -> None:
-    """Tell what a moved threshold and a re-estimated prior give back of a specialist's accuracy."""
-    from ..agent.commands.train import command_of
-    from ..models.dataset import read_dataset
-    from ..models.specialist.specialist import Specialist
-    from .priors import priors as try_rules
-    from .priors import table, write_priors
-
-    images = read_dataset(dataset, seed=seed)
-    found = [try_rules(Specialist.load(folder), images, seed=seed) for folder in specialist]
-    write_priors(found, out, command_of(sys.argv[1:]))
-    typer.echo("\n".join(table(found)))
-
-
-@app.command()
-def leaks(
-    cases: Pairs,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to write what was found.")
-    ] = None,
-    split: Annotated[str, typer.Option(metavar="NAME", help="train, val or test.")] = "test",
-    against: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="Compare with this split of the same data set, not with the bank."),
-    ] = "",
-) -> None:
-    """Tell which cases the case bank knows: by image, by patient or group, and by how they look.
-
-    The bank is that of the settings (GSCO_CASE_STORE). Exit status 1: it knows some for certain.
-    """
-    from ..agent.commands.train import command_of
-    from .overlap import overlap, table, write_overlaps
-
-    settings = settings_with()
-    chosen, other = _split(split), _split(against) if against else None
-    found = dict(overlap(source, task, chosen, settings, other) for task, source in map(_pair, cases))
-    typer.echo("\n".join(table(found)))
-    if out is not None:
-        write_overlaps(found, out, command_of(sys.argv[1:]))
-    if any(one.any for one in found.values()):
-        raise typer.Exit(1)
 
 
 app.command()(certificate)
@@ -371,16 +307,12 @@ def settings_with(generalist: str = "") -> Settings:
     return settings_from(generalist_url="", generalist_model=generalist)
 
 
-def _split(given: str) -> Wanted:
-    from .datasets.example import Wanted
+def pair(given: str) -> tuple[str, Path]:
+    """Split ``TASK=DATASET``.
 
-    found: Wanted | None = next((one for one in get_args(Wanted) if one == given), None)
-    if found is None:
-        raise ConfigurationError(f"no split {given!r}; there are: {', '.join(get_args(Wanted))}")
-    return found
-
-
-def _pair(given: str) -> tuple[str, Path]:
+    Raises:
+        ConfigurationError: it is not of that form.
+    """
     task, separator, source = given.partition("=")
     if not (task and separator and source):
         raise ConfigurationError(f"{given!r} does not name a task and its data set; write TASK=DATASET")

@@ -15,7 +15,6 @@ from ..metrics.uncertainty import ROUNDS, Difference, Estimate
 from ..records import EVIDENCE, OUTCOMES, RUN_CARD, CaseEvidence, Outcome, RunCard, read_run_card
 from .conditions import Known
 from .rates import Said, accuracies, against_vote, rates
-from .separation import Separation, separation
 from .suite import ANSWERS, Altered, configuration_of
 
 MARKDOWN, JSON = "arbitration.md", "arbitration.json"
@@ -53,8 +52,6 @@ class Arbitration(Record):
     rows: tuple[Row, ...]
     split_panel: Difference | None
     """GSCo minus the vote where the specialists do not agree, over all tasks."""
-    separation: Separation | None = None
-    """How well natural conflicts can be told apart at all; None where there are too few."""
 
 
 def report(folder: Path, *, rounds: int = ROUNDS, seed: int = 0) -> Arbitration:
@@ -68,12 +65,10 @@ def report(folder: Path, *, rounds: int = ROUNDS, seed: int = 0) -> Arbitration:
     Raises:
         ConfigurationError: there is no run, or one is not finished.
     """
-    homes = sorted(path.parent for path in folder.glob(f"*/{RUN_CARD}"))
-    if not homes:
-        raise ConfigurationError(f"no run of the arbitration suite in {folder}")
+    homes = runs_of(folder)
     several, errors = [], 0
     for home in homes:
-        said, failed = _read(home)
+        said, failed = read_answers(home)
         several.append(said)
         errors += failed
     card = read_run_card(homes[0])
@@ -91,11 +86,22 @@ def report(folder: Path, *, rounds: int = ROUNDS, seed: int = 0) -> Arbitration:
             )
         ),
         split_panel=against_vote(several, rounds=rounds, seed=seed),
-        separation=separation(several, rounds=rounds, seed=seed),
     )
     write_atomically(folder / JSON, made.model_dump_json(indent=1) + "\n")
     write_atomically(folder / MARKDOWN, "\n".join(_markdown(made, rounds)))
     return made
+
+
+def runs_of(folder: Path) -> list[Path]:
+    """List the folders of the tasks of a suite.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    homes = sorted(path.parent for path in folder.glob(f"*/{RUN_CARD}"))
+    if not homes:
+        raise ConfigurationError(f"no run of the arbitration suite in {folder}")
+    return homes
 
 
 def curve(folders: Sequence[Path]) -> str:
@@ -118,7 +124,12 @@ def curve(folders: Sequence[Path]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _read(home: Path) -> tuple[Said, int]:
+def read_answers(home: Path) -> tuple[Said, int]:
+    """Read what was answered in a run of the suite, and how many altered cases have no answer.
+
+    Raises:
+        ConfigurationError: the run is not finished.
+    """
     card = read_run_card(home)
     natural = _natural(home, card)
     evidence = {found.case: found for found in read_log(home / EVIDENCE, CaseEvidence)}
@@ -198,24 +209,6 @@ def _markdown(made: Arbitration, rounds: int) -> Iterator[str]:
             f"{100 * gain.value:+.1f} points [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]."
         )
         yield ""
-    if made.separation is not None:
-        yield from _separated(made.separation)
-
-
-def _separated(found: Separation) -> Iterator[str]:
-    auc, settled = found.auc, (found.corrected_by_gsco, found.upheld_by_gsco)
-    told = f"{auc.value:.2f} [{auc.low:.2f}, {auc.high:.2f}]"
-    tasks = ", ".join(f"{task} {count}" for task, count in found.tasks.items())
-    reached = ", ".join(
-        f"{100 * share:.0f} % with {100 * float(kept):.0f} %" for kept, share in found.corrected.items()
-    )
-    yield (
-        f"Natural conflicts in which one side is right: {auc.n} ({tasks}), in {found.own_right} of them the "
-        "generalist alone. A logistic regression fitted on these very conflicts, out of fold, tells who is "
-        f"right with an AUC of {told}. It corrects {reached} upheld; "
-        f"gsco {100 * settled[0]:.0f} % with {100 * settled[1]:.0f} %."
-    )
-    yield ""
 
 
 def _cell(estimate: Estimate | None) -> str:

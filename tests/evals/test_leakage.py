@@ -138,7 +138,7 @@ def test_an_empty_bank_knows_nothing(tmp_path: Path, pictures) -> None:
 
 
 def test_the_bundled_bank_knows_none_of_the_bundled_samples(tmp_path: Path, monkeypatch) -> None:
-    from gsco.evals.overlap import overlap, table, write_overlaps
+    from gsco.benchmarks.overlap import overlap, table, write_overlaps
     from gsco.settings import Settings
 
     folder = tmp_path / "shots"

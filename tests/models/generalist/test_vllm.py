@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 from gsco.agent.golden import TOLERANCE, golden
+from gsco.benchmarks.perf.pictures import fresh_cases
 from gsco.case import Answer, Case, ImageRef, Opinion, SimilarCase, TaskKind
 from gsco.errors import GeneralistError, PromptTooLong
-from gsco.evals.perf.pictures import fresh_cases
 from gsco.images import ImageStore
 from gsco.models.generalist.functions import declared, functions
 from gsco.models.generalist.in_process import InProcessGeneralist

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..case import Case
+from ..evals.cases import Asked, read_examples
+from ..evals.leakage import bank_of, find_leaks, read_bank
+from ..evals.records import Leakage
 from ..models.journal import write_atomically
-from .cases import Asked, read_examples
-from .leakage import bank_of, find_leaks, read_bank
-from .records import Leakage
 
 if TYPE_CHECKING:
+    from ..evals.datasets.example import OpenDataset, Wanted
     from ..settings import Settings
-    from .datasets.example import OpenDataset, Wanted
 
 JSON = "leakage.json"
 MARKDOWN = "leakage.md"
@@ -48,8 +48,8 @@ def overlap(
         GscoError: of what kind, says what is wrong.
     """
     from ..agent.assembly import parts_of
+    from ..evals.datasets import open_dataset
     from ..models.specialist.progress import Progress
-    from .datasets import open_dataset
 
     parts = parts_of(settings)
     card, images = parts["tasks"].get(task), parts["images"]

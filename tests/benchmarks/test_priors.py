@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gsco.benchmarks.priors import BOUND, PLAIN, Priors, compared, priors, table, write_priors
 from gsco.errors import ConfigurationError
-from gsco.evals.priors import BOUND, PLAIN, Priors, compared, priors, table, write_priors
 from gsco.models.dataset import Dataset, read_dataset
 from gsco.models.specialist.assessment import Outputs
 from gsco.models.specialist.card import Transform

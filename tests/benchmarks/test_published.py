@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from gsco.benchmarks.published import RESULTS, beside, published
 from gsco.errors import ConfigurationError
-from gsco.evals.published import RESULTS, beside, published
 
 
 def test_the_numbers_that_come_with_gsco_stand_beside_the_published_ones() -> None:

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 
 from ..case import Record
-from .metrics.uncertainty import Estimate
-from .reports.blocks import Block, Table
-from .reports.markdown import written
+from ..evals.metrics.uncertainty import Estimate
+from ..evals.reports.blocks import Block, Table
+from ..evals.reports.markdown import written
 
 _FILE = Path(__file__).with_name("published.toml")
-RESULTS = Path(__file__).with_name("results") / "open" / "scores.json"
+RESULTS = Path(__file__).parents[1] / "evals" / "results" / "open" / "scores.json"
 """The project's own numbers, of the suite ``open``."""
 _METRICS = TypeAdapter(dict[str, Estimate])
 
@@ -68,8 +68,8 @@ def _scores(folder: Path | None) -> dict[str, Scored]:
     """The runs' metrics, by data set."""
     if folder is None:
         return {one["run"]["dataset"]: _kept(one) for one in json.loads(RESULTS.read_bytes())["runs"]}
-    from .outcomes import runs_in
-    from .report import report_of
+    from ..evals.outcomes import runs_in
+    from ..evals.report import report_of
 
     reports = [report_of(home) for home in runs_in(folder)]
     return {one.run.dataset: _kept(one.model_dump(include={"scores", "texts"})) for one in reports}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from gsco.evals.perf.timing import Race, print_table, race
+from gsco.benchmarks.perf.timing import Race, print_table, race
 
 
 def test_contenders_take_turns_in_alternating_order() -> None:

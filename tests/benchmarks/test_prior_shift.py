@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from gsco.models.specialist.priors import fit_threshold, reestimate_prior, under_prior
+from gsco.benchmarks.prior_shift import fit_threshold, reestimate_prior, under_prior
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ...case import Record
-from ...graphs.fusion import sources_of
-from ...graphs.pool import FLOOR
-from ..metrics.answers import Bools, Floats
-from ..metrics.uncertainty import ROUNDS, Estimate, Kernel, Measure, Weights, estimate
-from .rates import Said
+from ..case import Record
+from ..evals.arbitration.rates import Said
+from ..evals.metrics.answers import Bools, Floats
+from ..evals.metrics.uncertainty import ROUNDS, Estimate, Kernel, Measure, Weights, estimate
+from ..graphs.fusion import sources_of
+from ..graphs.pool import FLOOR
 
 FOLDS = 5
 PENALTY = 10.0
@@ -157,3 +157,18 @@ def _corrected(judged: Floats, right: Bools, upheld: float) -> float:
     kept = np.sort(judged[right])[::-1]
     limit = kept[math.ceil(upheld * len(kept)) - 1]
     return float((judged[~right] < limit).mean())
+
+
+def described(found: Separation) -> str:
+    """Say in words what was found."""
+    auc = found.auc
+    tasks = ", ".join(f"{task} {count}" for task, count in found.tasks.items())
+    reached = ", ".join(
+        f"{100 * share:.0f} % with {100 * float(kept):.0f} %" for kept, share in found.corrected.items()
+    )
+    return (
+        f"Natural conflicts in which one side is right: {auc.n} ({tasks}); the generalist alone is right in "
+        f"{found.own_right} of them. A logistic regression fitted on these conflicts, out of fold, predicts "
+        f"who is right with an AUC of {auc.value:.2f} [{auc.low:.2f}, {auc.high:.2f}]. It corrects {reached} "
+        f"upheld; gsco {100 * found.corrected_by_gsco:.0f} % with {100 * found.upheld_by_gsco:.0f} %."
+    )

@@ -1,6 +1,6 @@
 """Case stores as they grow: recall, latency, import, memory and disk, against one exact product.
 
-``python -m gsco.evals.perf.stores [--sizes 10000 …] [--folder F] [--weaviate ADDRESS] [--server PID]``.
+``python -m gsco.benchmarks.perf.stores [--sizes 10000 …] [--folder F] [--weaviate ADDRESS] [--server PID]``.
 A store that is in the folder, or in Weaviate, is not made again.
 """
 

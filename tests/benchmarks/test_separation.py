@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from gsco.benchmarks.separation import _auc_of, _corrected, conflicts_of, separation
 from gsco.evals.arbitration.rates import Said
-from gsco.evals.arbitration.separation import _auc_of, _corrected, conflicts_of, separation
 from sklearn.metrics import roc_auc_score
 
-from .test_conditions import TASK, known
+from ..evals.arbitration.test_conditions import TASK, known
 
 
 def conflicts(count: int, sure: float) -> Said:

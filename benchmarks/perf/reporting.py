@@ -49,8 +49,8 @@ def measure(sizes: Sequence[int] = SIZES) -> list[Cost]:
 
 def repeated(made: Path, out: Path, records: int) -> int:
     """Write a run with at least so many outcomes; the copies of a case are other cases of other patients."""
+    from ...evals.records import EVIDENCE, OUTCOMES, RUN_CARD, CaseEvidence, Outcome, read_run_card
     from ...models.journal import Log, read_log
-    from ..records import EVIDENCE, OUTCOMES, RUN_CARD, CaseEvidence, Outcome, read_run_card
 
     outcomes = list(read_log(made / OUTCOMES, Outcome))
     evidence = list(read_log(made / EVIDENCE, CaseEvidence))
@@ -90,11 +90,11 @@ def main(arguments: Sequence[str] | None = ()) -> None:
 
 
 def _replay(made: Path) -> None:
+    from ...evals.plan import Plan
+    from ...evals.runner import bench_of
+    from ...evals.suites import Member
+    from ...evals.suites.running import run_member
     from ...settings import Settings
-    from ..plan import Plan
-    from ..runner import bench_of
-    from ..suites import Member
-    from ..suites.running import run_member
 
     with TemporaryDirectory() as home:
         settings = Settings(home=Path(home), specialists=None, case_store="")

@@ -1,4 +1,4 @@
-"""``python -m gsco.evals.perf [NAME…]``: run the benchmarks of this folder and print their tables."""
+"""``python -m gsco.benchmarks.perf [NAME…]``: run the benchmarks of this folder and print their tables."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from gsco.evals.perf import specialists
+from gsco.benchmarks.perf import specialists
 from gsco.models.specialist.card import Transform
 from gsco.models.specialist.specialist import Specialist
 

@@ -1,10 +1,10 @@
-"""``python -m gsco.evals.perf``."""
+"""``python -m gsco.benchmarks.perf``."""
 
 from __future__ import annotations
 
 import pytest
-from gsco.evals.perf import __main__ as command
-from gsco.evals.perf import specialists, startup
+from gsco.benchmarks.perf import __main__ as command
+from gsco.benchmarks.perf import specialists, startup
 
 
 def test_finds_the_benchmarks_and_not_their_tools() -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from gsco.evals.perf import startup
-from gsco.evals.perf.timing import race
+from gsco.benchmarks.perf import startup
+from gsco.benchmarks.perf.timing import race
 
 
 def test_a_fresh_process_is_timed() -> None:

@@ -1,4 +1,4 @@
-"""What a moved threshold and a re-estimated prior give back of a specialist's accuracy.
+"""Measure the accuracy of a specialist recovered by shifting the threshold or re-estimating the class prior.
 
 A specialist may rank cases well and still call too many of them ill, where illness is rarer than it was in
 training. Each row here is the same specialist's probabilities with another rule of decision; only the last
@@ -16,11 +16,11 @@ import numpy as np
 
 from ..case import Record
 from ..errors import ConfigurationError
+from ..evals.metrics.answers import Answers
+from ..evals.metrics.diagnosis import METRICS
+from ..evals.metrics.uncertainty import Difference, Estimate, Measure, estimate, kernels, paired
 from ..models.journal import write_atomically
-from ..models.specialist.priors import Floats, fit_threshold, reestimate_prior, under_prior
-from .metrics.answers import Answers
-from .metrics.diagnosis import METRICS
-from .metrics.uncertainty import Difference, Estimate, Measure, estimate, kernels, paired
+from .prior_shift import Floats, fit_threshold, reestimate_prior, under_prior
 
 if TYPE_CHECKING:
     from ..models.dataset import Dataset

@@ -24,7 +24,7 @@ from .pictures import fresh_cases
 from .timing import Race, print_table, race
 
 if TYPE_CHECKING:
-    from ..runner import Bench, CaseSet
+    from ...evals.runner import Bench, CaseSet
 
 TURN = 10.0
 """Seconds that a turn takes at least: enough cases for that, so that a run's beginning weighs little."""
@@ -70,10 +70,10 @@ def measure(seconds: float, *, number: int, rounds: int = 3) -> tuple[Race, int]
     """Let run and bare client take turns; also how many requests a turn has."""
     import httpx
 
+    from ...evals.plan import Plan
+    from ...evals.records import OUTCOMES
+    from ...evals.runner import bench_of, replay_cases
     from ...settings import Settings
-    from ..plan import Plan
-    from ..records import OUTCOMES
-    from ..runner import bench_of, replay_cases
 
     with TemporaryDirectory() as folder, _server(seconds) as url:
         settings = Settings(
@@ -121,10 +121,10 @@ def main(arguments: Sequence[str] | None = ()) -> None:
 
 
 def _cases(bench: Bench, folder: Path, number: int) -> CaseSet:
+    from ...evals.cases import read_examples
+    from ...evals.datasets import Example
+    from ...evals.runner import CaseSet
     from ...models.specialist.progress import Progress
-    from ..cases import read_examples
-    from ..datasets import Example
-    from ..runner import CaseSet
 
     examples = []
     for place, file in enumerate(fresh_cases(number, TASK)):

@@ -17,8 +17,8 @@ import numpy as np
 from ..case import Record
 from ..errors import ConfigurationError
 from ..evals.metrics.answers import Answers
-from ..evals.metrics.diagnosis import METRICS
-from ..evals.metrics.uncertainty import Difference, Estimate, Measure, estimate, kernels, paired
+from ..evals.metrics.registry import METRICS, kernels
+from ..evals.metrics.uncertainty import Difference, Estimate, Measure, estimate, paired
 from ..models.journal import write_atomically
 from .prior_shift import Floats, fit_threshold, reestimate_prior, under_prior
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from ..case import Record
 from ..errors import ConfigurationError
-from .metrics.diagnosis import METRICS, contributions
-from .metrics.uncertainty import ROUNDS, Difference, bootstrap, difference, holm, kernels, sign_flip
+from .metrics.registry import METRICS, contributions, kernels
+from .metrics.uncertainty import ROUNDS, Difference, bootstrap, difference, holm, sign_flip
 from .outcomes import current, runs_in
 from .records import Outcome, RunCard
 from .reports.blocks import Block, Table, points, small

@@ -23,7 +23,7 @@ from ..graphs.nodes.ask import choices, joined
 from ..models.journal import Log, read_log, write_atomically
 from .arms import ALONE, GENERALISTS, PAPER, NoEvidence, knn, mean
 from .desk import restricted
-from .metrics.diagnosis import Bools
+from .metrics.answers import Bools
 from .metrics.uncertainty import ROUNDS, Difference, bootstrap, difference
 from .outcomes import current, runs_in
 from .provenance import configuration_hash

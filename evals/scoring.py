@@ -12,9 +12,9 @@ from pydantic import Field
 
 from ..case import Record, Task, TaskKind
 from .arms import ALONE, ASKING, GSCO, KNN, MEAN, PAPER, STACKING, VOTE
-from .metrics.answers import Floats
+from .metrics.answers import Answers, Bools, Floats, answers
 from .metrics.calibration import Bin, aurc, calibration_floor, error_at_coverage, reliability, risk_coverage
-from .metrics.diagnosis import METRICS, Answers, Bools, answers, contributions
+from .metrics.registry import METRICS, contributions, kernels
 from .metrics.uncertainty import (
     ROUNDS,
     Difference,
@@ -23,7 +23,6 @@ from .metrics.uncertainty import (
     difference,
     estimates,
     holm,
-    kernels,
     share,
     sign_flip,
 )

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...case import Task
-from ..metrics.diagnosis import Bools, Floats
+from ..metrics.answers import Bools, Floats
 from ..metrics.uncertainty import ROUNDS, Difference, Estimate, bootstrap, difference, interval
 from .conditions import PERMUTATIONS, Arm, Known, hard_lure, random_lure, said_by_evidence
 

@@ -1,1 +1,5 @@
-"""Metrics, as pure functions over arrays, and how far they can be trusted."""
+"""Metrics, registered in the order of a report."""
+
+from . import diagnosis as diagnosis
+
+from . import calibration as calibration  # isort: skip

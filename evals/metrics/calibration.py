@@ -10,11 +10,12 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from ...case import Record
-from ...models.specialist.metrics import expected_calibration_error
-from .answers import Answers, Bools, Floats, certainty, confidences
+from .answers import Answers, Floats, certainty, confidences
+from .diagnosis import Ranked, mean_defined, undefined
+from .draws import Kernel, Weights, divide, mean_of
+from .registry import metric
 
 BINS = 15
 LEAST = 1e-3
@@ -23,16 +24,20 @@ COVERAGE = 0.8
 """At which the error of a selective arm is told."""
 
 
-def calibration_error(given: Answers) -> float:
+@metric("ece", "ECE", stated=True)
+def calibration_error(given: Answers) -> Kernel:
     """Expected calibration error over 15 equally wide bins, L1.
 
     Single-label: of the probability of the answer against whether it is right. Multi-label: mean over
     labels of that of the label's probability against its presence.
     """
-    given = given.take(given.stated)
-    if not given.n:
-        return math.nan
-    return float(np.mean([expected_calibration_error(p, hit) for p, hit in confidences(given)]))
+    gaps = [_placed(probability) * (probability - hit)[:, None] for probability, hit in confidences(given)]
+
+    def kernel(weights: Weights) -> Floats:
+        errors = [divide(np.abs(weights @ gap).sum(1), weights.sum(1)) for gap in gaps]
+        return mean_defined(np.stack(errors, axis=-1))
+
+    return kernel
 
 
 def calibration_floor(given: Answers, *, rounds: int = 200, seed: int = 0) -> float:
@@ -50,16 +55,14 @@ def calibration_floor(given: Answers, *, rounds: int = 200, seed: int = 0) -> fl
         return math.nan
     random, found = np.random.default_rng(seed), []
     for probability, _ in confidences(given):
-        place = np.eye(BINS)[np.clip((probability * BINS).astype(int), 0, BINS - 1)]
         gaps = probability - (random.random((rounds, given.n)) < probability)
-        found.append(np.abs(gaps @ place).sum(1).mean() / given.n)
+        found.append(np.abs(gaps @ _placed(probability)).sum(1).mean() / given.n)
     return float(np.mean(found))
 
 
-def log_loss(given: Answers) -> float:
-    """Mean negative logarithm of what was said of the truth; of a multi-label task the mean over options."""
-    given = given.take(given.stated)
-    return float(surprise(given).mean()) if given.n else math.nan
+def _placed(probability: Floats) -> Floats:
+    """Which bin each probability falls into, (n, bins)."""
+    return np.eye(BINS)[np.clip((probability * BINS).astype(int), 0, BINS - 1)]
 
 
 def surprise(given: Answers) -> Floats:
@@ -70,19 +73,59 @@ def surprise(given: Answers) -> Floats:
     return -np.where(given.truth, np.log(p), np.log1p(-p)).mean(1)
 
 
-def brier(given: Answers) -> float:
+@metric("log_loss", "log loss", stated=True, parts=surprise)
+def log_loss(given: Answers) -> Kernel:
+    """Mean negative logarithm of what was said of the truth; of a multi-label task the mean over options."""
+    return mean_of(surprise(given))
+
+
+@metric("brier", stated=True)
+def brier(given: Answers) -> Kernel:
     """Mean squared distance of probabilities and truth.
 
     Summed over options (0 to 2), and for multi-label tasks averaged over them (0 to 1).
     """
-    given = given.take(given.stated)
-    return float(squared_distance(given).mean()) if given.n else math.nan
-
-
-def squared_distance(given: Answers) -> Floats:
-    """Brier score of each case, (n,)."""
     squares = (given.probabilities - given.truth) ** 2
-    return squares.sum(1) if given.exclusive else squares.mean(1)
+    return mean_of(squares.sum(1) if given.exclusive else squares.mean(1))
+
+
+@metric("aurc", stated=True)
+def aurc(given: Answers) -> Kernel:
+    """Area under the risk-coverage curve: the mean, over cases, of the error among those at least as sure."""
+    ranked = _by_certainty(given)
+
+    def kernel(weights: Weights) -> Floats:
+        every, wrong = ranked.totals(weights)
+        with np.errstate(invalid="ignore"):
+            risk = np.nan_to_num(wrong / every)
+        added = np.diff(every, axis=1, prepend=0.0)
+        total = every[:, -1] if every.shape[1] else np.zeros(len(weights))
+        return divide((risk * added).sum(1, dtype=np.float64), total.astype(np.float64))
+
+    return kernel
+
+
+@metric("error_at_80", stated=True)
+def error_at_coverage(given: Answers) -> Kernel:
+    """Error among the surest 80 % of the cases; equally sure ones at the border count by their mean error."""
+    ranked = _by_certainty(given)
+
+    def kernel(weights: Weights) -> Floats:
+        every, wrong = (totals.astype(np.float64) for totals in ranked.totals(weights))
+        if not every.shape[1]:
+            return undefined(weights)
+        wanted = COVERAGE * every[:, -1:]
+        place = (every >= wanted).argmax(1)[:, None]
+        before = np.maximum(place - 1, 0)
+        inside = place > 0
+        counted = np.where(inside, np.take_along_axis(every, before, 1), 0.0)
+        errors = np.where(inside, np.take_along_axis(wrong, before, 1), 0.0)
+        slope = divide(
+            np.take_along_axis(wrong, place, 1) - errors, np.take_along_axis(every, place, 1) - counted
+        )
+        return divide(errors + slope * (wanted - counted), wanted)[:, 0]
+
+    return kernel
 
 
 class Bin(Record):
@@ -116,36 +159,11 @@ class RiskCoverage(NamedTuple):
 
 def risk_coverage(given: Answers) -> RiskCoverage:
     """Return the error that remains when only the surest cases are answered, for every such share."""
-    sure, wrong, ends = _ranked(given)
-    if not len(sure):
-        return RiskCoverage(sure, sure, sure)
-    count = ends + 1.0
-    return RiskCoverage(sure[ends], count / len(sure), np.cumsum(wrong)[ends] / count)
-
-
-def aurc(given: Answers) -> float:
-    """Area under the risk-coverage curve: the mean, over cases, of the error among those at least as sure."""
-    curve = risk_coverage(given)
-    if not len(curve.risk):
-        return math.nan
-    return float((np.diff(curve.coverage, prepend=0.0) * curve.risk).sum())
-
-
-def error_at_coverage(given: Answers, coverage: float = COVERAGE) -> float:
-    """Error among the surest cases; equally sure ones at the border count by their mean error."""
-    sure, wrong, ends = _ranked(given)
-    if not len(sure):
-        return math.nan
-    wanted = coverage * len(sure)
-    errors, counts = np.cumsum(wrong)[ends].astype(float), ends + 1.0
-    return float(np.interp(wanted, np.r_[0.0, counts], np.r_[0.0, errors]) / wanted)
-
-
-def _ranked(given: Answers) -> tuple[Floats, Bools, npt.NDArray[np.intp]]:
-    """Certainty and error of the stated cases, surest first, and where each level of certainty ends."""
     given = given.take(given.stated)
-    sure = certainty(given)
-    order = np.argsort(-sure, kind="stable")
-    sure = sure[order]
-    ends = np.flatnonzero(np.r_[sure[1:] != sure[:-1], True]) if len(sure) else np.zeros(0, dtype=np.intp)
-    return sure, ~given.right[order], ends
+    ranked = _by_certainty(given)
+    every, wrong = (totals[0] for totals in ranked.totals(np.ones((1, given.n))))
+    return RiskCoverage(certainty(given)[ranked.order][ranked.starts], every / max(1, given.n), wrong / every)
+
+
+def _by_certainty(given: Answers) -> Ranked:
+    return Ranked.of(certainty(given), ~given.right)

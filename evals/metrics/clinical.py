@@ -15,7 +15,6 @@ import numpy as np
 from ...errors import ConfigurationError
 from .answers import Answers, Bools
 from .diagnosis import macro_f1, micro_f1
-from .kernels import kernels
 from .uncertainty import Measure, mean
 
 T = TypeVar("T")
@@ -92,9 +91,8 @@ def condition_measures(said: Bools, truth: Bools) -> dict[str, Measure]:
             probabilities=np.full((len(truth), len(columns)), np.nan),
             exclusive=False,
         )
-        on_draws = kernels(given)
-        for name, metric in (("micro_f1", micro_f1), ("macro_f1", macro_f1)):
-            found[f"chexbert_{name}_{title}"] = Measure(metric(given), on_draws[name], given.n)
+        for metric in (micro_f1, macro_f1):
+            found[f"chexbert_{metric.name}_{title}"] = Measure(metric(given), metric.kernel(given), given.n)
     return found
 
 

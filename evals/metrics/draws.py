@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from .answers import Bools, Floats
 
-Weights = npt.NDArray[np.float32]
-"""Multiplicity of each case in each draw, (draws, n)."""
+Weights = npt.NDArray[np.floating]
+"""Multiplicity of each case in each draw, (draws, n); of single precision in the bootstrap."""
 Kernel = Callable[[Weights], Floats]
 """Draws' multiplicities to one number per draw; NaN where a draw does not determine it."""
 

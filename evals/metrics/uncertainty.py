@@ -14,9 +14,8 @@ import numpy as np
 
 from ...case import Record
 from .answers import Answers, Bools, Floats
-from .diagnosis import METRICS, OF_PROBABILITIES
 from .draws import ROUNDS, Kernel, Weights, bootstrap, draws, interval, mean_of, mean_over
-from .kernels import kernels
+from .registry import METRICS, kernels
 
 __all__ = [
     "ROUNDS",
@@ -133,9 +132,8 @@ def estimates(given: Answers, drawn: Mapping[str, Floats]) -> dict[str, Estimate
     for name, metric in METRICS.items():
         value = metric(given)
         if not math.isnan(value):
-            n = len(given.stated) if name in OF_PROBABILITIES else given.n
             low, high = interval(drawn[name])
-            found[name] = Estimate(value=value, low=low, high=high, n=n)
+            found[name] = Estimate(value=value, low=low, high=high, n=metric.n(given))
     return found
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...case import TaskKind
 from ..arms import GSCO, PAPER
+from ..metrics.registry import METRICS
 from ..metrics.uncertainty import Difference, Estimate
 from ..overall import BEST_SOURCE, Contrast, Overall, found_in
 from ..records import RunCard
@@ -18,19 +19,6 @@ from ..texts import TextScore
 if TYPE_CHECKING:
     from .contents import RunReport
 
-HEADINGS = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro-F1",
-    "micro_f1": "micro-F1",
-    "binary_f1": "F1 of the finding",
-    "auroc": "AUROC",
-    "mean_average_precision": "mAP",
-    "ece": "ECE",
-    "log_loss": "log loss",
-}
-OF_SEVERAL_LABELS = frozenset({"micro_f1", "mean_average_precision"})
-"""Metrics that say nothing new of a task with one label per case."""
 SHOWN_FAILURES = 20
 SIGNIFICANT = 0.05
 SLICES = (
@@ -126,7 +114,7 @@ def together(found: Overall) -> Iterator[Block]:
         ]
         for mean in found.means
     ]
-    titles = [*(HEADINGS[name] for name in headings), "ECE (floor)"]
+    titles = [*(METRICS[name].title for name in headings), "ECE (floor)"]
     yield _table(["arm", *titles, "calls", "error", "error at 80 %", "ratio"], rows)
     yield (
         "Paired differences of the means (arm − reference; of accuracies in percentage points): intervals by "
@@ -180,7 +168,7 @@ def _arms(scores: Scores, *, several: bool) -> Iterator[Block]:
         "An arm without an answer is wrong. ECE and log loss: smaller is better; the floor is the ECE that "
         "perfectly calibrated answers as sure as these would show. Calls: questions per case."
     )
-    names = [name for name in HEADINGS if several or name not in OF_SEVERAL_LABELS]
+    names = [name for name, one in METRICS.items() if one.title and (several or not one.several)]
     if not any(_defined(arm.metrics.get("binary_f1")) for arm in scores.arms):
         names.remove("binary_f1")
     rows = [
@@ -198,7 +186,7 @@ def _arms(scores: Scores, *, several: bool) -> Iterator[Block]:
         ]
         for arm in scores.arms
     ]
-    yield _table(["arm", "n", *(HEADINGS[name] for name in names), "calls", "errors"], rows)
+    yield _table(["arm", "n", *(METRICS[name].title for name in names), "calls", "errors"], rows)
     if scores.same:
         yield Listing([f"{arm} decides every case as {other} does." for arm, other in scores.same.items()])
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
-from gsco.evals.metrics.diagnosis import (
-    METRICS,
-    Answers,
-    accuracy,
-    answers,
-    auroc,
-    balanced_accuracy,
-    binary_f1,
-    brier,
-    calibration_error,
-    macro_f1,
-)
+from gsco.evals.metrics.answers import Answers, answers
+from gsco.evals.metrics.calibration import brier, calibration_error
+from gsco.evals.metrics.diagnosis import accuracy, auroc, balanced_accuracy, binary_f1, macro_f1
+from gsco.evals.metrics.draws import Kernel, mean_of
+from gsco.evals.metrics.registry import METRICS, metric
+from gsco.evals.outcomes import current
+from gsco.evals.report import report_of
+from gsco.evals.reports.blocks import Table, sections
 from gsco.models.specialist.metrics import score
 from sklearn import metrics as sklearn
 
@@ -170,3 +167,19 @@ def test_the_f1_of_the_finding_is_that_of_two_classes_alone() -> None:
 def test_no_cases_give_no_numbers() -> None:
     given = answers([], [], [], ("a", "b"), exclusive=True)
     assert all(math.isnan(metric(given)) for metric in METRICS.values())
+
+
+def test_a_registered_metric_is_in_the_report(finished_run: Path) -> None:
+    @metric("says_dark", "dark is said")
+    def says_dark(given: Answers) -> Kernel:
+        return mean_of(given.said[:, 0])
+
+    try:
+        found = report_of(finished_run, rounds=20)
+        arm = next(one for one in found.scores.arms if one.arm == "vote")
+        said = [outcome.labels for outcome in current(finished_run).outcomes["vote"]]
+        assert arm.metrics["says_dark"].value == np.mean([labels == ("dark",) for labels in said])
+        assert arm.metrics["says_dark"].low <= arm.metrics["says_dark"].high
+        assert any("dark is said" in block.headings for block in sections(found) if isinstance(block, Table))
+    finally:
+        del METRICS["says_dark"]

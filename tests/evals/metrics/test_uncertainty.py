@@ -7,7 +7,8 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from gsco.evals.metrics.diagnosis import METRICS, Answers
+from gsco.evals.metrics.answers import Answers
+from gsco.evals.metrics.registry import METRICS, kernels
 from gsco.evals.metrics.uncertainty import (
     bootstrap,
     difference,
@@ -15,7 +16,6 @@ from gsco.evals.metrics.uncertainty import (
     estimates,
     holm,
     interval,
-    kernels,
     share,
     sign_flip,
 )

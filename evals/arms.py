@@ -17,7 +17,7 @@ import numpy as np
 
 from ..case import Diagnosis, Evidence, Opinion, Task, TaskKind
 from ..errors import ConfigurationError
-from ..graphs.fusion import GENERALIST, SIMILAR, labels_of, similar_shares, sources_of
+from ..graphs.fusion import SIMILAR, labels_of, similar_shares, sources_of
 from ..graphs.pool import PRESENT
 
 if TYPE_CHECKING:
@@ -221,11 +221,6 @@ MEAN = DerivedArm("mean", mean)
 KNN = DerivedArm("knn", knn)
 STACKING = DerivedArm("stacking", stacking, fitted=True)
 EVIDENCE_ONLY = DerivedArm("evidence", lambda task, evidence, fit: ArmDecision(()))
-
-
-def source_name(arm: str) -> str:
-    """Name of the source of a decision that an arm is alone."""
-    return {KNN.name: SIMILAR, PAPER.name: GENERALIST}.get(arm, arm.removeprefix(SPECIALIST))
 
 
 def decided(task: Task, labels: tuple[str, ...], probabilities: Mapping[str, float]) -> ArmDecision:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -12,6 +13,7 @@ from .certainty_commands import certificate, drift
 
 if TYPE_CHECKING:
     from ..settings import Settings
+    from .metrics.clinical import ClinicalMetric
     from .plan import Plan
     from .suites import Suite
 
@@ -163,9 +165,22 @@ def report(
         bool,
         typer.Option(help="Show images of cases in report.html; then it is not to be passed on."),
     ] = True,
+    clinical: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC",
+            help="Also score written reports by chexbert, radgraph or ratescore; repeatable. "
+            "Needs gsco[radiology-metrics].",
+        ),
+    ] = None,
 ) -> None:
     """Score the runs of a folder: report.html, report.md and report.json there, and the tables on stdout."""
-    _report(folder, images=images)
+    from .metrics.clinical import ClinicalMetric
+
+    known: dict[str, ClinicalMetric] = {name: name for name in get_args(ClinicalMetric)}
+    if unknown := [name for name in clinical or () if name not in known]:
+        raise ConfigurationError(f"no clinical metric {', '.join(unknown)}; there are: {', '.join(known)}")
+    _report(folder, images=images, clinical=[known[name] for name in clinical or ()])
 
 
 @app.command()
@@ -287,10 +302,12 @@ app.command()(certificate)
 app.command()(drift)
 
 
-def _report(folder: Path, *, images: bool = True) -> None:
-    from .report import MARKDOWN, report
+def _report(folder: Path, *, images: bool = True, clinical: Sequence[ClinicalMetric] = ()) -> None:
+    from .report import MARKDOWN, PAGE, report
 
-    report(folder, images=images)
+    report(folder, images=images, clinical=clinical)
+    if not (folder / PAGE).is_file():
+        typer.echo(f"{PAGE} was not written: pip install 'gsco[evals]'", err=True)
     typer.echo((folder / MARKDOWN).read_text(encoding="utf-8"), nl=False)
 
 

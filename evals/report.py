@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..models.journal import write_atomically
+from .metrics.clinical import ClinicalMetric
 from .metrics.uncertainty import ROUNDS
 from .outcomes import Current, current, runs_in
 from .overall import Scored, overall
@@ -18,7 +20,13 @@ MARKDOWN, JSON, PAGE = "report.md", "report.json", "report.html"
 
 
 def report(
-    folder: Path, *, page: bool = True, images: bool = True, rounds: int = ROUNDS, seed: int = 0
+    folder: Path,
+    *,
+    page: bool = True,
+    images: bool = True,
+    clinical: Sequence[ClinicalMetric] = (),
+    rounds: int = ROUNDS,
+    seed: int = 0,
 ) -> Report:
     """Score the runs in a folder and write ``report.html``, ``report.md`` and ``report.json`` there.
 
@@ -28,6 +36,7 @@ def report(
         folder: of one run, or with the folders of several.
         page: write the page too.
         images: show images of cases in the page, where the image store still has them.
+        clinical: further metrics of written reports; see ``metrics.clinical``.
         rounds: bootstrap draws.
         seed: of the draws.
 
@@ -36,7 +45,7 @@ def report(
     """
     homes = runs_in(folder)
     runs = [current(home) for home in homes]
-    several = [_scored(run, rounds, seed) for run in runs]
+    several = [_scored(run, rounds, seed, clinical) for run in runs]
     sets = [
         Scored(home.name, one.scores, draws)
         for home, (one, draws) in zip(homes, several, strict=True)
@@ -56,12 +65,14 @@ def report_of(folder: Path, *, rounds: int = ROUNDS, seed: int = 0) -> RunReport
     return _scored(current(folder), rounds, seed)[0]
 
 
-def _scored(found: Current, rounds: int, seed: int) -> tuple[RunReport, Draws]:
+def _scored(
+    found: Current, rounds: int, seed: int, clinical: Sequence[ClinicalMetric] = ()
+) -> tuple[RunReport, Draws]:
     # The draws of different sets must not go together, or their mean would seem too uncertain or too sure.
     own = seed + zlib.crc32(found.run.dataset.encode())
     one = RunReport(run=found.run, finished=found.finished, stale=found.stale)
     if not found.run.task.kind.closed:
-        texts = text_scores(found.run.task, found.outcomes, rounds=rounds, seed=own)
+        texts = text_scores(found.run.task, found.outcomes, clinical=clinical, rounds=rounds, seed=own)
         return one.model_copy(update={"texts": texts}), Draws({}, ())
     scores, draws = scored(
         found.run.task, found.outcomes, best_source=found.run.best_source, rounds=rounds, seed=own

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..case import Record, Task, TaskKind
+from .metrics.clinical import ClinicalMetric
 from .metrics.questions import question_measures
 from .metrics.reports import report_measures
 from .metrics.uncertainty import ROUNDS, Estimate, Measure, estimate
@@ -26,13 +27,19 @@ class TextScore(Record):
 
 
 def text_scores(
-    task: Task, outcomes: Mapping[str, Sequence[Outcome]], *, rounds: int = ROUNDS, seed: int = 0
+    task: Task,
+    outcomes: Mapping[str, Sequence[Outcome]],
+    *,
+    clinical: Sequence[ClinicalMetric] = (),
+    rounds: int = ROUNDS,
+    seed: int = 0,
 ) -> tuple[TextScore, ...]:
     """Score arms on an open task.
 
     Args:
         task: it asks questions or for reports.
         outcomes: by arm, each in the same order of cases.
+        clinical: further metrics of reports; see ``metrics.clinical``.
         rounds: bootstrap draws.
         seed: of the draws.
     """
@@ -49,17 +56,20 @@ def text_scores(
                 arm=arm,
                 n=len(several),
                 errors=sum(outcome.error is not None for outcome in several),
-                metrics=estimate(_measures(task, several), groups, rounds=rounds, seed=seed),
+                metrics=estimate(_measures(task, several, clinical), groups, rounds=rounds, seed=seed),
                 seconds=float(np.median(spent)) if spent else None,
             )
         )
     return tuple(found)
 
 
-def _measures(task: Task, outcomes: Sequence[Outcome]) -> Mapping[str, Measure]:
+def _measures(
+    task: Task, outcomes: Sequence[Outcome], clinical: Sequence[ClinicalMetric]
+) -> Mapping[str, Measure]:
     said = [outcome.text if outcome.error is None else None for outcome in outcomes]
     if task.kind is TaskKind.REPORT:
-        return report_measures(said, [outcome.truth[0] if outcome.truth else "" for outcome in outcomes])
+        truth = [outcome.truth[0] if outcome.truth else "" for outcome in outcomes]
+        return report_measures(said, truth, clinical=clinical)
     return question_measures(
         said,
         [outcome.truth for outcome in outcomes],

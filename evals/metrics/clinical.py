@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -19,9 +19,9 @@ from .uncertainty import Measure, mean
 
 T = TypeVar("T")
 
-Metric = Literal["chexbert", "radgraph", "ratescore"]
+ClinicalMetric = Literal["chexbert", "radgraph", "ratescore"]
 
-NEEDS: Mapping[Metric, str] = {
+NEEDS: Mapping[ClinicalMetric, str] = {
     "chexbert": (
         "the package f1chexbert, its labeller chexbert.pth (of the hub's StanfordAIMI/RRG_scorers) in the "
         "folder chexbert of the user's cache (~/.cache/chexbert), and the hub's bert-base-uncased"
@@ -49,17 +49,14 @@ FIVE = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusi
 def clinical_measures(
     said: Sequence[str | None],
     truth: Sequence[str],
-    metrics: Iterable[Metric] = get_args(Metric),
-    *,
-    device: str = "cpu",
+    metrics: Iterable[ClinicalMetric],
 ) -> dict[str, Measure]:
     """Measure reports clinically; put intervals to them with ``uncertainty.estimate``.
 
     Args:
         said: what was written; None where nothing was, which counts as an empty report.
         truth: the true reports.
-        metrics: which of them.
-        device: where their models run.
+        metrics: which of them; their models run on the accelerator if there is one.
 
     Raises:
         ConfigurationError: a package or its weights are not there; the message says what to get.
@@ -67,8 +64,14 @@ def clinical_measures(
     texts = [text or "" for text in said]
     found: dict[str, Measure] = {}
     for name in metrics:
-        found |= _METRICS[name](texts, list(truth), device)
+        found |= _METRICS[name](texts, list(truth), _device())
     return found
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def condition_measures(said: Bools, truth: Bools) -> dict[str, Measure]:
@@ -130,14 +133,14 @@ def _ratescore(said: list[str], truth: list[str], device: str) -> dict[str, Meas
     return {"ratescore": mean(np.asarray(scorer.compute_score(said, truth), dtype=np.float64))}
 
 
-_METRICS: Mapping[Metric, Callable[[list[str], list[str], str], dict[str, Measure]]] = {
+_METRICS: Mapping[ClinicalMetric, Callable[[list[str], list[str], str], dict[str, Measure]]] = {
     "chexbert": _chexbert,
     "radgraph": _radgraph,
     "ratescore": _ratescore,
 }
 
 
-def _module(name: str, metric: Metric) -> Any:
+def _module(name: str, metric: ClinicalMetric) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
@@ -146,7 +149,7 @@ def _module(name: str, metric: Metric) -> Any:
         ) from error
 
 
-def _loaded(metric: Metric, load: Callable[[], T]) -> T:
+def _loaded(metric: ClinicalMetric, load: Callable[[], T]) -> T:
     try:
         return load()
     except ConfigurationError:

@@ -1,7 +1,7 @@
 """How near a written report comes to the true one, by its words.
 
-Words say little about whether a report is right: ``metrics.clinical`` names what does. All texts are in lower
-case, as words and full stops (``words.report_words``). A report that never came is an empty text.
+Words say little about whether a report is right: the metrics of ``metrics.clinical`` say more. All texts are
+in lower case, as words and full stops (``words.report_words``). A report that never came is an empty text.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from ...errors import ConfigurationError
 from .answers import Floats
+from .clinical import ClinicalMetric, clinical_measures
 from .draws import divide, of_sums
 from .uncertainty import Measure, mean
 from .words import report_words
@@ -28,8 +29,15 @@ WORDNET = (
 )
 
 
+MISSING = "reports are scored with nltk, rouge-score and sacrebleu; {} is missing: pip install 'gsco[evals]'"
+
+
 def report_measures(
-    said: Sequence[str | None], truth: Sequence[str], *, synonyms: bool | None = None
+    said: Sequence[str | None],
+    truth: Sequence[str],
+    *,
+    synonyms: bool | None = None,
+    clinical: Sequence[ClinicalMetric] = (),
 ) -> dict[str, Measure]:
     """Measure reports; put intervals to them with ``uncertainty.estimate``.
 
@@ -38,13 +46,22 @@ def report_measures(
         truth: the true reports.
         synonyms: whether METEOR knows synonyms; None where its data are on this machine. It is called
             ``meteor`` with them and ``meteor_no_synonyms`` without, since the two are not the same number.
+        clinical: metrics of ``metrics.clinical`` to compute too.
 
     Returns:
-        ``bleu_1`` to ``bleu_4`` over the corpus; ``rouge_l`` (F1), METEOR and ``cider`` as means over cases.
+        ``bleu_1`` to ``bleu_4`` over the corpus; ``rouge_l`` (F1), METEOR and ``cider`` as means over cases;
+        and the clinical ones.
 
     Raises:
-        ConfigurationError: synonyms are wanted and their data are not there.
+        ConfigurationError: a package is missing, or the data or weights that a metric needs.
     """
+    try:
+        return _measures(said, truth, synonyms) | clinical_measures(said, truth, clinical)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(MISSING.format(error.name)) from error
+
+
+def _measures(said: Sequence[str | None], truth: Sequence[str], synonyms: bool | None) -> dict[str, Measure]:
     texts = [" ".join(report_words(text or "")) for text in said]
     truths = [" ".join(report_words(text)) for text in truth]
     known = has_wordnet() if synonyms is None else synonyms

@@ -144,6 +144,11 @@ def test_a_report_of_nothing_is_one_line(tmp_path: Path) -> None:
     assert (code, told.count("\n")) == (2, 1)
 
 
+def test_an_unknown_clinical_metric_is_one_line(finished_run: Path) -> None:
+    code, _, told = invoke("report", finished_run, "--clinical", "chexpert")
+    assert code == 2 and "there are: chexbert, radgraph, ratescore" in told and told.count("\n") == 1
+
+
 class TestSuites:
     def test_sets_have_folders_and_one_report(self, bench: Bench, plans: list[Plan], tmp_path: Path) -> None:
         suite = tmp_path / "two.toml"

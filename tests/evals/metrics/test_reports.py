@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import sacrebleu
 from gsco.errors import ConfigurationError
-from gsco.evals.metrics.clinical import CONDITIONS, FIVE, NEEDS, clinical_measures, condition_measures
+from gsco.evals.metrics.clinical import CONDITIONS, FIVE, NEEDS, condition_measures
 from gsco.evals.metrics.draws import draws
 from gsco.evals.metrics.reports import bleu, cider, has_wordnet, meteor, report_measures, rouge_l
 from gsco.evals.metrics.uncertainty import estimate
@@ -165,6 +167,26 @@ def test_a_clinical_metric_says_what_it_needs(name: str) -> None:
         __import__(package)
     except ImportError:
         with pytest.raises(ConfigurationError, match=r"gsco\[radiology-metrics\].* It needs the package"):
-            clinical_measures(["clear"], ["clear"], [name])
+            report_measures(["clear"], ["clear"], synonyms=False, clinical=[name])
     else:
         pytest.skip(f"{package} is installed; with its weights it would run")
+
+
+@pytest.mark.parametrize("package", ["sacrebleu", "rouge_score", "nltk"])
+def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Without(package), *sys.meta_path])
+    with pytest.raises(ConfigurationError, match=rf"{package} is missing: pip install 'gsco\[evals\]'"):
+        report_measures(["clear"], ["clear"], synonyms=False)
+
+
+class Without:
+    """An import system that lacks a package."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name.split(".")[0] == self.package:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=self.package)

@@ -83,6 +83,33 @@ def _j2k_header(frame: bytes) -> FrameHeader:
     )
 
 
+def j2k_levels(frame: bytes) -> int:
+    """How often a JPEG 2000 codestream halves the image (ISO/IEC 15444-1, A.6.1).
+
+    It is 0 where the components differ in that, or are sampled unlike each other.
+    """
+    levels = 0
+    for marker, content in _j2k_main_header(frame):
+        subsampled = marker == 0x51 and (content[37::3] + content[38::3]).strip(b"\x01")
+        if subsampled or marker == 0x53:
+            return 0
+        if marker == 0x52 and len(content) > 5:
+            levels = content[5]
+    return levels
+
+
+def _j2k_main_header(frame: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the segments before the first tile: last byte of the marker, and content."""
+    position = _j2k_start(frame) + 2
+    for _ in range(_JPEG_SEGMENTS):
+        marker = frame[position : position + 2]
+        length = int.from_bytes(frame[position + 2 : position + 4], "big")
+        if marker[:1] != b"\xff" or marker == b"\xff\x90" or length < 2:
+            return
+        yield marker[-1], frame[position + 4 : position + 2 + length]
+        position += 2 + length
+
+
 def _j2k_start(frame: bytes) -> int:
     """Where the codestream begins: at once, or in a box of a JP2 file."""
     if frame.startswith(_J2K_SIZE):

@@ -67,7 +67,7 @@ def read_dicom(
     index = chosen_frame(frame, frames, default=frames // 2)
     check_description(dataset)
     with DECODING.reserved(2 * decoding_cost(width, height)):
-        stored, photometric = stored_values(dataset, index)
+        stored, photometric = stored_values(dataset, index, most=limits.max_decoded_pixels)
         shown = Image.fromarray(displayed(dataset, index, stored, photometric, window))
         return plain(shown, most=limits.max_decoded_pixels)
 

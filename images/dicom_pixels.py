@@ -31,8 +31,10 @@ from .codestreams import (
     rle_segments,
     with_whole_spectrum,
 )
+from .jpeg_2000 import reduced_j2k
 from .jpeg_xl import jpeg_xl_values
 from .limits import check_scans
+from .scale import reduction
 
 Values = npt.NDArray[Any]
 
@@ -51,6 +53,8 @@ _PHOTOMETRIC = frozenset(
         "YBR_RCT",
     }
 )
+_REDUCED = frozenset({"MONOCHROME1", "MONOCHROME2", "RGB", "YBR_ICT", "YBR_RCT"})
+"""Whose values may be averaged, and which the decoder turns into RGB."""
 _INTEGERS = ("BitsStored", "PixelRepresentation")
 _ITEM = b"\xfe\xff\x00\xe0"
 _DEFLATED_FRAME = UID("1.2.840.10008.1.2.8.1")
@@ -101,7 +105,7 @@ def named(keyword: str) -> str:
     return f"{keyword} ({tag.group:04X},{tag.element:04X})"
 
 
-def stored_values(dataset: FileDataset, index: int) -> tuple[Values, str]:
+def stored_values(dataset: FileDataset, index: int, *, most: int) -> tuple[Values, str]:
     """Decode one frame.
 
     What the frame says better than the header is put right in the data set.
@@ -109,6 +113,7 @@ def stored_values(dataset: FileDataset, index: int) -> tuple[Values, str]:
     Args:
         dataset: as parsed; see ``check_description``.
         index: number of the frame.
+        most: pixels towards which the decoder may reduce the frame by a power of two.
 
     Returns:
         Stored values of shape (h, w) or (h, w, 3), and their photometric interpretation once decoded.
@@ -129,7 +134,7 @@ def stored_values(dataset: FileDataset, index: int) -> tuple[Values, str]:
         elif syntax in _JPEG_XL:
             return _from_jpeg_xl(dataset, _JPEG_XL[syntax], frame)
         elif is_codestream(frame) or _decoder(syntax) is not None:
-            return _from_codestream(dataset, syntax, frame)
+            return _from_codestream(dataset, syntax, frame, most)
         else:
             raise ImageUnsupported(_unhandled(syntax))
         _isolate(dataset, syntax, frame)
@@ -176,7 +181,7 @@ def _isolate(dataset: FileDataset, syntax: UID, frame: bytes) -> None:
     dataset.PixelData = encapsulate([frame], has_bot=False) if syntax.is_encapsulated else frame
 
 
-def _from_codestream(dataset: FileDataset, syntax: UID, frame: bytes) -> tuple[Values, str]:
+def _from_codestream(dataset: FileDataset, syntax: UID, frame: bytes, most: int) -> tuple[Values, str]:
     if frame.startswith(b"\xff\xd8"):
         check_scans(frame)
     header = frame_header(frame)
@@ -184,6 +189,12 @@ def _from_codestream(dataset: FileDataset, syntax: UID, frame: bytes) -> tuple[V
     if header.syntax not in JPEG2000TransferSyntaxes or syntax not in JPEG2000TransferSyntaxes:
         syntax = header.syntax
     _believe(dataset, header)
+    photometric = str(dataset.PhotometricInterpretation)
+    if header.process == "JPEG 2000" and photometric in _REDUCED:
+        values = reduced_j2k(frame, header, reduction(header.width, header.height, most))
+        if values is not None:
+            signed = values.view(np.int16) if dataset.PixelRepresentation and values.ndim == 2 else values
+            return _only_stored_bits(signed, dataset), "RGB" if values.ndim == 3 else photometric
     _isolate(dataset, syntax, with_whole_spectrum(frame))
     return _decoded(dataset, syntax, 0, header.process)
 

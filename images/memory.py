@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 DECODING_BYTES = 768 * 2**20
+_LARGE = 64 * 2**20
+_M_MMAP_THRESHOLD = -3
+_RETURNED_BYTES = 8 * 2**20
 
 
 class MemoryBudget:
@@ -35,6 +41,8 @@ class MemoryBudget:
     @contextmanager
     def reserved(self, count: int) -> Iterator[None]:
         """Hold so many bytes of the budget; not to be nested in one thread."""
+        if count >= _LARGE:
+            _return_large_blocks()
         taken = min(count, self.capacity)
         ticket = object()
         with self._changed:
@@ -65,3 +73,16 @@ def decoding_cost(width: int, height: int) -> int:
     Pillow keeps four bytes for a colour pixel, and a conversion makes a second copy.
     """
     return 8 * width * height
+
+
+@cache
+def _return_large_blocks() -> None:
+    """Let blocks of 8 MiB and more go back to the system as soon as they are freed.
+
+    glibc raises this bound by itself to 32 MiB, and each thread then keeps some of Pillow's blocks of 16 MiB:
+    nine images of 64 megapixels, decoded by nine threads, left a process at 1.7 GB instead of 0.6 GB.
+    """
+    if sys.platform.startswith("linux"):
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+        if mallopt is not None:
+            mallopt(_M_MMAP_THRESHOLD, _RETURNED_BYTES)

@@ -22,7 +22,8 @@ from .jpeg_xl import jpeg_xl_header, open_plugin
 from .limits import check_scans, check_size
 from .memory import DECODING, decoding_cost
 from .quiet import silence_loggers
-from .scale import draft, reduced
+from .scale import draft, reduced, reduction
+from .tiff_bands import reduced_page
 
 if TYPE_CHECKING:
     from .limits import ImageLimits
@@ -68,9 +69,14 @@ def read_raster(
         if chosen := chosen_frame(frame, count, default=0):
             image.seek(chosen)
             check_size(image.width, image.height, limits)
+        most = limits.max_decoded_pixels
+        factor = reduction(image.width, image.height, most)
+        tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
+        if tiff and factor > 1 and (page := reduced_page(image, data, factor)) is not None:
+            return plain(page, window, most=most)
         with DECODING.reserved(decoding_cost(image.width, image.height)):
-            draft(image, limits.max_decoded_pixels)
-            return plain(image, window, most=limits.max_decoded_pixels)
+            draft(image, most)
+            return plain(image, window, most=most)
 
 
 def _prepare(data: bytes, kind: str, limits: ImageLimits) -> None:

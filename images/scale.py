@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL import Image
 
-_REDUCIBLE = frozenset({"L", "LA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
+REDUCIBLE = frozenset({"L", "LA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
+"""Modes whose pixels can be averaged as they are."""
 
 
 def reduction(width: int, height: int, most: int) -> int:
@@ -24,7 +25,7 @@ def reduction(width: int, height: int, most: int) -> int:
 def draft(image: Image.Image, most: int) -> None:
     """Let the decoder of a JPEG file reduce it by 2, 4 or 8, as far as ``most`` pixels ask for.
 
-    Other formats are decoded whole, and ``reduced`` afterwards.
+    TIFF files see ``tiff_bands``; other formats are decoded as a whole and ``reduced`` afterwards.
     """
     factor = reduction(image.width, image.height, most)
     if factor > 1:
@@ -38,4 +39,4 @@ def reduced(image: Image.Image, most: int) -> Image.Image:
     reduced once it is grey or colour of 8 bit.
     """
     factor = reduction(image.width, image.height, most)
-    return image.reduce(factor) if factor > 1 and image.mode in _REDUCIBLE else image
+    return image.reduce(factor) if factor > 1 and image.mode in REDUCIBLE else image

@@ -7,15 +7,23 @@ import sys
 import threading
 import time
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
-from gsco.errors import ImageTooLarge
+from gsco.errors import ImageError, ImageTooLarge
 from gsco.images import ImageLimits, ImageStore, read_image
+from gsco.images.jpeg_2000 import reduced_j2k
 from gsco.images.memory import MemoryBudget
 from gsco.images.scale import reduction
+from gsco.images.tiff_bands import reduced_page
 from gsco.tools.specialists import PIXELS, _parts
+from openjpeg.utils import encode_array
 from PIL import Image
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless
+
+from .dicom_files import dataset, written
 
 LARGE = (8000, 8000)
 
@@ -76,6 +84,195 @@ def test_any_mode_is_reduced(mode):
     assert read.width * read.height <= 10_000
 
 
+def tiled(pixels: np.ndarray, side: int, *, order: str = "<", packed: bool = True) -> bytes:
+    """A tiled TIFF file of grey (h, w) or colour (h, w, 3) pixels."""
+    height, width = pixels.shape[:2]
+    samples = pixels.shape[2] if pixels.ndim == 3 else 1
+    pad = [(0, -height % side), (0, -width % side)] + [(0, 0)] * (pixels.ndim - 2)
+    padded = np.pad(pixels, pad)
+    tiles = [
+        padded[top : top + side, left : left + side].tobytes()
+        for top in range(0, height, side)
+        for left in range(0, width, side)
+    ]
+    body = [zlib.compress(tile) if packed else tile for tile in tiles]
+    offsets, place = [], 8
+    for tile in body:
+        offsets.append(place)
+        place += len(tile)
+    tables = struct.pack(f"{order}{2 * len(body)}I", *offsets, *map(len, body))
+    bits = struct.pack(f"{order}{samples}H", *[8] * samples)
+    values = {
+        256: width, 257: height, 259: 8 if packed else 1, 262: 2 if samples == 3 else 1, 277: samples,
+        322: side, 323: side,
+    }  # fmt: skip
+    entries = {tag: struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in values.items()}
+    at = place + len(tables)
+    short = struct.pack(f"{order}HHI", 258, 3, samples)
+    entries[258] = short + (struct.pack(f"{order}I", at) if samples == 3 else bits + b"\0\0")
+    for tag, start in ((324, place), (325, place + 4 * len(body))):
+        entries[tag] = struct.pack(f"{order}HHII", tag, 4, len(body), start)
+    directory = struct.pack(f"{order}H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries))
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    header = mark + struct.pack(f"{order}I", at + len(bits))
+    return header + b"".join(body) + tables + bits + directory + bytes(4)
+
+
+def smooth(width: int, height: int, channels: int = 1) -> np.ndarray:
+    small = np.random.default_rng(1).integers(0, 255, (height // 9, width // 9, 3), dtype=np.uint8)
+    image = np.asarray(Image.fromarray(small).resize((width, height)))
+    return image if channels == 3 else image[..., 0].copy()
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("packed", [True, False], ids=["deflate", "raw"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("most", [500_000, 90_000, 20_000])
+def test_a_tiled_file_is_reduced_band_by_band(order, packed, channels, most, monkeypatch):
+    """And its pixels are those of the file decoded as a whole, whatever the factor."""
+    data = tiled(smooth(1001, 1203, channels), 64, order=order, packed=packed)
+    reads = banded(monkeypatch)
+    image = read_image(data, limits=ImageLimits(max_decoded_pixels=most))
+    assert reads == [True]
+    whole = read_image(data)
+    assert whole.size == (1001, 1203)
+    factor = reduction(*whole.size, most)
+    assert np.array_equal(np.asarray(image), np.asarray(whole.reduce(factor)))
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"])
+@pytest.mark.parametrize("rows", [16, 40])
+def test_strips_are_reduced_band_by_band(compression, rows, monkeypatch):
+    image = Image.fromarray(smooth(1001, 1203, 3))
+    options = {"compression": compression, "strip_size": 3 * 1001 * rows, "tiffinfo": {278: rows}}
+    data = saved(image, "TIFF", **options)
+    reads = banded(monkeypatch)
+    read = read_image(data, limits=ImageLimits(max_decoded_pixels=90_000))
+    assert reads == [True]
+    assert np.array_equal(np.asarray(read), np.asarray(read_image(data).reduce(4)))
+
+
+def test_tiles_that_overlap_are_not_read_band_by_band(monkeypatch):
+    """A file of a few tiles may name each of them a thousand times, and every band would copy them."""
+    data = bytearray(tiled(np.zeros((2048, 2048), np.uint8), 16, packed=False))
+    reads = banded(monkeypatch)
+    place = 8 + 2048 * 2048
+    data[place : place + 8] = struct.pack("<2I", 8, 8)
+    data[place + 4 * 128**2 : place + 4 * 128**2 + 4] = struct.pack("<I", 2**22)
+    with suppress(ImageError):
+        read_image(bytes(data), limits=ImageLimits(max_decoded_pixels=90_000))
+    assert reads == [False]
+
+
+def test_a_truncated_tile_is_unreadable():
+    data = tiled(smooth(1001, 1203), 64)
+    broken = data[:20_000] + bytes(5000) + data[25_000:]
+    for most in (2**24, 90_000):
+        with pytest.raises(ImageError):
+            read_image(broken, limits=ImageLimits(max_decoded_pixels=most))
+
+
+def banded(monkeypatch) -> list[bool]:
+    """Whether each TIFF file that is read from now on is decoded by bands."""
+    reads: list[bool] = []
+
+    def noted(*words):
+        page = reduced_page(*words)
+        reads.append(page is not None)
+        return page
+
+    monkeypatch.setattr("gsco.images.rasters.reduced_page", noted)
+    return reads
+
+
+def j2k(values: np.ndarray, bits: int, **tags) -> bytes:
+    """A DICOM file with one JPEG 2000 frame."""
+    colour = values.ndim == 3
+    frame = bytes(encode_array(values, bits_stored=bits, photometric_interpretation=1 if colour else 2))
+    made = dataset(values, JPEG2000Lossless, BitsStored=bits, HighBit=bits - 1)
+    made.PixelData = encapsulate([frame])
+    made["PixelData"].VR, made["PixelData"].is_undefined_length = "OB", True
+    for keyword, value in tags.items():
+        setattr(made, keyword, value)
+    return written(made)
+
+
+@pytest.mark.parametrize(
+    ("bits", "low", "high", "tags"),
+    [
+        (8, 0, 255, {}),
+        (12, 0, 4095, {"WindowCenter": 2048, "WindowWidth": 4096}),
+        (16, 0, 65535, {"PhotometricInterpretation": "MONOCHROME1"}),
+        (12, -2048, 2047, {"WindowCenter": 0, "WindowWidth": 4096}),
+        (16, -1000, 1000, {"RescaleSlope": 2, "RescaleIntercept": 5}),
+        (16, -1000, 1000, {"PixelRepresentation": 0, "WindowCenter": 0, "WindowWidth": 4096}),
+    ],
+)
+def test_jpeg_2000_is_decoded_at_a_lower_resolution(bits, low, high, tags, monkeypatch):
+    kind = np.uint8 if bits == 8 else np.int16 if low < 0 else np.uint16
+    ramp = np.linspace(0, 1, 600) + np.linspace(0, 1, 400)[:, None]
+    data = j2k((low + ramp / 2 * (high - low)).astype(kind), bits, **tags)
+    seen = levels(monkeypatch)
+    half = read_image(data, limits=ImageLimits(max_decoded_pixels=60_000))
+    assert seen == [(200, 300)]
+    whole = read_image(data).reduce(2)
+    assert half.size == whole.size == (300, 200)
+    assert np.abs(np.asarray(half, int) - np.asarray(whole, int)).max() <= 2
+
+
+def test_colours_in_jpeg_2000_are_decoded_at_a_lower_resolution(monkeypatch):
+    ramp = np.linspace(20, 110, 601) + np.linspace(0, 120, 401)[:, None]
+    pixels = np.stack([ramp, 250 - ramp, np.full_like(ramp, 90)], -1).astype(np.uint8)
+    data = j2k(pixels, 8, PhotometricInterpretation="YBR_RCT")
+    seen = levels(monkeypatch)
+    half = read_image(data, limits=ImageLimits(max_decoded_pixels=61_000))
+    assert seen == [(201, 301, 3)]
+    assert np.abs(np.asarray(half, int) - np.asarray(read_image(data).reduce(2), int)).max() <= 3
+
+
+def test_a_palette_in_jpeg_2000_is_decoded_as_a_whole(monkeypatch):
+    """The mean of two entries of a palette is another colour."""
+    table = b"".join(struct.pack("<H", 257 * value) for value in range(256))
+    tags = {f"{name}PaletteColorLookupTableDescriptor": [256, 0, 16] for name in ("Red", "Green", "Blue")}
+    tags |= {f"{name}PaletteColorLookupTableData": table for name in ("Red", "Green", "Blue")}
+    data = j2k(smooth(600, 400), 8, PhotometricInterpretation="PALETTE COLOR", **tags)
+    seen = levels(monkeypatch)
+    half = read_image(data, limits=ImageLimits(max_decoded_pixels=60_000))
+    assert seen == []
+    assert np.array_equal(np.asarray(half), np.asarray(read_image(data).reduce(2)))
+
+
+def levels(monkeypatch) -> list[tuple[int, ...]]:
+    """Shapes of the JPEG 2000 frames that are decoded at a lower resolution from now on."""
+    seen: list[tuple[int, ...]] = []
+
+    def noted(*words):
+        values = reduced_j2k(*words)
+        seen.extend([] if values is None else [values.shape])
+        return values
+
+    monkeypatch.setattr("gsco.images.dicom_pixels.reduced_j2k", noted)
+    return seen
+
+
+@pytest.mark.attack
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_large_tiled_file_takes_a_fraction_of_its_pixels(tmp_path):
+    """36 megapixels in colour, 144 MB decoded."""
+    (tmp_path / "large.tif").write_bytes(tiled(np.zeros((6000, 6000, 3), np.uint8), 256))
+    script = f"""
+import re
+from pathlib import Path
+from gsco.images import ImageLimits, read_image
+def peak(): return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+before = peak()
+read_image({str(tmp_path / "large.tif")!r}, limits=ImageLimits(max_decoded_pixels=2**21))
+assert peak() - before < 72, (before, peak())
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240)
+    assert found.returncode == 0, found.stderr
+
+
 def test_an_image_of_twelve_megapixels_keeps_its_size():
     assert read_image(saved(Image.new("L", (4000, 3000)), "PNG")).size == (4000, 3000)
 
@@ -129,17 +326,18 @@ def test_large_images_go_through_a_network_in_small_batches(store):
 
 
 @pytest.mark.attack
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_many_large_images_at_once_take_less_than_a_gigabyte(tmp_path):
     """Nine of 64 megapixels, as colour, all at once in a process of its own."""
     (tmp_path / "large.png").write_bytes(png(*LARGE, colour=True))
     Image.new("RGB", LARGE, (9, 99, 200)).save(tmp_path / "large.jpg")
     script = f"""
-import resource
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from gsco.images import ImageStore
 import gsco.images.dicom
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak(): return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 folder = Path({str(tmp_path)!r})
 store = ImageStore(folder / "images")
 before = peak()

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gsco import GSCo
+from gsco.agent.cli import app
 from gsco.case import Diagnosis
 from gsco.errors import EvidenceMissing
 from gsco.models.mini.samples import samples
 from gsco.tools.moving import move_cases
 from gsco.tools.stores import open_store
+from gsco.tools.stores.protocol import Filter
+from gsco.tools.stores.weaviate import WeaviateStore
+from typer.testing import CliRunner
 
 from ..tools.stores.conftest import remove
 from ..tools.stores.servers import Server, missing, running
@@ -115,6 +123,72 @@ def test_a_store_that_hangs_does_not_hold_the_diagnosis_up(
             (reason,) = {m.reason for m in diagnosis.evidence.missing if m.source == "retrieval"}
             assert "does not answer within 3 s" in reason
         _assert_same(whole, _whole(gsco, images[0]))
+
+
+def test_a_store_that_goes_away_in_the_middle_of_many_cases(
+    server: Server, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut after some of the cases: the others are diagnosed without it, and say so."""
+    images = [sample.path for sample in samples("busi")] * 30
+    with _open(tmp_path, case_store=address) as gsco:
+        whole = gsco.diagnose(images[0], task="busi")
+        searched, search, searches = threading.Event(), WeaviateStore.search, count(1)
+
+        def noted(*words: Any, **named: Any) -> Any:
+            found = search(*words, **named)
+            if next(searches) == 6:
+                searched.set()
+            return found
+
+        monkeypatch.setattr(WeaviateStore, "search", noted)
+        killer = threading.Thread(target=lambda: searched.wait(60) and server.kill())
+        killer.start()
+        diagnoses = gsco.diagnose_many(images, task="busi")
+        killer.join()
+        server.start()
+        with_cases = [bool(one.evidence.similar_cases) for one in diagnoses]
+        assert any(with_cases) and not all(with_cases), with_cases
+        for one in diagnoses:
+            assert one.label is not None
+            reasons = [m.reason for m in one.evidence.missing if m.source == "retrieval"]
+            assert bool(reasons) != bool(one.evidence.similar_cases)
+            assert all("cannot be reached" in reason for reason in reasons), reasons
+        assert _whole(gsco, images[0]).evidence.similar_cases == whole.evidence.similar_cases
+
+
+def test_a_patient_is_forgotten(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the store, in conversations and in images, by the command."""
+    home, address = tmp_path / "home", server.address("Patients", "&timeout=10")
+    groups = ("patient-Zybulska", "other-1", "patient-Zybulska", "other-2")
+    with open_store("", home=home) as bank, open_store(address, home=home, writable=True) as store:
+        known = [
+            replace(entry, case=entry.case.model_copy(update={"group": group}))
+            for entry, group in zip(bank.scan(Filter(("busi",))), groups, strict=False)
+        ]
+        assert store.add(known) == 4
+    with _open(home, case_store=address, gate="off") as gsco:
+        talk = gsco.consult("one", user="ana", group="patient-Zybulska", task="busi")
+        talk.send("What is this?", [samples("busi")[0].path])
+    for name, value in (("GSCO_HOME", str(home)), ("GSCO_CASE_STORE", address)):
+        monkeypatch.setenv(name, value)
+    done = CliRunner().invoke(app, ["forget", "--group", "patient-Zybulska", "--yes", "--citing"])
+    assert done.exit_code == 0, done.output
+    assert "erased: 2 cases, 1 conversations" in done.output
+
+    def left() -> list[str]:
+        with open_store(address, home=home) as store:
+            [(encoder, vector), *_] = known[0].vectors.items()
+            found = store.search(vector[None], encoder, 10)[0]
+            held = list(store.scan())
+            assert sorted(one.id for one in found) == sorted(one.case.id for one in held)
+            return sorted(one.case.group for one in held)
+
+    assert left() == ["other-1", "other-2"]
+    server.kill()
+    server.start()
+    assert left() == ["other-1", "other-2"], "nothing comes back after a power cut"
+    again = CliRunner().invoke(app, ["forget", "--group", "patient-Zybulska", "--yes"])
+    assert again.exit_code == 0 and "erased: 0 cases, 0 conversations, 0 images" in again.output
 
 
 def _whole(gsco: GSCo, image: Path, seconds: float = 60) -> Diagnosis:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 from gsco.case import SimilarCase
 from gsco.errors import StoreError
-from gsco.tools.stores.protocol import Filter
+from gsco.tools.stores.protocol import Entry, Filter
 from gsco.tools.stores.weaviate import WeaviateStore
 from gsco.tools.stores.weaviate.address import Host
 from gsco.tools.stores.weaviate.connection import Connection
@@ -97,6 +98,30 @@ def test_what_was_added_is_found_after_a_power_cut(server: Server, address: str,
         server.kill()
         server.start()
         assert len(_soon(lambda: store.search(vectors[:1], "one", number))[0]) == number
+
+
+def test_a_server_that_goes_away_while_cases_are_written(server: Server, address: str) -> None:
+    """A power cut between two streams: the error is ours, and the same call again adds what is missing."""
+    vectors = unit(6000)
+    given = threading.Event()
+
+    def slowly() -> Iterator[Entry]:
+        for number, one in enumerate(entries(vectors)):
+            if number == 5000:
+                given.set()
+            yield one
+
+    with WeaviateStore(address) as store:
+        killer = threading.Thread(target=lambda: given.wait(60) and server.kill())
+        killer.start()
+        with pytest.raises(StoreError):
+            store.add(slowly())
+        killer.join()
+        server.start()
+        before = _soon(store.count)
+        assert 0 < before < 6000
+        assert store.add(entries(vectors)) == 6000 - before
+        assert store.count() == 6000 and _finds(store)
 
 
 def test_an_index_that_lost_its_vectors_is_not_taken_for_an_empty_bank(

@@ -35,6 +35,8 @@ class ImageRef(Record):
     mime: str = "image/png"
     width: Annotated[int, Field(gt=0)]
     height: Annotated[int, Field(gt=0)]
+    repairs: tuple[str, ...] = ()
+    """What was wrong in its file and was put right or left out while it was read, in plain sentences."""
 
     @property
     def id(self) -> str:

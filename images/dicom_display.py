@@ -12,13 +12,13 @@ At the end black and white change places where the presentation LUT shape is ``I
 shape, for ``MONOCHROME1``; dcmtk does the same. Enhanced objects bring rescale and window per frame.
 
 A window or VOI LUT that cannot be read (no numbers, an empty item) is left out, and the next rule of the list
-applies; the log says so. A decimal comma counts as a point. A modality LUT without content is left out too,
-but a damaged one, or a rescale that is no number, is an error: the window is defined on its values.
+applies; the record of the case says so. A decimal comma counts as a point. A modality LUT without content is
+left out too, but a damaged one, or a rescale that is no number, is an error: the window is defined on its
+values.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, MutableSequence, Sequence
 from typing import Any
@@ -34,11 +34,11 @@ from ..errors import ImageUnreadable, ImageUnsupported
 from .grey import Grey, Window, narrow, rendered, stretched, windowed
 from .headers import Metered
 from .palettes import PALETTE_TAGS, LookupTable, lookup_table, palette
+from .repairs import repaired
 
 Values = npt.NDArray[Any]
 Rule = Callable[[Values], Values]
 
-_log = logging.getLogger(__name__)
 _TEXTS = frozenset({None, "DS", "IS", "UN", "LO", "SH", "ST", "LT", "UC", "UT"})
 """Value representations whose bytes are numbers as text; None: the file leaves it to the dictionary."""
 TAGS = (
@@ -126,7 +126,7 @@ def _voi_lut(dataset: Dataset) -> LookupTable | None:
         try:
             return lookup_table(dataset, item.get("LUTDescriptor"), item.get("LUTData"))
         except (ImageUnreadable, TypeError, ValueError):
-            _log.warning("a VOI LUT of a DICOM file is empty or damaged and was left out")
+            repaired("A VOI LUT of the DICOM file is empty or damaged and was left out.")
     return None
 
 
@@ -136,12 +136,12 @@ def _modality(dataset: Dataset, rescale: Dataset) -> Rule:
         if item.get("LUTDescriptor") and item.get("LUTData"):
             table = lookup_table(dataset, item.LUTDescriptor, item.LUTData)
             return lambda v: table(v)
-        _log.warning("a modality LUT of a DICOM file is empty and was left out")
+        repaired("A modality LUT of the DICOM file is empty and was left out.")
     slopes, intercepts = _numbers(rescale, "RescaleSlope"), _numbers(rescale, "RescaleIntercept")
     if not slopes or not intercepts or (slope := slopes[0], intercept := intercepts[0]) == (1.0, 0.0):
         return _unchanged
     if slope == 0:
-        _log.warning("the rescale slope of a DICOM file is 0, which would leave one grey, and was left out")
+        repaired("The rescale slope of the DICOM file is 0, which would leave one grey, and was left out.")
         return _unchanged
     if not np.isfinite([slope, intercept]).all():
         raise ImageUnreadable("the DICOM header has no valid rescale")
@@ -159,7 +159,7 @@ def _window(voi: Dataset, function: str) -> Window | None:
         if math.isfinite(center) and (1 <= width < math.inf or (0 < width < 1 and function != "LINEAR")):
             return center, width
     if centers and widths:
-        _log.warning("the window of a DICOM file cannot be read or is impossible, and was left out")
+        repaired("The window of the DICOM file cannot be read or is impossible, and was left out.")
     return None
 
 
@@ -180,9 +180,11 @@ def _text(raw: RawDataElement) -> str:
 def _number(text: str) -> float:
     """A decimal string, perhaps with a decimal comma; NaN where it is none."""
     text = text.strip(" \0")
-    if text.count(",") == 1 and "." not in text:
-        text = text.replace(",", ".")
     try:
+        if text.count(",") == 1 and "." not in text:
+            number = float(text.replace(",", "."))
+            repaired("A decimal comma in the DICOM header was read as a point.")
+            return number
         return float(text)
     except ValueError:
         return math.nan

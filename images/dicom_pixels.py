@@ -34,6 +34,7 @@ from .codestreams import (
 from .jpeg_2000 import reduced_j2k
 from .jpeg_xl import jpeg_xl_values
 from .limits import check_scans
+from .repairs import repaired
 from .scale import reduction
 
 Values = npt.NDArray[Any]
@@ -195,7 +196,10 @@ def _from_codestream(dataset: FileDataset, syntax: UID, frame: bytes, most: int)
         if values is not None:
             signed = values.view(np.int16) if dataset.PixelRepresentation and values.ndim == 2 else values
             return _only_stored_bits(signed, dataset), "RGB" if values.ndim == 3 else photometric
-    _isolate(dataset, syntax, with_whole_spectrum(frame))
+    mended = with_whole_spectrum(frame)
+    if mended is not frame:
+        repaired("The JPEG scan of the DICOM file claims to end at its first coefficient; all were decoded.")
+    _isolate(dataset, syntax, mended)
     return _decoded(dataset, syntax, 0, header.process)
 
 
@@ -221,7 +225,10 @@ def _believe(dataset: FileDataset, header: FrameHeader) -> None:
         dataset.BitsStored = header.precision
         dataset.HighBit = header.precision - 1
     dataset.BitsAllocated = 8 if header.precision <= 8 else 16 if header.precision <= 16 else 32
-    if header.signed and header.components == 1:
+    if header.signed and header.components == 1 and dataset.PixelRepresentation != 1:
+        repaired(
+            "The DICOM header says unsigned, the compressed frame signed values: the frame was believed."
+        )
         dataset.PixelRepresentation = 1
 
 

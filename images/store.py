@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from ..case import ImageRef
 from ..errors import ImageMissing, ImageUnreadable, ImageUnsupported, StoreError
@@ -24,12 +25,15 @@ from .grey import Window, grey8
 from .limits import DEFAULT_LIMITS, ImageLimits, check_size
 from .rasters import plain
 from .reading import guarded, pixel_hash, read_image, read_unguarded
+from .repairs import collected_repairs
 
 Source = str | Path | bytes | Image.Image | npt.NDArray[Any]
 """What the image store takes."""
 
 _GROUPS = "groups"
 """Folder with an empty file for each image of a group, in a folder that is named after the group's hash."""
+_REPAIRS = "repairs"
+"""Keyword of a text in a stored file: see ``ImageRef.repairs``."""
 _ID = re.compile(r"img-([0-9a-f]{12})")
 
 
@@ -38,7 +42,7 @@ class ImageStore:
 
     The same picture is kept once, whichever lossless format it came in. A file appears whole or not at
     all, so that several processes may share a folder. Decoded images stay in memory up to a bound, for
-    gate, specialists and generalist to decode once. Nothing but pixels is stored.
+    gate, specialists and generalist to decode once. Nothing but pixels and the notes on repairs is stored.
 
     Args:
         folder: made at the first ``put``, readable by its owner only.
@@ -68,11 +72,14 @@ class ImageStore:
             ImageError: the image cannot be used (see ``read_image``).
             StoreError: the folder cannot be written.
         """
-        image = guarded(lambda: self._image(source, frame, window))
-        ref = ImageRef(sha256=pixel_hash(image), width=image.width, height=image.height)
+        with collected_repairs() as repairs:
+            image = guarded(lambda: self._image(source, frame, window))
+        ref = ImageRef(
+            sha256=pixel_hash(image), width=image.width, height=image.height, repairs=tuple(repairs)
+        )
         path = self._path(ref.sha256)
         if not path.exists():
-            _write(image, path)
+            _write(image, path, ref.repairs)
         self._cache.add(ref.sha256, image)
         return ref
 
@@ -98,9 +105,7 @@ class ImageStore:
             ImageUnreadable: the stored file is damaged.
         """
         sha256 = self._named(id)
-        image = self._cache.get(sha256)
-        width, height = image.size if image else guarded(lambda: _png_size(self._path(sha256)))
-        return ImageRef(sha256=sha256, width=width, height=height)
+        return guarded(lambda: _described(self._path(sha256)))
 
     def __contains__(self, ref: object) -> bool:
         if isinstance(ref, ImageRef):
@@ -252,15 +257,17 @@ def _size(image: Image.Image) -> int:
     return image.width * image.height * (1 if image.mode == "L" else 4)
 
 
-def _write(image: Image.Image, path: Path) -> None:
+def _write(image: Image.Image, path: Path, repairs: Sequence[str]) -> None:
     """Write a PNG that appears whole or not at all."""
-    temporary = None
+    temporary, said = None, PngInfo()
+    if repairs:
+        said.add_text(_REPAIRS, "\n".join(repairs))
     try:
         for folder in (path.parents[2], path.parents[1], path.parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
             temporary = Path(file.name)
-            image.save(file, "PNG", compress_level=1)
+            image.save(file, "PNG", compress_level=1, pnginfo=said)
         temporary.replace(path)
     except OSError as error:
         if temporary:
@@ -272,9 +279,11 @@ def _write(image: Image.Image, path: Path) -> None:
         ) from error
 
 
-def _png_size(path: Path) -> tuple[int, int]:
+def _described(path: Path) -> ImageRef:
+    """The reference of a stored file, by its header."""
     with Image.open(path, formats=["PNG"]) as image:
-        return image.size
+        repairs = image.info.get(_REPAIRS, "").splitlines()
+        return ImageRef(sha256=path.stem, width=image.width, height=image.height, repairs=tuple(repairs))
 
 
 def _from_array(values: npt.NDArray[Any], limits: ImageLimits, window: Window | None) -> Image.Image:

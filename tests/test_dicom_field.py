@@ -1,5 +1,6 @@
 """Forms of DICOM files of scanners, archives and converters, compared with dcmtk where it is installed."""
 
+import io
 import logging
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 from gsco.errors import ImageError, ImageTooLarge, ImageUnreadable, ImageUnsupported
-from gsco.images import ImageLimits, read_image
+from gsco.images import ImageLimits, ImageStore, read_image
 from openjpeg.utils import encode_array
 from PIL import Image
 from pydicom.dataset import Dataset
@@ -545,3 +546,36 @@ def test_notes_go_to_our_own_log(caplog):
     caplog.set_level(logging.WARNING)
     row(raw(dataset(RAMP, **TWELVE, WindowWidth=4096), "WindowCenter", "DS", b"AUTO"))
     assert {record.name.split(".")[0] for record in caplog.records} == {"gsco"}
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [
+        ({"WindowCenter": "AUTO", "WindowWidth": "AUTO"}, "window of the DICOM file cannot be read"),
+        ({"WindowCenter": "2048,0", "WindowWidth": "4096,0"}, "decimal comma"),
+        ({"RescaleSlope": "0", "RescaleIntercept": "1"}, "rescale slope of the DICOM file is 0"),
+        ({}, None),
+    ],
+)
+def test_repairs_stand_in_the_reference_of_the_image(tags, words, store):
+    """Also where another process finds the image by its id; and no value of the file is quoted."""
+    data = written(dataset(RAMP, **TWELVE))
+    for keyword, value in tags.items():
+        made = pydicom.dcmread(io.BytesIO(data))
+        data = raw(made, keyword, "LO", value.encode())
+    ref = store.put(data)
+    assert len(ref.repairs) == bool(words) and all(words in one for one in ref.repairs)
+    assert ImageStore(store.folder).resolve(ref.id) == ref
+    assert not {"AUTO", "2048,0"} & set(" ".join(ref.repairs).split())
+
+
+def test_repairs_of_compressed_frames_stand_in_the_reference(store):
+    values = np.tile(np.linspace(-1000, 1000, 64).astype(np.int16), (64, 1))
+    frame = bytes(encode_array(values, bits_stored=16, photometric_interpretation=2))
+    made = dataset(values.astype(np.uint16), JPEG2000Lossless)
+    made.PixelData = encapsulate([frame])
+    made["PixelData"].VR, made["PixelData"].is_undefined_length = "OB", True
+    assert "the frame was believed" in store.put(written(made)).repairs[0]
+    old = compressed("jpeg_extended_12_se0", JPEGExtended12Bit)
+    assert "all were decoded" in store.put(old).repairs[0]
+    assert store.put(RAMP).repairs == ()

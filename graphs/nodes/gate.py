@@ -38,7 +38,14 @@ async def gate(state: DiagnosisState, runtime: Runtime[Collaboration]) -> dict[s
         update = await choose_task(state["case"], runtime.context)
     else:
         update = await check_task(state["case"], runtime.context.task(name), runtime.context)
-    return {**update, "timings": {"gate": time.perf_counter() - start}}
+    report = with_repairs(update["gate"], state["case"])
+    return {**update, "gate": report, "timings": {"gate": time.perf_counter() - start}}
+
+
+def with_repairs(report: GateReport, case: Case) -> GateReport:
+    """Add what was repaired in the files of a case to the notes, each once."""
+    repairs = dict.fromkeys(note for image in case.images for note in image.repairs)
+    return report.model_copy(update={"notes": (*report.notes, *repairs)})
 
 
 async def check_task(case: Case, task: Task, collaboration: Collaboration) -> dict[str, Any]:

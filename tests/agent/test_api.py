@@ -17,6 +17,8 @@ from gsco.errors import (
 )
 from gsco.graphs.collaboration_fit import COLLABORATION_FILE
 
+from ..dicom_files import dataset, written
+
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory, cards, specialist_folders, bank, generalist_folder):
@@ -67,6 +69,16 @@ def test_every_form_of_an_image_is_the_same_case(gsco, pictures, tmp_path):
     ]
     results = [without_timings(gsco.diagnose(form, task="shade")) for form in forms]
     assert all(result == results[0] for result in results)
+
+
+@pytest.mark.parametrize("gate", ["warn", "off"])
+def test_repairs_of_a_file_stand_in_the_record(gsco, pictures, gate):
+    made = dataset(np.asarray(pictures.shade("dark", 50)), WindowCenter=128, WindowWidth=0)
+    diagnosis = gsco.diagnose(written(made), task="shade", gate=gate)
+    repair = "The window of the DICOM file cannot be read or is impossible, and was left out."
+    assert diagnosis.evidence.gate.notes[-1] == repair
+    assert repair in diagnosis.reasons
+    assert repair not in gsco.diagnose(pictures.shade("dark", 50), task="shade", gate=gate).reasons
 
 
 def test_several_images_are_one_case(gsco, pictures):

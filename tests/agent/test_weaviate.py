@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -160,7 +161,10 @@ def test_a_patient_is_forgotten(server: Server, tmp_path: Path, monkeypatch: pyt
     """In the store, in conversations and in images, by the command."""
     home, address = tmp_path / "home", server.address("Patients", "&timeout=10")
     groups = ("patient-Zybulska", "other-1", "patient-Zybulska", "other-2")
-    with open_store("", home=home) as bank, open_store(address, home=home, writable=True) as store:
+    with (
+        closing(open_store("", home=home)) as bank,
+        closing(open_store(address, home=home, writable=True)) as store,
+    ):
         known = [
             replace(entry, case=entry.case.model_copy(update={"group": group}))
             for entry, group in zip(bank.scan(Filter(("busi",))), groups, strict=False)
@@ -176,7 +180,7 @@ def test_a_patient_is_forgotten(server: Server, tmp_path: Path, monkeypatch: pyt
     assert "erased: 2 cases, 1 conversations" in done.output
 
     def left() -> list[str]:
-        with open_store(address, home=home) as store:
+        with closing(open_store(address, home=home)) as store:
             [(encoder, vector), *_] = known[0].vectors.items()
             found = store.search(vector[None], encoder, 10)[0]
             held = list(store.scan())

@@ -1,7 +1,9 @@
 """Generalist-specialist collaboration for medical images.
 
-A vision-language generalist decides with the opinions of specialist classifiers and the diagnoses
-of the most similar known cases in its context. Research software, not a medical device.
+A vision-language generalist, specialist classifiers and the most similar known cases decide together.
+Research software, not a medical device.
+
+Everything that ``__all__`` names can be imported from here; each name is loaded at its first use.
 """
 
 from __future__ import annotations
@@ -12,21 +14,143 @@ from .library_logging import guard_libraries
 
 if TYPE_CHECKING:
     from .agent.api import GSCo
-    from .case import Case, Diagnosis, Task
+    from .agent.consultation import Consultation as Conversation
+    from .agent.records import Turn
+    from .case import (
+        Answer,
+        Case,
+        Diagnosis,
+        Evidence,
+        ImageRef,
+        Missing,
+        Opinion,
+        SimilarCase,
+        Task,
+        TaskKind,
+    )
+    from .case import Decision as ReviewDecision
+    from .errors import (
+        AnswerUnparsed,
+        CallUnreadable,
+        ConfigurationError,
+        ConversationsUnavailable,
+        DiskError,
+        EvidenceMissing,
+        GeneralistError,
+        GscoError,
+        ImageError,
+        ImageMissing,
+        ImageTooLarge,
+        ImageUnreadable,
+        ImageUnsupported,
+        PromptTooLong,
+        ReviewOpen,
+        ReviewRefused,
+        SpecialistError,
+        StoreError,
+        TaskError,
+        TaskMismatch,
+        TaskUnknown,
+        TextTooLong,
+        ThreadError,
+        ThreadUnknown,
+        UnknownArgument,
+        VectorMismatch,
+    )
+    from .models.generalist.protocol import AsyncGeneralist, Choice, Generalist
+    from .models.specialist.protocol import EmbeddingSpecialist
+    from .models.specialist.protocol import SpecialistProtocol as Specialist
+    from .settings import Settings
+    from .tools.stores.protocol import CaseStore, Entry, Exclusion, Filter, KnownCase
 
 __version__ = "0.1.0"
 
-__all__ = ["Case", "Diagnosis", "GSCo", "Task", "__version__"]
+__all__ = [
+    "Answer",
+    "AnswerUnparsed",
+    "AsyncGeneralist",
+    "CallUnreadable",
+    "Case",
+    "CaseStore",
+    "Choice",
+    "ConfigurationError",
+    "Conversation",
+    "ConversationsUnavailable",
+    "Diagnosis",
+    "DiskError",
+    "EmbeddingSpecialist",
+    "Entry",
+    "Evidence",
+    "EvidenceMissing",
+    "Exclusion",
+    "Filter",
+    "GSCo",
+    "Generalist",
+    "GeneralistError",
+    "GscoError",
+    "ImageError",
+    "ImageMissing",
+    "ImageRef",
+    "ImageTooLarge",
+    "ImageUnreadable",
+    "ImageUnsupported",
+    "KnownCase",
+    "Missing",
+    "Opinion",
+    "PromptTooLong",
+    "ReviewDecision",
+    "ReviewOpen",
+    "ReviewRefused",
+    "Settings",
+    "SimilarCase",
+    "Specialist",
+    "SpecialistError",
+    "StoreError",
+    "Task",
+    "TaskError",
+    "TaskKind",
+    "TaskMismatch",
+    "TaskUnknown",
+    "TextTooLong",
+    "ThreadError",
+    "ThreadUnknown",
+    "Turn",
+    "UnknownArgument",
+    "VectorMismatch",
+    "__version__",
+]
 
-_HOMES = {"GSCo": "agent.api", "Case": "case", "Diagnosis": "case", "Task": "case"}
+_HOMES = {
+    "agent.api": ("GSCo",),
+    "agent.consultation": ("Conversation",),
+    "agent.records": ("Turn",),
+    "case": (
+        *("Answer", "Case", "Diagnosis", "Evidence", "ImageRef", "Missing", "Opinion", "ReviewDecision"),
+        *("SimilarCase", "Task", "TaskKind"),
+    ),
+    "models.generalist.protocol": ("AsyncGeneralist", "Choice", "Generalist"),
+    "models.specialist.protocol": ("EmbeddingSpecialist", "Specialist"),
+    "settings": ("Settings",),
+    "tools.stores.protocol": ("CaseStore", "Entry", "Exclusion", "Filter", "KnownCase"),
+}
+"""Names by their module; all others are errors."""
+_INTERNAL = {"Conversation": "Consultation", "ReviewDecision": "Decision", "Specialist": "SpecialistProtocol"}
+"""Names that differ in their module."""
 
 guard_libraries()
 
 
 def __getattr__(name: str) -> object:
     """Import the public names at first use, so that ``import gsco`` stays light."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    home = next((module for module, names in _HOMES.items() if name in names), "errors")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{home}"), _INTERNAL.get(name, name))
+    return found
+
+
+def __dir__() -> list[str]:
+    """List the public names, whether they were used or not."""
+    return sorted({*globals(), *__all__})

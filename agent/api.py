@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..models.generalist.discovery import Level
     from ..models.generalist.protocol import Generalist
     from ..models.specialist.panel import Panel
+    from ..models.specialist.protocol import SpecialistProtocol
     from ..settings import EvidencePolicy, Settings
     from ..tasks import TaskBook
     from ..tools.retrieval import KnownCases, Retrieval
@@ -79,6 +80,7 @@ class GSCo:
     Args:
         tasks: the task cards.
         panels: specialists by task name; they may be loaded at the first access.
+        specialists: further ones, of the caller's own; see ``gsco.Specialist``.
         store: known cases, or a function that opens them.
         generalist: a generalist, a LangChain chat model that takes images, or a function that loads the
             generalist at the first case.
@@ -103,6 +105,7 @@ class GSCo:
         store: CaseStore | Callable[[], CaseStore],
         generalist: Generalist | BaseChatModel | Callable[[], Generalist],
         images: ImageStore,
+        specialists: Sequence[SpecialistProtocol] = (),
         conversations: str | Path = MEMORY,
         review: Collection[str] = (),
         tool_calls: Level | Literal["auto"] = "auto",
@@ -118,6 +121,10 @@ class GSCo:
         from ..tools.specialists import Specialists
 
         check_policies(policies)
+        if specialists:
+            from ..models.specialist.adapter import ExtendedPanels
+
+            panels = ExtendedPanels(panels, specialists, tasks)
         self.tasks = tasks
         self.images = images
         self.panels = panels
@@ -144,27 +151,43 @@ class GSCo:
         settings: Settings | None = None,
         *,
         generalist: Generalist | BaseChatModel | None = None,
+        specialists: str | Path | Sequence[SpecialistProtocol] | None = None,
+        case_store: str | Path | CaseStore | None = None,
+        tasks: str | Path | Sequence[Task] | None = None,
         **overrides: Any,
     ) -> Self:
         """Put together what the settings name, or else what is bundled. Models load at first use.
 
         Args:
             settings: None reads the environment.
-            generalist: goes before the one that the settings name: any LangChain chat model that takes
+            generalist: replaces the one that the settings name: any LangChain chat model that takes
                 images, with its callbacks and tags, or a ``Generalist``.
-            overrides: single fields of ``Settings`` that go before.
+            specialists: objects of the caller's own that are asked beside the others (``gsco.Specialist``);
+                or a folder, as in the settings.
+            case_store: an open store (``gsco.CaseStore``), or an address, as in the settings.
+            tasks: task cards made in Python, or a folder, as in the settings.
+            overrides: further fields of ``Settings``.
 
         Raises:
             UnknownArgument: there is no such setting.
-            ConfigurationError: a setting is wrong.
+            ConfigurationError: a setting is wrong, or a specialist does not fit the protocol.
             TaskError: a task card of the user's is wrong.
+
+        Example:
+            ```python
+            gsco = GSCo.from_settings(generalist=ChatAnthropic(model="…"), specialists=[MySpecialist()])
+            diagnosis = gsco.diagnose("scan.png", task="chest_xray")
+            ```
         """
         from .assembly import parts_of
         from .configuration import settings_from
 
+        own = {"specialists": specialists, "case_store": case_store, "tasks": tasks}
+        overrides |= {name: value for name, value in own.items() if isinstance(value, str | Path)}
         if settings is None or overrides:
             settings = settings_from(**{**(dict(settings) if settings is not None else {}), **overrides})
-        parts = parts_of(settings)
+        objects = {name: value for name, value in own.items() if not isinstance(value, str | Path | None)}
+        parts = parts_of(settings, **objects)
         if generalist is not None:
             parts |= {"generalist": generalist, "trained_tasks": None}
         return cls(**parts)

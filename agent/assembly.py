@@ -12,19 +12,34 @@ from ..errors import ConfigurationError
 from ..models.torch_threads import set_threads
 
 if TYPE_CHECKING:
+    from ..case import Task
     from ..graphs.collaboration_fit import CollaborationFit
     from ..models.specialist.panel import Panel
+    from ..models.specialist.protocol import SpecialistProtocol
     from ..settings import Settings
     from ..tasks import TaskBook
+    from ..tools.stores.protocol import CaseStore
 
 _log = logging.getLogger(__name__)
 
 
-def parts_of(settings: Settings) -> dict[str, Any]:
+def parts_of(
+    settings: Settings,
+    *,
+    specialists: Sequence[SpecialistProtocol] = (),
+    case_store: CaseStore | None = None,
+    tasks: Sequence[Task] = (),
+) -> dict[str, Any]:
     """Name the arguments of ``GSCo`` that follow from settings; nothing large is loaded yet.
 
+    Args:
+        settings: of this installation.
+        specialists: of the caller's own, asked beside those of the settings.
+        case_store: of the caller's own; None opens that of the settings.
+        tasks: cards of the caller's own, added to those of the settings.
+
     Raises:
-        ConfigurationError: a folder that a setting names is not there.
+        ConfigurationError: a folder that a setting names is not there, or the store lacks a method.
         TaskError: the folder of task cards cannot be read.
     """
     from ..graphs.drift import DriftMonitor
@@ -46,11 +61,14 @@ def parts_of(settings: Settings) -> dict[str, Any]:
     )
     DECODING.capacity = settings.decoding_bytes
     folders = [bundled("specialists"), *own_specialists(settings)]
-    tasks, fits = TaskBook(settings.tasks), LazyFits(folders)
+    book, fits = TaskBook(settings.tasks, tasks), LazyFits(folders)
     return {
-        "tasks": tasks,
-        "panels": LazyPanels(folders, tasks, settings.threads),
-        "store": lambda: open_store(
+        "tasks": book,
+        "panels": LazyPanels(folders, book, settings.threads),
+        "specialists": tuple(specialists),
+        "store": _checked(case_store)
+        if case_store is not None
+        else lambda: open_store(
             settings.case_store,
             home=settings.home,
             api_key=settings.case_store_api_key.get_secret_value(),
@@ -75,6 +93,18 @@ def parts_of(settings: Settings) -> dict[str, Any]:
         "wording": settings.wording,
         "text_limits": TextLimits(settings.max_message_characters, settings.max_request_characters),
     }
+
+
+def _checked(store: CaseStore) -> CaseStore:
+    from ..tools.stores.protocol import CaseStore
+
+    if isinstance(store, CaseStore):
+        return store
+    methods = [name for name in vars(CaseStore) if not name.startswith("_")]
+    missing = [name for name in methods if not hasattr(store, name)]
+    raise ConfigurationError(
+        f"{type(store).__name__} is no case store: it lacks {', '.join(missing)}; see gsco.CaseStore"
+    )
 
 
 def own_specialists(settings: Settings) -> list[Path]:

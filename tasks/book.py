@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -34,16 +34,18 @@ class TaskBook:
 
     Args:
         folder: where the user's cards are (``*.toml`` and ``*.json``), if any.
+        own: cards made in Python; they replace those of the same name.
 
     Raises:
         TaskError: the folder cannot be read.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, own: Iterable[Task] = ()) -> None:
         self._tasks = builtin_tasks()
         self._wrong: dict[str, TaskError] = {}
         if folder is not None:
             self._add_folder(Path(folder))
+        self._tasks |= {task.name: task for task in own}
 
     def get(self, name: str) -> Task:
         """Return a task.

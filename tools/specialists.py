@@ -13,8 +13,7 @@ import numpy as np
 from ..case import ImageRef, Missing, Opinion
 from ..errors import GscoError, SpecialistError
 from ..models.batching import Batcher
-from ..models.specialist.calibration import decide
-from ..models.specialist.specialist import Floats, Forward, Specialist
+from ..models.specialist.specialist import Floats, Forward, Specialist, decisions_of
 
 if TYPE_CHECKING:
     from ..images import ImageStore
@@ -119,8 +118,9 @@ class Specialists:
             SpecialistError: no specialist has this encoder, or it failed on this image.
             ImageError: the image is gone.
         """
-        features = await self._seen(self._embedder(encoder), image)
-        return features / max(float(np.linalg.norm(features)), 1e-12)
+        member = self._embedder(encoder)
+        embedding = member.embeddings_of(await self._seen(member, image))
+        return embedding / max(float(np.linalg.norm(embedding)), 1e-12)
 
     async def attention(self, task: str, specialist: str, image: ImageRef, label: str) -> Heat:
         """Map where a specialist found what speaks for a label; see ``models.specialist.activation``.
@@ -252,6 +252,5 @@ def _pooled(member: Specialist, forward: Forward) -> Forward:
         return forward
     if not member.card.labels:
         return replace(forward, texts=("\n".join(forward.texts),))
-    card, mean = member.card, forward.probabilities.mean(axis=0, keepdims=True)
-    thresholds = (card.thresholds or (0.5,) * len(card.labels)) if card.multilabel else None
-    return replace(forward, probabilities=mean, decisions=decide(mean, card.labels, thresholds))
+    mean = forward.probabilities.mean(axis=0, keepdims=True)
+    return replace(forward, probabilities=mean, decisions=decisions_of(mean, member.card))

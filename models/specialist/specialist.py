@@ -201,15 +201,11 @@ class Specialist:
     def head(self, features: Floats) -> Forward:
         """Turn features, this specialist's or those of one with the same ``trunk_key``, into results."""
         probabilities = calibrated(self.logits(features), self.card)
-        norms = np.linalg.norm(features, axis=1, keepdims=True)
-        thresholds = (
-            (self.card.thresholds or (0.5,) * len(self.card.labels)) if self.card.multilabel else None
-        )
-        return Forward(
-            probabilities=probabilities,
-            embeddings=(features / np.maximum(norms, 1e-12)).astype(np.float32),
-            decisions=decide(probabilities, self.card.labels, thresholds),
-        )
+        return Forward(probabilities, normalised(features), decisions_of(probabilities, self.card))
+
+    def embeddings_of(self, features: Floats) -> Floats:
+        """Return the part of the features that is the embedding, not normalised."""
+        return features
 
     def forward(self, images: Sequence[Image], batch_size: int = 64) -> Forward:
         """Look at images once: probabilities, embeddings and decisions.
@@ -242,6 +238,18 @@ class Specialist:
             held_out=self.card.held_out,
             version=self.card.weights.sha256[:12],
         )
+
+
+def decisions_of(probabilities: Floats, card: SpecialistCard) -> list[tuple[str, ...]]:
+    """Turn calibrated probabilities, (n, labels), into labels by the card's thresholds."""
+    thresholds = (card.thresholds or (0.5,) * len(card.labels)) if card.multilabel else None
+    return decide(probabilities, card.labels, thresholds)
+
+
+def normalised(embeddings: Floats) -> Floats:
+    """Return rows of length one, float32 (n, d)."""
+    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return (embeddings / np.maximum(norms, 1e-12)).astype(np.float32)
 
 
 def calibrated(logits: Floats, card: SpecialistCard) -> Floats:

@@ -16,7 +16,7 @@ uv pip install --python $(BIN)/python $(PINS) $(1) || $(BIN)/python -m pip insta
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo format lint typecheck test attack fuzz test-vllm vllm-cpu perf mini clean
+.PHONY: help install install-dev demo format lint typecheck test docs attack fuzz test-vllm vllm-cpu perf mini clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -54,6 +54,10 @@ typecheck: install-dev ## check types
 
 test: install-dev ## run the tests
 	$(BIN)/python -m pytest
+
+docs: install-dev ## build the documentation into build/site, strictly and without any network
+	$(BIN)/python .ci/reference.py
+	$(BIN)/zensical build --clean --strict
 
 attack: install-dev ## attack running servers and commands: memory, SIGTERM, full disks, hostile files and texts
 	$(BIN)/python -m pytest -m attack

@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     generalist_model: str = ""
     """Model name at the server, or folder / hub id for the in-process runtime; empty: bundled mini."""
     generalist_api_key: SecretStr = SecretStr("")
+    """Key of the generalist's server, where it asks for one."""
     generalist_mode: Literal["auto", "strings", "letters", "decode"] = "auto"
     """How a served generalist is asked to choose; ``auto`` takes what suits the model and the server."""
     generalist_omit: Annotated[frozenset[str], NoDecode] = frozenset()
@@ -99,7 +100,9 @@ class Settings(BaseSettings):
     """Users of ``api_keys`` who decide on diagnoses under review, each on those that somebody else asked for;
     with commas. Empty: everybody decides on their own."""
     max_image_bytes: int = Field(default=64 * 2**20, gt=0)
+    """Size of an image's file."""
     max_image_pixels: int = Field(default=64_000_000, gt=0)
+    """Pixels of an image."""
     max_image_side: int = Field(default=32_768, gt=0)
     """Width, and height, of an image; one side may be 64 times as long as the other."""
     decoding_bytes: int = Field(default=768 * 2**20, gt=0)
@@ -113,6 +116,7 @@ class Settings(BaseSettings):
     shutdown_seconds: float = Field(default=20.0, gt=0)
     """Seconds that running work gets after SIGTERM before it is cut off."""
     seed: int = 0
+    """Seed of everything that draws at random."""
 
     @property
     def floors(self) -> tuple[tuple[str, float], ...]:

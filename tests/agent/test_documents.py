@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import gsco
 import pytest
 from gsco.agent.cli import app
-from gsco.settings import Settings
 from typer.testing import CliRunner
 
 ROOT = Path(gsco.__file__).parent
@@ -80,9 +81,24 @@ def test_sections_on_adding_things_are_short(section: str):
     assert len([line for line in body.splitlines() if line.strip()]) < 30
 
 
-def run_example(section: str, folder: Path) -> str:
-    """Run the Python example below a heading of the README as it is shown; what it prints."""
-    [example] = blocks("README.md", "python", section)
+def test_own_images_in_three_commands(workplace: Path, monkeypatch: pytest.MonkeyPatch, pictures):
+    [commands] = blocks("README.md", "console", "Your own images")
+    assert len(re.findall(r"^\$ gsco", commands, re.MULTILINE)) == 3
+    pictures.shade("dark", 50).save(workplace / "lesion.jpg")
+    shown = run_console(commands, monkeypatch)
+    assert "skin/probe is in" in shown and "cases added" in shown and "Similar known cases" in shown
+
+
+def test_the_readme_is_short_and_says_why_a_block_is_not_run():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150
+    for before in re.findall(r"^(.*)\n```(?:python|console)$", text, re.MULTILINE):
+        assert re.fullmatch(r"<!-- (not run: .+|example: run by tests/agent/test_documents\.py) -->", before)
+
+
+def run_example(document: str, section: str, folder: Path) -> str:
+    """Run the Python example below a heading as it is shown; what it prints."""
+    [example] = blocks(document, "python", section)
     assert len([line for line in example.splitlines() if line.strip()]) <= 10
     run = subprocess.run(
         [sys.executable, "-c", example],
@@ -98,30 +114,44 @@ def run_example(section: str, folder: Path) -> str:
 
 
 def test_the_example_runs_as_shown(tmp_path: Path):
-    shown = run_example("From Python", tmp_path)
+    shown = run_example("README.md", "From Python", tmp_path)
     assert "the truth is pneumonia" in shown
     assert shown.count("reliability") >= 3
     assert shown.count("similarity") == 3
 
 
 def test_the_discussion_runs_as_shown(tmp_path: Path):
-    shown = run_example("Discussing a case", tmp_path)
+    shown = run_example("docs/conversation.md", "", tmp_path)
     assert "calls diagnose {'task': 'busi'}" in shown
     assert "decided: malignant" in shown
     assert len(re.findall(r"  a case of .*, similarity \d", shown)) == 2
     assert re.search(r"malignant\D* \d+%", shown), "how sure it is, in its words or those of the record"
 
 
-def test_every_setting_is_described():
-    table = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`GSCO_([A-Z_]+)`", table))
-    assert named == {name.upper() for name in Settings.model_fields}
+def test_the_generated_pages_are_those_of_the_code():
+    """``make docs`` writes them; every setting, every command and every public name stands in them."""
+    pages = runpy.run_path(str(ROOT / ".ci" / "reference.py"))["pages"]()
+    assert {path.name for path in pages} == {"commands.md", "reference.md", "settings.md"}
+    for path, text in pages.items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name} is out of date: run make docs"
+
+
+def test_every_page_is_in_the_navigation():
+    def listed(entries) -> list[str]:
+        below = [entry if isinstance(entry, str) else next(iter(entry.values())) for entry in entries]
+        return [page for one in below for page in ([one] if isinstance(one, str) else listed(one))]
+
+    config = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    assert sorted(listed(config["nav"])) == sorted(pages)
 
 
 def test_files_that_the_documents_name_are_there():
-    for document in ("README.md", "CONTRIBUTING.md"):
-        text = (ROOT / document).read_text(encoding="utf-8")
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
-            assert (ROOT / target).exists(), target
-        for target in re.findall(r"`((?:tasks|models|tools|tests|\.ci)/[\w./]+)`", text):
-            assert (ROOT / target).exists() or "my_" in target, target
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        named = r"`((?:agent|evals|examples|graphs|images|tasks|models|tools|tests|\.ci)/[\w./]+)`"
+        for target in re.findall(named, text):
+            assert (ROOT / target).exists() or "my_" in target, f"{page.name}: {target}"

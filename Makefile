@@ -16,7 +16,7 @@ uv pip install --python $(BIN)/python $(PINS) $(1) || $(BIN)/python -m pip insta
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo format lint typecheck test docs attack fuzz test-vllm vllm-cpu perf mini clean
+.PHONY: help install install-dev demo format lint typecheck test coverage docs attack fuzz test-vllm vllm-cpu perf mini clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -47,13 +47,15 @@ lint: install-dev ## check style and layout
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# The root of the repository is the package: type checkers find it by the name of a link.
 typecheck: install-dev ## check types
-	@mkdir -p build/types && ln -sfn ../.. build/types/gsco
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 test: install-dev ## run the tests
 	$(BIN)/python -m pytest
+
+coverage: install-dev ## run the tests and print the branch coverage; below the floor it fails
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage report --format total
 
 docs: install-dev ## build the documentation into build/site, strictly and without any network
 	$(BIN)/python .ci/reference.py

@@ -67,7 +67,19 @@ def test_every_package_is_declared():
     assert found == set(project["tool"]["setuptools"]["packages"])
 
 
-def test_the_package_is_typed():
+def test_a_type_checker_finds_the_package(tmp_path):
+    """Also outside of the repository, from an editable installation: it runs no import hooks."""
+    (tmp_path / "mine.py").write_text("from gsco import GSCo\n\nreveal_type(GSCo.from_settings().tasks)\n")
+    run = subprocess.run(
+        [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, "mine.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+    )
+    [found] = json.loads(run.stdout)["generalDiagnostics"]
+    assert found["message"] == 'Type of "GSCo.from_settings().tasks" is "TaskBook"', found
     assert (ROOT / "py.typed").is_file()
 
 

@@ -142,7 +142,7 @@ def reference_page() -> str:
     lines = [REFERENCE]
     for title, belongs in SECTIONS.items():
         lines += [f"## {title}\n"]
-        for name in filter(belongs, gsco.__all__):
+        for name in sorted(filter(belongs, gsco.__all__), key=lambda name: name != "GSCo"):
             found = getattr(gsco, name)
             lines += [f"::: {found.__module__}.{found.__name__}", f"    options:\n      heading: {name}"]
             lines += ["      members: false\n" if name == "Settings" or is_error(name) else ""]

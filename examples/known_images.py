@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from gsco import Filter, Settings
@@ -14,7 +15,7 @@ LABELS = ("normal", "pneumonia")
 SIDE = 28
 
 
-def pixels(images: list[Image.Image]) -> np.ndarray:
+def pixels(images: Sequence[Image.Image]) -> np.ndarray:
     """Return grey pixels from 0 to 1, float32 (n, SIDE, SIDE)."""
     small = [np.asarray(image.convert("L").resize((SIDE, SIDE)), np.float32) for image in images]
     return np.stack(small) / 255

@@ -56,7 +56,7 @@ def serve() -> ThreadingHTTPServer:
             self.end_headers()
             self.wfile.write(json.dumps(dict(zip(LABELS, row.tolist(), strict=True))).encode())
 
-        def log_message(self, *arguments: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -30,8 +30,8 @@ class OnnxSpecialist:
 
     def predict(self, images: Sequence[Image]) -> np.ndarray:
         """Return probabilities, (n, labels)."""
-        x = pixels(list(images)).reshape(len(images), -1)
-        return self.session.run(["probabilities"], {self.input: x})[0]
+        x = pixels(images).reshape(len(images), -1)
+        return np.asarray(self.session.run(["probabilities"], {self.input: x})[0])
 
 
 def export(path: Path) -> None:
@@ -45,7 +45,7 @@ def export(path: Path) -> None:
         initial_types=[("pixels", FloatTensorType([None, SIDE * SIDE]))],
         options={"zipmap": False},
     )
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(model.SerializeToString())  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ class PipelineSpecialist:
 
     def predict(self, images: Sequence[Image]) -> np.ndarray:
         """Return probabilities, (n, labels)."""
-        return self.pipeline.predict_proba(pixels(list(images)).reshape(len(images), -1))
+        return self.pipeline.predict_proba(pixels(images).reshape(len(images), -1))
 
 
 def train() -> tuple[Pipeline, float]:

@@ -55,7 +55,7 @@ class TorchSpecialist:
 
 def tensor(images: Sequence[Image]) -> torch.Tensor:
     """Return the network's input, float32 (n, 1, SIDE, SIDE)."""
-    return torch.from_numpy(pixels(list(images)))[:, None]
+    return torch.from_numpy(pixels(images))[:, None]
 
 
 def train(epochs: int = 12) -> Network:

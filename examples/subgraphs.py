@@ -32,7 +32,8 @@ class Letter(TypedDict, total=False):
 
 def write(state: Letter) -> Letter:
     """Write a letter from the diagnosis; a node of one's own."""
-    diagnosis = state["diagnosis"]
+    diagnosis = state.get("diagnosis")
+    assert diagnosis is not None
     sure = "a person must decide" if diagnosis.abstained else f"confidence {diagnosis.confidence:.2f}"
     return {"letter": f"Dear colleague, the image suggests {diagnosis.label} ({sure})."}
 
@@ -67,7 +68,8 @@ async def conversation(gsco: GSCo) -> str:
     graph.add_edge(START, "ask")
     graph.add_edge("ask", "consult")
     graph.add_edge("consult", END)
-    state = await graph.compile().ainvoke({"messages": []}, context=consulting)
+    start = ConsultationState(messages=[], turn="", images=())
+    state = await graph.compile().ainvoke(start, context=consulting)
     return state["messages"][-1].text
 
 

@@ -178,7 +178,7 @@ def set_log_odds(sets: LabelSets | None, pooled: Floats, said: Bools) -> Floats:
     else:
         every = sets.log_scores(p)
         same = (said[:, None, :] == sets.members[None]).all(2)
-        total = logsumexp(every, axis=1)
+        total = np.asarray(logsumexp(every, axis=1))
         log_p = np.where(
             same.any(1),
             every[np.arange(len(p)), same.argmax(1)] - total,

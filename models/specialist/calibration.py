@@ -70,7 +70,7 @@ def _negative_log_likelihood(logits: Floats, truth: Ints) -> Floats:
         return (np.logaddexp(0, logits) - truth * logits).mean(1)
     from scipy.special import logsumexp
 
-    return logsumexp(logits, axis=1) - logits[np.arange(len(truth)), truth]
+    return np.asarray(logsumexp(logits, axis=1)) - logits[np.arange(len(truth)), truth]
 
 
 def prior_bias(prior: Floats) -> Floats:

@@ -14,7 +14,7 @@ from .library_logging import guard_libraries
 
 if TYPE_CHECKING:
     from .agent.api import GSCo
-    from .agent.consultation import Consultation as Conversation
+    from .agent.conversation import Conversation
     from .agent.records import Turn
     from .case import (
         Answer,
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
         ImageRef,
         Missing,
         Opinion,
+        ReviewDecision,
         SimilarCase,
         Task,
         TaskKind,
     )
-    from .case import Decision as ReviewDecision
     from .errors import (
         AnswerUnparsed,
         CallUnreadable,
@@ -58,8 +58,7 @@ if TYPE_CHECKING:
         VectorMismatch,
     )
     from .models.generalist.protocol import AsyncGeneralist, Choice, Generalist
-    from .models.specialist.protocol import EmbeddingSpecialist
-    from .models.specialist.protocol import SpecialistProtocol as Specialist
+    from .models.specialist.protocol import EmbeddingSpecialist, Specialist
     from .settings import Settings
     from .tools.stores.protocol import CaseStore, Entry, Exclusion, Filter, KnownCase
 
@@ -122,7 +121,7 @@ __all__ = [
 
 _HOMES = {
     "agent.api": ("GSCo",),
-    "agent.consultation": ("Conversation",),
+    "agent.conversation": ("Conversation",),
     "agent.records": ("Turn",),
     "case": (
         *("Answer", "Case", "Diagnosis", "Evidence", "ImageRef", "Missing", "Opinion", "ReviewDecision"),
@@ -134,7 +133,7 @@ _HOMES = {
     "tools.stores.protocol": ("CaseStore", "Entry", "Exclusion", "Filter", "KnownCase"),
 }
 """Names by their module; all others are errors."""
-_INTERNAL = {"Conversation": "Consultation", "ReviewDecision": "Decision", "Specialist": "SpecialistProtocol"}
+_INTERNAL = {"Conversation": "Conversation", "ReviewDecision": "ReviewDecision", "Specialist": "Specialist"}
 """Names that differ in their module."""
 
 guard_libraries()

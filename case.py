@@ -267,7 +267,7 @@ class Fusion(Record):
     """What a reader must know: not measured, made for other parts, not asked and why."""
 
 
-class Observed(Record):
+class ObservedAccuracy(Record):
     """What answers about this sure have meant so far, on cases that fitted nothing of the decision."""
 
     n: int
@@ -286,7 +286,7 @@ def _plain_name(name: str) -> str:
     return name
 
 
-class Decision(Record):
+class ReviewDecision(Record):
     """What a reviewer makes of a diagnosis."""
 
     action: Literal["approve", "edit", "reject"]
@@ -308,7 +308,7 @@ class Decision(Record):
 class Review(Record):
     """A reviewer's decision, as it stands in the record."""
 
-    decision: Decision
+    decision: ReviewDecision
     at: AwareDatetime
     proposed: tuple[str, ...] = ()
     """The labels that the reviewer was shown."""
@@ -328,7 +328,7 @@ class Diagnosis(Record):
     probabilities: Mapping[str, Probability] | None = None
     confidence: Probability | None = None
     """Probability that the decision is right, all labels of a multi-label task together; None if unknown."""
-    observed: Observed | None = None
+    observed: ObservedAccuracy | None = None
     """How often decisions about this sure were right; None where that was not measured."""
     abstained: bool = False
     """True where policy says that a person must decide; ``label`` then is a suggestion only."""

@@ -13,37 +13,37 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overloa
 from ..case import Diagnosis, Evidence, ImageRef, Task
 from ..errors import ConfigurationError, GscoError, UnknownArgument
 from ..models.background import BackgroundLoop
-from .deciding import Deciding
-from .desk import Desk
-from .intake import Asked, Intake
+from .case_reader import CaseInput, CaseReader
+from .conversation_runner import ConversationRunner
+from .conversation_store import LOCAL, MEMORY, ConversationStore, key_of
+from .generalist_pool import GeneralistPool
 from .text_limits import DEFAULT_TEXT_LIMITS, TextLimits
-from .threads import LOCAL, MEMORY, Threads, key_of
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.tools import BaseTool
 
-    from ..graphs.collaboration import Collaboration
     from ..graphs.collaboration_fit import CollaborationFit
-    from ..graphs.consulting import Consulting
+    from ..graphs.consultation_context import ConsultationContext
+    from ..graphs.diagnosis_context import DiagnosisContext
     from ..graphs.drift import DriftMonitor
     from ..graphs.events import Event
     from ..graphs.fusion import RuleWanted
     from ..graphs.policy import GatePolicy
     from ..graphs.state import DiagnosisInput
-    from ..graphs.wording import WordingName
+    from ..graphs.system_prompts import WordingName
     from ..images import ImageStore
     from ..models.generalist.discovery import Level
     from ..models.generalist.protocol import Generalist
     from ..models.specialist.panel import Panel
-    from ..models.specialist.protocol import SpecialistProtocol
+    from ..models.specialist.protocol import Specialist
     from ..settings import EvidencePolicy, Settings
     from ..tasks import TaskBook
     from ..tools.retrieval import KnownCases, Retrieval
     from ..tools.specialists import Specialists
     from ..tools.stores.protocol import CaseStore
-    from .consultation import Consultation
-    from .intake import CaseSource
+    from .case_reader import CaseSource
+    from .conversation import Conversation
     from .records import ThreadRecord, ThreadSummary
 
 IN_FLIGHT = 64
@@ -105,7 +105,7 @@ class GSCo:
         store: CaseStore | Callable[[], CaseStore],
         generalist: Generalist | BaseChatModel | Callable[[], Generalist],
         images: ImageStore,
-        specialists: Sequence[SpecialistProtocol] = (),
+        specialists: Sequence[Specialist] = (),
         conversations: str | Path = MEMORY,
         review: Collection[str] = (),
         tool_calls: Level | Literal["auto"] = "auto",
@@ -134,15 +134,17 @@ class GSCo:
         self._fit_problems = fit_problems
         self.monitor = monitor
         self._trained_tasks = trained_tasks
-        self._deciding = Deciding(_generalist(generalist, images))
-        self._intake = Intake(images)
+        self._deciding = GeneralistPool(_generalist(generalist, images))
+        self._intake = CaseReader(images)
         self._policies = policies
         self._review = frozenset(review)
         self._tool_calls: Level | Literal["auto"] = tool_calls
         self._wording: WordingName = wording
         self.text_limits = text_limits
-        self._passing = Desk(Threads(MEMORY), self._consulting)
-        self._desk = Desk(Threads(conversations), self._consulting, images, [self._passing.threads])
+        self._passing = ConversationRunner(ConversationStore(MEMORY), self._consulting)
+        self._desk = ConversationRunner(
+            ConversationStore(conversations), self._consulting, images, [self._passing.threads]
+        )
         self._loop = BackgroundLoop()
 
     @classmethod
@@ -151,7 +153,7 @@ class GSCo:
         settings: Settings | None = None,
         *,
         generalist: Generalist | BaseChatModel | None = None,
-        specialists: str | Path | Sequence[SpecialistProtocol] | None = None,
+        specialists: str | Path | Sequence[Specialist] | None = None,
         case_store: str | Path | CaseStore | None = None,
         tasks: str | Path | Sequence[Task] | None = None,
         **overrides: Any,
@@ -219,7 +221,7 @@ class GSCo:
             EvidenceMissing: evidence that a policy requires cannot be had.
             GeneralistError: the generalist cannot be loaded, reached or understood.
         """
-        asked = Asked(image, question, context, group)
+        asked = CaseInput(image, question, context, group)
         return self._loop.run(self._diagnose(asked, task, policies))
 
     async def adiagnose(
@@ -233,7 +235,7 @@ class GSCo:
         **policies: Unpack[Policies],
     ) -> Diagnosis:
         """Diagnose one case from any event loop; see ``diagnose``."""
-        asked = Asked(image, question, context, group)
+        asked = CaseInput(image, question, context, group)
         return await asyncio.wrap_future(self._loop.submit(self._diagnose(asked, task, policies)))
 
     async def aevidence(
@@ -248,7 +250,7 @@ class GSCo:
 
         See ``diagnose`` for the arguments and errors.
         """
-        asked = Asked(image, None, None, group)
+        asked = CaseInput(image, None, None, group)
         return await asyncio.wrap_future(self._loop.submit(self._evidence(asked, task, policies)))
 
     @overload
@@ -321,7 +323,7 @@ class GSCo:
         Yields:
             ``EvidenceArrived`` events, ``Text`` for open tasks, and ``Final`` with the diagnosis.
         """
-        asked = Asked(image, question, context, group)
+        asked = CaseInput(image, question, context, group)
         return self._loop.stream(self._unfolded(asked, task, policies))
 
     def consult(
@@ -333,7 +335,7 @@ class GSCo:
         group: str | None = None,
         context: str | None = None,
         keep: bool = True,
-    ) -> Consultation:
+    ) -> Conversation:
         """Begin a conversation about a case, or go on with one.
 
         Args:
@@ -351,14 +353,14 @@ class GSCo:
         """
         from uuid import uuid4
 
-        from .consultation import Consultation
+        from .conversation import Conversation
 
         if task is not None:
             self.tasks.get(task)
         about = {"task": task, "group": group, "context": context}
         key = key_of(user, uuid4().hex if thread_id is None else thread_id)
         desk = self._desk if keep else self._passing
-        return Consultation(key, desk, self._intake, self._loop, about, self.text_limits)
+        return Conversation(key, desk, self._intake, self._loop, about, self.text_limits)
 
     def threads(self, *, user: str = LOCAL) -> list[ThreadSummary]:
         """List a user's conversations, the latest first."""
@@ -376,11 +378,11 @@ class GSCo:
         return await asyncio.wrap_future(self._loop.submit(self._reviews(reviewer)))
 
     def export_thread(self, thread_id: str, *, user: str = LOCAL) -> ThreadRecord:
-        """A whole conversation as a record; see ``Consultation.export``."""
+        """A whole conversation as a record; see ``Conversation.export``."""
         return self.consult(thread_id, user=user).export()
 
     def delete_thread(self, thread_id: str, *, user: str = LOCAL) -> None:
-        """Delete a conversation; see ``Consultation.delete``."""
+        """Delete a conversation; see ``Conversation.delete``."""
         self.consult(thread_id, user=user).delete()
 
     def tools(self, images: Sequence[ImageRef] | None = None) -> list[BaseTool]:
@@ -432,10 +434,10 @@ class GSCo:
         """
         return self._deciding.generalist()
 
-    def collaboration(self, **policies: Unpack[Policies]) -> Collaboration:
+    def collaboration(self, **policies: Unpack[Policies]) -> DiagnosisContext:
         """Return who takes part, as the runtime context of a graph of one's own.
 
-        The generalist is loaded where a graph asks it (``Collaboration.load_generalist``).
+        The generalist is loaded where a graph asks it (``DiagnosisContext.load_generalist``).
         """
         return self._collaboration(None, policies)
 
@@ -452,13 +454,13 @@ class GSCo:
         """
         return self._loop.run(self.retrieval.known(task, neighbours))
 
-    def consulting(self, **policies: Unpack[Policies]) -> Consulting:
+    def consulting(self, **policies: Unpack[Policies]) -> ConsultationContext:
         """Return who takes part in a consultation, as the runtime context of a graph of one's own.
 
         Raises:
             GeneralistError: the generalist cannot be loaded or reached.
         """
-        return self._seated(self.collaboration(**policies))
+        return self._consultation_context(self.collaboration(**policies))
 
     def close(self) -> None:
         """Cancel what still runs, and release threads and store; closing twice is harmless."""
@@ -490,7 +492,7 @@ class GSCo:
         async def one(place: int, case: CaseSource) -> None:
             async with slots:
                 try:
-                    results[place] = await self._diagnose(Asked(case), task, policies)
+                    results[place] = await self._diagnose(CaseInput(case), task, policies)
                 except GscoError as error:
                     if strict:
                         raise
@@ -511,7 +513,7 @@ class GSCo:
             for each in running:
                 each.cancel()
 
-    async def _diagnose(self, asked: Asked, task: str | Task | None, policies: Policies) -> Diagnosis:
+    async def _diagnose(self, asked: CaseInput, task: str | Task | None, policies: Policies) -> Diagnosis:
         from ..graphs.diagnosis import diagnosis_graph
 
         given, collaboration = await self._prepared(asked, task, policies)
@@ -520,7 +522,7 @@ class GSCo:
             state = await diagnosis_graph().ainvoke(given, context=collaboration)
         return state["diagnosis"]
 
-    async def _evidence(self, asked: Asked, task: str | Task | None, policies: Policies) -> Evidence:
+    async def _evidence(self, asked: CaseInput, task: str | Task | None, policies: Policies) -> Evidence:
         from ..graphs.diagnosis import diagnosis_graph
 
         given, collaboration = await self._prepared(asked, task, policies)
@@ -529,7 +531,7 @@ class GSCo:
         return state["evidence"]
 
     async def _unfolded(
-        self, asked: Asked, task: str | Task | None, policies: Policies
+        self, asked: CaseInput, task: str | Task | None, policies: Policies
     ) -> AsyncIterator[Event]:
         from ..graphs.events import Final, Text
         from ..graphs.progress import unfold
@@ -546,8 +548,8 @@ class GSCo:
                 yield Final(text=step.text or "", diagnosis=step, diagnoses=(step,))
 
     async def _prepared(
-        self, asked: Asked, task: str | Task | None, policies: Policies
-    ) -> tuple[DiagnosisInput, Collaboration]:
+        self, asked: CaseInput, task: str | Task | None, policies: Policies
+    ) -> tuple[DiagnosisInput, DiagnosisContext]:
         check_policies(policies)
         start = time.perf_counter()
         name = task.name if isinstance(task, Task) else task and self.tasks.get(task).name
@@ -584,17 +586,17 @@ class GSCo:
 
         return tool.model_copy(update={"coroutine": call})
 
-    async def _consulting(self) -> Consulting:
+    async def _consulting(self) -> ConsultationContext:
         await self._load(None)
         # In a thread: how tools are called is asked of the server.
-        return await asyncio.to_thread(self._seated, self._collaboration(None, {}))
+        return await asyncio.to_thread(self._consultation_context, self._collaboration(None, {}))
 
-    def _seated(self, collaboration: Collaboration) -> Consulting:
-        from ..graphs.consulting import Consulting
-        from ..graphs.wording import converses, level_of, wording_for
+    def _consultation_context(self, collaboration: DiagnosisContext) -> ConsultationContext:
+        from ..graphs.consultation_context import ConsultationContext
+        from ..graphs.system_prompts import converses, level_of, wording_for
 
         generalist = self._deciding.generalist()
-        return Consulting(
+        return ConsultationContext(
             collaboration=collaboration,
             generalist=generalist,
             images=self.images,
@@ -608,15 +610,15 @@ class GSCo:
         """Load models that are not loaded yet, in threads, before the loop would have to wait for them."""
         await asyncio.gather(self._deciding.load(), self.specialists.load(task))
 
-    def _collaboration(self, given: Task | None, policies: Policies) -> Collaboration:
-        from ..graphs.collaboration import Collaboration
+    def _collaboration(self, given: Task | None, policies: Policies) -> DiagnosisContext:
+        from ..graphs.diagnosis_context import DiagnosisContext
         from ..models.generalist.prompts import PROFILES
 
         chosen: dict[str, Any] = {**self._policies, **policies}
         name = chosen.pop("profile", "paper")
         if name not in PROFILES:
             raise ConfigurationError(f"no prompt profile {name!r}; there are: {', '.join(PROFILES)}")
-        return Collaboration(
+        return DiagnosisContext(
             tasks=self.tasks,
             specialists=self.specialists,
             retrieval=self.retrieval,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..case import Task
     from ..graphs.collaboration_fit import CollaborationFit
     from ..models.specialist.panel import Panel
-    from ..models.specialist.protocol import SpecialistProtocol
+    from ..models.specialist.protocol import Specialist
     from ..settings import Settings
     from ..tasks import TaskBook
     from ..tools.stores.protocol import CaseStore
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 def parts_of(
     settings: Settings,
     *,
-    specialists: Sequence[SpecialistProtocol] = (),
+    specialists: Sequence[Specialist] = (),
     case_store: CaseStore | None = None,
     tasks: Sequence[Task] = (),
 ) -> dict[str, Any]:

@@ -10,19 +10,19 @@ import typer
 from .. import __version__
 from ..disk import disk_error
 from ..errors import GscoError
+from .commands.conversations import threads
 from .commands.demo import demo
 from .commands.diagnose import diagnose
 from .commands.doctor import doctor
 from .commands.forget import forget
-from .commands.index import index
 from .commands.mcp import mcp
 from .commands.monitor import monitor
 from .commands.serve import serve
+from .commands.store import index
 from .commands.tasks import tasks
-from .commands.threads import threads
 from .commands.train import train
 from .commands.ui import ui
-from .failures import exit_code, one_line
+from .exit_codes import exit_code, one_line
 from .plugins import PluggableGroup
 from .shutdown import Terminated, handle_sigterm
 
@@ -83,7 +83,7 @@ def _start(
     ] = False,
 ) -> None:
     """Diagnose medical images with a generalist that consults specialists and similar known cases."""
-    from .quiet import silence_libraries
+    from .library_output import silence_libraries
 
     handle_sigterm()
     silence_libraries()

@@ -253,7 +253,7 @@ def _generalist(settings: Settings) -> Iterator[Check]:
     from ..models.mini import bundled, manifest
 
     if settings.generalist_url or settings.generalist_model:
-        yield from _asked(settings)
+        yield from _generalist_answer(settings)
     elif any(name.startswith("generalist/") for name in manifest.differences()):
         yield Check("generalist", "wrong", "the bundled one is not as it was released", REINSTALL)
     else:
@@ -261,14 +261,14 @@ def _generalist(settings: Settings) -> Iterator[Check]:
         yield Check("generalist", "ok", f"{card['name']}, bundled, as released; --load asks it a question")
 
 
-def _asked(settings: Settings) -> Iterator[Check]:
+def _generalist_answer(settings: Settings) -> Iterator[Check]:
     """Load or reach the generalist, and put one real question to it in the way that diagnoses do."""
     import tempfile
     from pathlib import Path
 
     from ..images import ImageStore
     from ..models.generalist import load_generalist
-    from .golden import one_question
+    from .serving_verification import one_question
 
     with tempfile.TemporaryDirectory() as folder:
         images = ImageStore(Path(folder))
@@ -309,5 +309,5 @@ _LOADS: tuple[tuple[str, Finding], ...] = (
     ("torch device", _torch),
     ("backbone", _backbone),
     ("panels", _panels),
-    ("answer", _asked),
+    ("answer", _generalist_answer),
 )

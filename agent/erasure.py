@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from ..case import Case, ImageRef
 from ..errors import ConfigurationError
-from .threads import Key, Threads
+from .conversation_store import ConversationKey, ConversationStore
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import CheckpointTuple
@@ -28,11 +28,11 @@ class Erased:
     """What was erased of a group."""
 
     cases: int
-    conversations: tuple[Key, ...]
+    conversations: tuple[ConversationKey, ...]
     images: int
     kept_images: int = 0
     """Images of the group that a conversation of another group refers to."""
-    citing: tuple[Key, ...] = ()
+    citing: tuple[ConversationKey, ...] = ()
     """Conversations about others in which a case of the group still stands as a similar case."""
 
 
@@ -66,7 +66,9 @@ def forget(settings: Settings, group: str, *, citing: bool | None = None) -> Era
     return replace(erased, cases=len(hashes))
 
 
-async def remove_unreferenced(threads: Sequence[Threads], images: ImageStore, hashes: Iterable[str]) -> int:
+async def remove_unreferenced(
+    threads: Sequence[ConversationStore], images: ImageStore, hashes: Iterable[str]
+) -> int:
     """Remove the images that no conversation refers to; return how many.
 
     Args:
@@ -144,9 +146,15 @@ async def _erased_conversations(
     from ..images import ImageStore
 
     images = ImageStore(settings.home / "images")
-    threads = Threads(settings.conversations.get_secret_value() or settings.home / "conversations.sqlite")
+    threads = ConversationStore(
+        settings.conversations.get_secret_value() or settings.home / "conversations.sqlite"
+    )
     try:
-        own, others, hashes = set[Key](), set[Key](), cases | set(images.of_group(group))
+        own, others, hashes = (
+            set[ConversationKey](),
+            set[ConversationKey](),
+            cases | set(images.of_group(group)),
+        )
         async for key, state in threads.everything():
             if _is_about(state, group):
                 own.add(key)

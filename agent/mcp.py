@@ -22,18 +22,18 @@ from cachetools import LRUCache
 from .. import __version__
 from ..case import DISCLAIMER, ImageRef, Record
 from ..errors import ConfigurationError, GscoError
+from .conversation_store import LOCAL
 from .image_folders import ImageFolders
 from .json_limits import JsonLimits
 from .mcp_prompts import PROMPTS
-from .threads import LOCAL
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
     from mcp.server import Server
     from starlette.applications import Starlette
 
-    from .access import Users
     from .api import GSCo
+    from .auth import Users
 
 PATH = "/mcp"
 NAME = "gsco"
@@ -62,7 +62,7 @@ _OVERHEAD = 64 * 2**10
 """Bytes of a request besides the image."""
 
 
-class Said(NamedTuple):
+class CallResult(NamedTuple):
     """The answer to a call: its words, and the records behind them."""
 
     text: str
@@ -88,7 +88,7 @@ class Service:
         """The tools for a user's images."""
         return await self._gsco.atools(tuple(self._images[user].values()))
 
-    async def call(self, user: str, name: str, arguments: dict[str, Any]) -> Said:
+    async def call(self, user: str, name: str, arguments: dict[str, Any]) -> CallResult:
         """Carry out one call; what goes wrong is said in its answer."""
         try:
             if name == ADD:
@@ -98,10 +98,10 @@ class Service:
             self._gsco.text_limits.check([json.dumps(arguments, default=str)])
             tool = next((tool for tool in await self.tools(user) if tool.name == name), None)
             if tool is None:
-                return Said(f"there is no tool {name}", failed=True)
+                return CallResult(f"there is no tool {name}", failed=True)
             said = await _run(tool, arguments)
         except GscoError as error:
-            return Said(str(error), failed=True)
+            return CallResult(str(error), failed=True)
         self._remember(user, arguments, said)
         return said
 
@@ -129,46 +129,48 @@ class Service:
         needed = {} if opened else {"required": ["data"]}
         return {"type": "object", "properties": properties, "additionalProperties": False, **needed}
 
-    def _remember(self, user: str, arguments: dict[str, Any], said: Said) -> None:
+    def _remember(self, user: str, arguments: dict[str, Any], said: CallResult) -> None:
         latest = next(reversed(self._images[user].values()), None)
         id = arguments.get("image") or (latest.id if latest else "")
         if said.records and id and not said.failed:
             known = self._records.get((user, id), ())
             self._records[user, id] = (*known, *(record for record in said.records if record not in known))
 
-    async def _listed(self, arguments: dict[str, Any]) -> Said:
+    async def _listed(self, arguments: dict[str, Any]) -> CallResult:
         below = arguments.get("below", "")
         if not isinstance(below, str) or set(arguments) - {"below"}:
-            return Said("give nothing but `below`, the beginning of a path", failed=True)
-        return Said("\n".join(await asyncio.to_thread(self.folders.listed, below)) or "no images")
+            return CallResult("give nothing but `below`, the beginning of a path", failed=True)
+        return CallResult("\n".join(await asyncio.to_thread(self.folders.listed, below)) or "no images")
 
-    async def _added(self, user: str, arguments: dict[str, Any]) -> Said:
+    async def _added(self, user: str, arguments: dict[str, Any]) -> CallResult:
         ways = ("data", "path") if self.folders.folders else ("data",)
         [way] = arguments if len(arguments) == 1 else [""]
         value = arguments.get(way)
         if way not in ways or not isinstance(value, str):
             or_path = ", or a file below the open folders in `path`" if len(ways) > 1 else ""
-            return Said(f"give the image's bytes as base64 in `data`{or_path}, and nothing else", failed=True)
+            return CallResult(
+                f"give the image's bytes as base64 in `data`{or_path}, and nothing else", failed=True
+            )
         try:
             ref = await asyncio.to_thread(self._put, way, value)
         except binascii.Error:
-            return Said("`data` is not base64; paths and addresses are not taken", failed=True)
+            return CallResult("`data` is not base64; paths and addresses are not taken", failed=True)
         kept = self._images[user]
         kept[ref.sha256] = ref
         kept.move_to_end(ref.sha256)
         while len(kept) > REMEMBERED:
             kept.popitem(last=False)
-        return Said(f"{ref.id}, {ref.width} × {ref.height} pixels", (ref,))
+        return CallResult(f"{ref.id}, {ref.width} × {ref.height} pixels", (ref,))
 
     def _put(self, way: str, value: str) -> ImageRef:
         source = self.folders.file(value) if way == "path" else base64.b64decode(value, validate=True)
         return self._gsco.images.put(source)
 
 
-async def _run(tool: BaseTool, arguments: dict[str, Any]) -> Said:
+async def _run(tool: BaseTool, arguments: dict[str, Any]) -> CallResult:
     said = await tool.ainvoke({"name": tool.name, "args": arguments, "id": "mcp", "type": "tool_call"})
     found = said.artifact if isinstance(said.artifact, Sequence) else filter(None, [said.artifact])
-    return Said(said.text, tuple(found), said.status == "error")
+    return CallResult(said.text, tuple(found), said.status == "error")
 
 
 def mcp_server(gsco: GSCo, folders: ImageFolders | None = None) -> Server[Any]:
@@ -342,11 +344,11 @@ def http_app(
         max_request_body_size=image_bytes * 4 // 3 + _OVERHEAD,
     )
     app.add_middleware(JsonLimits, max_bytes=image_bytes * 4 // 3 + _OVERHEAD)
-    app.add_middleware(_Door, users=users)  # outermost: nothing is read of a request without a key
+    app.add_middleware(_KeyMiddleware, users=users)  # outermost: nothing is read of a request without a key
     return app
 
 
-class _Door:
+class _KeyMiddleware:
     """Lets in whoever has a key."""
 
     def __init__(self, app: Callable[..., Awaitable[None]], users: Users) -> None:

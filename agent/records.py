@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..case import DISCLAIMER, Diagnosis, ImageRef, Record
-from ..graphs.events import EvidenceArrived, Finding, ReviewAsked
-from .threads import Key
+from ..graphs.events import EvidenceArrived, Finding, ReviewRequested
+from .conversation_store import ConversationKey
 
 if TYPE_CHECKING:
     from langchain_core.messages import AnyMessage
@@ -28,7 +28,7 @@ class Turn(Record):
     diagnoses: tuple[Diagnosis, ...] = ()
     notes: tuple[str, ...] = ()
     """What a reader must know besides."""
-    review: ReviewAsked | None = None
+    review: ReviewRequested | None = None
     """Set where a person must decide before the conversation goes on."""
     evidence: tuple[EvidenceArrived, ...] = ()
 
@@ -85,13 +85,13 @@ class ThreadSummary(Record):
     turns: int
 
 
-def record_of(key: Key, state: CheckpointTuple) -> ThreadRecord:
+def record_of(key: ConversationKey, state: CheckpointTuple) -> ThreadRecord:
     """Read a conversation from its checkpoint."""
     values = state.checkpoint["channel_values"]
     return ThreadRecord(
         thread_id=key.thread, user=key.user, updated=_time(state), status=_status(state),
         task=values.get("task"), group=values.get("group"), context=values.get("context"),
-        images=tuple(values.get("images") or ()), said=tuple(_said(values)),
+        images=tuple(values.get("images") or ()), said=tuple(_utterances(values)),
         findings=tuple((values.get("findings") or {}).values()),
     )  # fmt: skip
 
@@ -99,7 +99,7 @@ def record_of(key: Key, state: CheckpointTuple) -> ThreadRecord:
 def summary_of(state: CheckpointTuple) -> ThreadSummary:
     """Name a conversation for a list."""
     user, _, thread = state.config.get("configurable", {})["thread_id"].partition("/")
-    asked = [one for one in _said(state.checkpoint["channel_values"]) if one.role == "user"]
+    asked = [one for one in _utterances(state.checkpoint["channel_values"]) if one.role == "user"]
     words = " ".join(asked[0].text.split()) if asked else ""
     return ThreadSummary(
         thread_id=thread, user=user, title=words if len(words) <= TITLE else words[: TITLE - 1] + "…",
@@ -112,14 +112,14 @@ def _time(state: CheckpointTuple) -> datetime:
 
 
 def _status(state: CheckpointTuple) -> Literal["ready", "review", "cut off"]:
-    from .desk import open_review, unfinished
+    from .conversation_runner import open_review, unfinished
 
     if open_review(state) is not None:
         return "review"
     return "cut off" if unfinished(state) else "ready"
 
 
-def _said(values: Mapping[str, Any]) -> Iterator[Utterance]:
+def _utterances(values: Mapping[str, Any]) -> Iterator[Utterance]:
     for message in values.get("messages") or ():
         utterance = _utterance(message)
         if utterance is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from ..errors import ConfigurationError, ReviewRefused, ThreadUnknown
-from .access import Users
+from .auth import Users
 
 if TYPE_CHECKING:
     from ..settings import Settings

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 
-from ..graphs.events import Event, ReviewAsked, Text
+from ..graphs.events import Event, ReviewRequested, Text
 
 T = TypeVar("T")
 STILL_WORKING = 10.0
@@ -53,7 +53,7 @@ async def breathing(
 
 async def events_of(stream: AsyncIterator[Any]) -> AsyncIterator[Event]:
     """Events of a run of the consultation graph, streamed as ``messages``, ``updates`` and ``custom``."""
-    told = _Told()
+    told = _StreamedMessages()
     async for mode, chunk in stream:
         if mode == "custom":
             yield chunk
@@ -62,10 +62,10 @@ async def events_of(stream: AsyncIterator[Any]) -> AsyncIterator[Event]:
                 yield Text(text=text)
         elif isinstance(chunk, Mapping):
             for interrupt in chunk.get("__interrupt__", ()):
-                yield ReviewAsked.model_validate(interrupt.value)
+                yield ReviewRequested.model_validate(interrupt.value)
 
 
-class _Told:
+class _StreamedMessages:
     """Which messages were streamed in pieces, so that none is told again as a whole."""
 
     def __init__(self) -> None:

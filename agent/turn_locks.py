@@ -70,7 +70,7 @@ class TurnLocks:
         for last in (False, True):
             connection = await self._connected()
             try:
-                while not await _asked(connection, "SELECT pg_try_advisory_lock(%s)", number):
+                while not await _query(connection, "SELECT pg_try_advisory_lock(%s)", number):
                     await asyncio.sleep(POLL)
                 return connection
             except Error:
@@ -94,7 +94,7 @@ class TurnLocks:
         from psycopg import Error
 
         with suppress(Error):  # with the connection the lock is gone, too
-            await _asked(connection, "SELECT pg_advisory_unlock(%s)", number)
+            await _query(connection, "SELECT pg_advisory_unlock(%s)", number)
 
 
 def number_of(name: str) -> int:
@@ -102,6 +102,6 @@ def number_of(name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"gsco/{name}".encode()).digest()[:8], "big", signed=True)
 
 
-async def _asked(connection: AsyncConnection[Any], query: Any, number: int) -> bool:
+async def _query(connection: AsyncConnection[Any], query: Any, number: int) -> bool:
     found = await (await connection.execute(query, [number])).fetchone()
     return bool(found and found[0])

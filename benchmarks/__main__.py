@@ -31,12 +31,12 @@ def priors(
 ) -> None:
     """Measure the accuracy recovered by shifting the threshold or re-estimating the class prior."""
     from ..models.dataset import read_dataset
-    from ..models.specialist.specialist import Specialist
+    from ..models.specialist.specialist import TimmSpecialist
     from .priors import priors as compare_rules
     from .priors import table, write_priors
 
     images = read_dataset(dataset, seed=seed)
-    found = [compare_rules(Specialist.load(folder), images, seed=seed) for folder in specialist]
+    found = [compare_rules(TimmSpecialist.load(folder), images, seed=seed) for folder in specialist]
     write_priors(found, out, _command())
     typer.echo("\n".join(table(found)))
 

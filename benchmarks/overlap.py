@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..case import Case
-from ..evals.cases import Asked, read_examples
+from ..evals.cases import EvalCase, read_examples
 from ..evals.leakage import bank_of, find_leaks, read_bank
 from ..evals.records import Leakage
-from ..models.journal import write_atomically
+from ..models.jsonl import write_atomically
 
 if TYPE_CHECKING:
     from ..evals.datasets.example import OpenDataset, Wanted
@@ -54,7 +54,7 @@ def overlap(
     parts = parts_of(settings)
     card, images = parts["tasks"].get(task), parts["images"]
 
-    def cases_of(split: Wanted) -> tuple[OpenDataset, list[Asked]]:
+    def cases_of(split: Wanted) -> tuple[OpenDataset, list[EvalCase]]:
         opened = open_dataset(source, split=split, task=card)
         with Progress(f"reading {opened.name}", len(opened), quiet=quiet) as progress:
             return opened, read_examples(opened.examples, images, progress)

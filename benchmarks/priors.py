@@ -19,13 +19,13 @@ from ..errors import ConfigurationError
 from ..evals.metrics.answers import Answers
 from ..evals.metrics.registry import METRICS, kernels
 from ..evals.metrics.uncertainty import Difference, Estimate, Measure, estimate, paired
-from ..models.journal import write_atomically
+from ..models.jsonl import write_atomically
 from .prior_shift import Floats, fit_threshold, reestimate_prior, under_prior
 
 if TYPE_CHECKING:
     from ..models.dataset import Dataset
     from ..models.specialist.assessment import Outputs
-    from ..models.specialist.specialist import Specialist
+    from ..models.specialist.specialist import TimmSpecialist
 
 JSON = "priors.json"
 MARKDOWN = "priors.md"
@@ -63,7 +63,7 @@ class Priors(Record):
     rules: tuple[Rule, ...]
 
 
-def priors(specialist: Specialist, dataset: Dataset, *, seed: int = 0, quiet: bool = False) -> Priors:
+def priors(specialist: TimmSpecialist, dataset: Dataset, *, seed: int = 0, quiet: bool = False) -> Priors:
     """Try every rule on the test split.
 
     Args:
@@ -214,14 +214,14 @@ def _one_table(found: Priors) -> Iterator[str]:
     yield f"| rule | threshold | {' | '.join(TOLD)} | points of accuracy against the likelier label |"
     yield "|" + "---|" * (len(TOLD) + 3)
     for rule in found.rules:
-        numbers = [_told(rule.metrics.get(name)) for name in TOLD]
+        numbers = [_interval(rule.metrics.get(name)) for name in TOLD]
         threshold = "0.5" if rule.threshold is None else f"{rule.threshold:.3f}"
         gain = _points(rule.against_plain.get("accuracy"))
         yield f"| {rule.name}: {rule.about} | {threshold} | {' | '.join(numbers)} | {gain} |"
     yield ""
 
 
-def _told(one: Estimate | None) -> str:
+def _interval(one: Estimate | None) -> str:
     return "–" if one is None else f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
 
 

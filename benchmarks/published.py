@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from ..case import Record
 from ..evals.metrics.uncertainty import Estimate
-from ..evals.reports.blocks import Block, Table
+from ..evals.reports.blocks import Block, ReportTable
 from ..evals.reports.markdown import written
 
 _FILE = Path(__file__).with_name("published.toml")
@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parents[1] / "evals" / "results" / "open" / "scores.jso
 _METRICS = TypeAdapter(dict[str, Estimate])
 
 
-class Published(Record):
+class PublishedRow(Record):
     """One published row."""
 
     set: str
@@ -37,10 +37,10 @@ class Published(Record):
     remark: str = ""
 
 
-def published() -> list[Published]:
+def published() -> list[PublishedRow]:
     """List the published numbers that are known."""
     listed = tomllib.loads(_FILE.read_text(encoding="utf-8"))["numbers"]
-    return [Published.model_validate(entry) for entry in listed]
+    return [PublishedRow.model_validate(entry) for entry in listed]
 
 
 def beside(folder: Path | None = None) -> str:
@@ -57,14 +57,14 @@ def beside(folder: Path | None = None) -> str:
     return "\n".join(lines)
 
 
-class Scored(NamedTuple):
+class RunMetrics(NamedTuple):
     """The metrics of a run, by arm."""
 
     closed: Mapping[str, Mapping[str, Estimate]]
     texts: Mapping[str, Mapping[str, Estimate]]
 
 
-def _scores(folder: Path | None) -> dict[str, Scored]:
+def _scores(folder: Path | None) -> dict[str, RunMetrics]:
     """The runs' metrics, by data set."""
     if folder is None:
         return {one["run"]["dataset"]: _kept(one) for one in json.loads(RESULTS.read_bytes())["runs"]}
@@ -75,9 +75,9 @@ def _scores(folder: Path | None) -> dict[str, Scored]:
     return {one.run.dataset: _kept(one.model_dump(include={"scores", "texts"})) for one in reports}
 
 
-def _kept(run: Mapping[str, Any]) -> Scored:
+def _kept(run: Mapping[str, Any]) -> RunMetrics:
     closed = (run["scores"] or {}).get("arms", ())
-    return Scored(
+    return RunMetrics(
         *(
             {arm["arm"]: _METRICS.validate_python(arm["metrics"]) for arm in arms}
             for arms in (closed, run["texts"])
@@ -85,7 +85,7 @@ def _kept(run: Mapping[str, Any]) -> Scored:
     )
 
 
-def _blocks(runs: Mapping[str, Scored]) -> Iterator[Block]:
+def _blocks(runs: Mapping[str, RunMetrics]) -> Iterator[Block]:
     known = published()
     names = [name for name in dict.fromkeys(one.set for one in known) if name in runs]
     if not names:
@@ -104,21 +104,21 @@ def _blocks(runs: Mapping[str, Scored]) -> Iterator[Block]:
         ]
         own = [(f"ours: {arm}", *numbers, "", "") for arm, *numbers in _own(runs[name])]
         yield f"## {name}"
-        yield Table(("method", "accuracy", "AUROC", "F1", "score", "source", "remark"), [*rows, *own])
+        yield ReportTable(("method", "accuracy", "AUROC", "F1", "score", "source", "remark"), [*rows, *own])
 
 
-def _own(one: Scored) -> Iterator[tuple[str, ...]]:
+def _own(one: RunMetrics) -> Iterator[tuple[str, ...]]:
     for arm, metrics in one.closed.items():
-        told = [_told(metrics.get(name)) for name in ("accuracy", "auroc", "binary_f1")]
+        told = [_interval(metrics.get(name)) for name in ("accuracy", "auroc", "binary_f1")]
         yield arm, *told, "–"
     for arm, metrics in one.texts.items():
-        closed = _told(metrics.get("closed_accuracy"))
-        yield arm, "–", "–", "–", f"closed {closed}, open F1 {_told(metrics.get('open_f1'))}"
+        closed = _interval(metrics.get("closed_accuracy"))
+        yield arm, "–", "–", "–", f"closed {closed}, open F1 {_interval(metrics.get('open_f1'))}"
 
 
 def _plain(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _told(found: Estimate | None) -> str:
+def _interval(found: Estimate | None) -> str:
     return "–" if found is None else f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..case import Record
-from ..evals.arbitration.rates import Said
+from ..evals.arbitration.rates import TaskAnswers
 from ..evals.metrics.answers import Bools, Floats
 from ..evals.metrics.uncertainty import ROUNDS, Estimate, Kernel, Measure, Weights, estimate
 from ..graphs.fusion import sources_of
@@ -63,7 +63,7 @@ class Conflicts:
     groups: tuple[str, ...]
 
 
-def separation(several: Sequence[Said], *, rounds: int = ROUNDS, seed: int = 0) -> Separation | None:
+def separation(several: Sequence[TaskAnswers], *, rounds: int = ROUNDS, seed: int = 0) -> Separation | None:
     """Fit a judge per task, out of fold; None where no task has enough conflicts."""
     every = {said.task.name: conflicts_of(said) for said in several}
     kept = {name: found for name, found in every.items() if _enough(found)}
@@ -85,7 +85,7 @@ def separation(several: Sequence[Said], *, rounds: int = ROUNDS, seed: int = 0) 
     )
 
 
-def conflicts_of(said: Said) -> Conflicts:
+def conflicts_of(said: TaskAnswers) -> Conflicts:
     """List a task's natural conflicts in which one side is right."""
     own, evidence = said.labels["", "generalist"], said.evidence("gsco-paper")
     places = [
@@ -105,7 +105,7 @@ def conflicts_of(said: Said) -> Conflicts:
     )
 
 
-def _leanings(said: Said, place: int, mine: str, theirs: str) -> dict[str, float]:
+def _leanings(said: TaskAnswers, place: int, mine: str, theirs: str) -> dict[str, float]:
     sources = dict(sources_of(said.task, said.cases[place].evidence))
     if said.alone and (distribution := said.alone[place]) is not None:
         sources[OWN] = distribution

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvalCase:
     """One case of a run."""
 
     id: str
@@ -50,7 +50,7 @@ def chosen_items(dataset: Dataset, split: str, *, limit: int | None = None, seed
 
 def read_cases(
     dataset: Dataset, items: Sequence[Item], task: Task, images: ImageStore, progress: Progress
-) -> list[Asked]:
+) -> list[EvalCase]:
     """Put the items' images into the image store.
 
     Raises:
@@ -65,14 +65,14 @@ def read_cases(
             case = Case(id=name, images=(image,), group=item.group or None)
         except ImageError as error:
             case = error
-        read.append(Asked(name, truth, item.group, case))
+        read.append(EvalCase(name, truth, item.group, case))
         progress.advance()
     if len({asked.id for asked in read}) < len(read):
         raise ConfigurationError(f"data set {dataset.name!r} lists an image twice; list each once")
     return read
 
 
-def read_examples(examples: Sequence[Example], images: ImageStore, progress: Progress) -> list[Asked]:
+def read_examples(examples: Sequence[Example], images: ImageStore, progress: Progress) -> list[EvalCase]:
     """Put the images of an opened set's examples into the image store; see ``datasets.open_dataset``."""
     read = []
     for one in examples:
@@ -87,7 +87,7 @@ def read_examples(examples: Sequence[Example], images: ImageStore, progress: Pro
             )
         except ImageError as error:
             case = error
-        read.append(Asked(one.id, one.labels, one.group, case, one))
+        read.append(EvalCase(one.id, one.labels, one.group, case, one))
         progress.advance()
     return read
 

@@ -19,7 +19,7 @@ from ..graphs.certificate import certify
 from ..graphs.collaboration_fit import HeldOutScores
 from ..graphs.drift import DriftScores, drift_scores, find_drift
 from ..graphs.policy import other_doubts
-from ..models.journal import read_log
+from ..models.jsonl import read_log
 from .records import EVIDENCE, OUTCOMES, CaseEvidence, Outcome, read_run_card
 
 if TYPE_CHECKING:

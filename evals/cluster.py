@@ -18,7 +18,7 @@ from ..case import Case
 from ..errors import GeneralistError, ImageError
 from ..tools.distributed import connected, own_error
 from .arms import Arm, arms_of
-from .desk import Desk, Done, Work, Worker
+from .case_runner import CaseResult, CaseRunner, CaseWork, CaseWorker
 from .plan import Plan
 from .records import RunCard
 
@@ -34,10 +34,10 @@ _ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class Errand:
+class RemoteCase:
     """A case on its way to another process: its images are PNG bytes."""
 
-    work: Work
+    work: CaseWork
     images: tuple[bytes, ...]
 
 
@@ -45,7 +45,7 @@ Builder = Callable[[], "GSCo"]
 """Puts the parts of a run together; called once in each actor."""
 
 
-class Hand:
+class ClusterWorker:
     """What runs in an actor: a desk over parts of its own.
 
     Args:
@@ -57,9 +57,9 @@ class Hand:
     def __init__(self, build: Builder, card: RunCard, plan: Plan) -> None:
         self._gsco = build()
         arms = arms_of(self._gsco.specialists.members(card.task.name), list(card.arms))
-        self._desk = Desk(self._gsco, card, arms, plan)
+        self._desk = CaseRunner(self._gsco, card, arms, plan)
 
-    async def do(self, errand: Errand) -> Done:
+    async def do(self, errand: RemoteCase) -> CaseResult:
         """Do the work of one case."""
         await asyncio.to_thread(_unpack, errand, self._gsco.images)
         return await self._desk.do(errand.work)
@@ -85,23 +85,23 @@ class Cluster:
         self._ray = connected(address)
         self._number = workers or len([node for node in self._ray.nodes() if node["Alive"]])
 
-    def worker(self, gsco: GSCo, card: RunCard, arms: Sequence[Arm], plan: Plan) -> Worker:
+    def worker(self, gsco: GSCo, card: RunCard, arms: Sequence[Arm], plan: Plan) -> CaseWorker:
         """Start the actors, spread over the machines."""
-        actor = self._ray.remote(Hand).options(
+        actor = self._ray.remote(ClusterWorker).options(
             max_concurrency=IN_HAND, max_restarts=-1, num_cpus=1, scheduling_strategy="SPREAD"
         )
         hands = [actor.remote(self._build, card, plan) for _ in range(self._number)]
-        return _Crew(self._ray, hands, gsco.images)
+        return _WorkerPool(self._ray, hands, gsco.images)
 
 
-class _Crew:
+class _WorkerPool:
     """Hands each case to the actor that has the fewest."""
 
     def __init__(self, ray: Any, hands: Sequence[Any], images: ImageStore) -> None:
         self._ray, self._hands, self._images = ray, list(hands), images
         self._busy = [0] * len(self._hands)
 
-    async def do(self, work: Work) -> Done:
+    async def do(self, work: CaseWork) -> CaseResult:
         errand = await asyncio.to_thread(_packed, work, self._images)
         for attempt in range(_ATTEMPTS):
             place = min(range(len(self._hands)), key=lambda place: self._busy[place])
@@ -134,15 +134,15 @@ def _from_settings(settings: Settings | None) -> Builder:
     return build
 
 
-def _packed(work: Work, images: ImageStore) -> Errand:
+def _packed(work: CaseWork, images: ImageStore) -> RemoteCase:
     """Take the images along; a case whose image is gone becomes one that has none."""
     case = work.asked.case
     if not isinstance(case, Case):
-        return Errand(work, ())
+        return RemoteCase(work, ())
     try:
-        return Errand(work, tuple(_png(images, ref) for ref in case.images))
+        return RemoteCase(work, tuple(_png(images, ref) for ref in case.images))
     except ImageError as error:
-        return Errand(replace(work, asked=replace(work.asked, case=error)), ())
+        return RemoteCase(replace(work, asked=replace(work.asked, case=error)), ())
 
 
 def _png(images: ImageStore, ref: Any) -> bytes:
@@ -151,7 +151,7 @@ def _png(images: ImageStore, ref: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _unpack(errand: Errand, images: ImageStore) -> None:
+def _unpack(errand: RemoteCase, images: ImageStore) -> None:
     case = errand.work.asked.case
     if isinstance(case, Case):
         for ref, content in zip(case.images, errand.images, strict=True):

@@ -116,8 +116,8 @@ def run(
 
 def _run(name: str, task: str, out: Path, settings: Settings, plan: Plan, ray: str, workers: int) -> bool:
     """Replay; whether anything has no answer."""
-    from .runner import ALONE_HERE, bench_of
-    from .suites.running import run_member, run_suite
+    from .runner import ALONE_HERE, run_context_of
+    from .suites.suite_runner import run_member, run_suite
 
     team: Any = ALONE_HERE
     if ray:
@@ -125,17 +125,17 @@ def _run(name: str, task: str, out: Path, settings: Settings, plan: Plan, ray: s
 
         team = Cluster(settings, ray, workers)
     suite = _suite(name, task, plan)
-    with bench_of(settings, plan, team) as bench:
+    with run_context_of(settings, plan, team) as bench:
         if isinstance(suite, tuple):
             finished = run_member(suite[0], out, bench, plan, root=settings.datasets)
-            _told(finished.done, finished.errors, out)
+            _report_lines(finished.done, finished.errors, out)
             return bool(finished.errors)
         played = run_suite(suite, name, out, bench, plan, root=settings.datasets)
     for one in played:
         if one.finished is None:
             typer.secho(f"{one.name} was left out: {one.error}", err=True, fg=typer.colors.RED)
         else:
-            _told(one.finished.done, one.finished.errors, out / one.name)
+            _report_lines(one.finished.done, one.finished.errors, out / one.name)
     if all(one.finished is None for one in played):
         raise ConfigurationError("none of the suite's sets could be run")
     return any(one.finished is None or one.finished.errors for one in played)
@@ -154,7 +154,7 @@ def _suite(name: str, task: str, plan: Plan) -> Suite | tuple[Any]:
     return (Member(dataset=name, task=task, split=plan.split),)
 
 
-def _told(done: int, errors: int, out: Path) -> None:
+def _report_lines(done: int, errors: int, out: Path) -> None:
     typer.echo(f"{done} outcomes written to {out}, {errors} of them errors", err=True)
 
 
@@ -189,7 +189,7 @@ def compare(
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one, over the same cases.")],
 ) -> None:
     """Compare two runs over the same cases, arm by arm: B − A, paired."""
-    from .comparing import compare as table
+    from .run_comparison import compare as table
 
     typer.echo(table(first, second), nl=False)
 

@@ -61,7 +61,7 @@ def fit(
     """
     from ..errors import ConfigurationError
     from .commands import plan_from, settings_with
-    from .runner import bench_of
+    from .runner import run_context_of
     from .suites import Member
     from .task_fit import arms_to_run, fit_task, write_fit
 
@@ -76,7 +76,7 @@ def fit(
     folder = _folder(out, settings)
     place = work or settings.home / "fits" / task / Path(dataset).stem
     member = Member(dataset=dataset, task=task, split=split)
-    with bench_of(settings, plan) as bench:
+    with run_context_of(settings, plan) as bench:
         found = fit_task(bench, member, place, plan, certify_split=certify, root=settings.datasets)
     path = write_fit(found, folder)
     _print(found, path, folder, settings, dataset)
@@ -108,7 +108,7 @@ def _print(found: CollaborationFit, path: Path, folder: Path, settings: Settings
             style="bold" if one.name == chosen else None,
         )
     console.print(table)
-    for line in (*told(found), *next_steps(found, path, folder, settings, dataset)):
+    for line in (*summary_lines(found), *next_steps(found, path, folder, settings, dataset)):
         console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -124,7 +124,7 @@ def chosen_candidate(found: CollaborationFit) -> str:
     return FULL_POOL if GENERALIST in found.chosen else POOL
 
 
-def told(found: CollaborationFit) -> list[str]:
+def summary_lines(found: CollaborationFit) -> list[str]:
     """Say what was chosen and why, and what can be promised."""
     from ..graphs.certificate import certify
     from ..graphs.fusion import GENERALIST

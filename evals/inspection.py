@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..case import Case, Evidence, ImageRef, Task
 from ..errors import ConfigurationError
-from ..models.journal import read_log
+from ..models.jsonl import read_log
 from .arms import GENERALISTS, GeneralistArm
 from .outcomes import Current, current, runs_in
 from .records import EVIDENCE, CaseEvidence, Outcome, RunCard
@@ -114,7 +114,7 @@ def _sample(run: RunCard, arm: str, outcome: Outcome, found: CaseEvidence | None
     from inspect_ai.model import ChatMessageAssistant, ModelOutput
     from inspect_ai.scorer import Score
 
-    asked = list(_asked(run, arm, found))
+    asked = list(_prompt_of(run, arm, found))
     said = outcome.text or ", ".join(outcome.labels)
     return EvalSample(
         id=outcome.case,
@@ -143,7 +143,7 @@ def _sample(run: RunCard, arm: str, outcome: Outcome, found: CaseEvidence | None
     )
 
 
-def _asked(run: RunCard, arm: str, found: CaseEvidence | None) -> Iterator[Any]:
+def _prompt_of(run: RunCard, arm: str, found: CaseEvidence | None) -> Iterator[Any]:
     """The text that the generalist was asked with; of arms that ask nobody there is none."""
     from inspect_ai.model import ChatMessageSystem, ChatMessageUser
 
@@ -158,7 +158,7 @@ def _asked(run: RunCard, arm: str, found: CaseEvidence | None) -> Iterator[Any]:
 def _messages(run: RunCard, arm: GeneralistArm, found: CaseEvidence) -> Sequence[Any]:
     from ..graphs.nodes.ask import choices
     from ..models.generalist.prompts import PROFILES
-    from .desk import restricted
+    from .case_runner import restricted
 
     profile = PROFILES[str(run.plan.get("profile", "paper"))]
     case = Case(id=found.case, images=(ImageRef(sha256=found.sha256, width=1, height=1),))

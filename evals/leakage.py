@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..models.specialist.panel import Panel
     from ..models.specialist.progress import Progress
     from ..tools.stores.protocol import CaseStore
-    from .cases import Asked
+    from .cases import EvalCase
 
 LeakPolicy = Literal["refuse", "exclude", "drop"]
 """What to do with cases that the bank knows: not run at all; run them, and let retrieval not return those
@@ -58,7 +58,7 @@ def read_bank(store: CaseStore, task: str) -> Bank:
     return Bank(tuple(cases), tuple(pictured), stacked(prints))
 
 
-def bank_of(asked: Sequence[Asked], task: str, images: ImageStore) -> Bank:
+def bank_of(asked: Sequence[EvalCase], task: str, images: ImageStore) -> Bank:
     """Take cases of a data set for known ones, to compare two of its splits."""
     usable = [(one, one.case.images[0]) for one in asked if not isinstance(one.case, ImageError)]
     known = tuple(

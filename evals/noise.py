@@ -20,15 +20,15 @@ import numpy as np
 from ..case import Answer, Case, Evidence, ImageRef, Record, Task
 from ..errors import ConfigurationError, GscoError
 from ..graphs.nodes.ask import choices, joined
-from ..models.journal import Log, read_log, write_atomically
+from ..models.jsonl import JsonlLog, read_log, write_atomically
 from .arms import ALONE, GENERALISTS, PAPER, NoEvidence, knn, mean
-from .desk import restricted
+from .case_runner import restricted
 from .metrics.answers import Bools
 from .metrics.uncertainty import ROUNDS, Difference, bootstrap, difference
 from .outcomes import current, runs_in
 from .provenance import configuration_hash
 from .records import EVIDENCE, CaseEvidence, Outcome, RunCard
-from .reports.blocks import Block, Table, points
+from .reports.blocks import Block, ReportTable, points
 from .reports.markdown import written
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ NOISES: Mapping[str, Mapping[str, str]] = {
 _ARMS = {arm.name: arm for arm in GENERALISTS}
 
 
-class Noised(Record):
+class NoiseAnswer(Record):
     """What the generalist said of a case of which one part was another's."""
 
     case: str
@@ -63,7 +63,7 @@ class Noised(Record):
     error: str | None = None
 
 
-class Row(Record):
+class NoiseRow(Record):
     """One arm with and without noise."""
 
     set: str
@@ -110,7 +110,7 @@ def control(folder: Path, *, settings: Settings, limit: int | None = None, seed:
 
     parts = parts_of(settings)
     generalist: Generalist = parts["generalist"]()
-    rows: list[Row] = []
+    rows: list[NoiseRow] = []
     for home in runs_in(folder):
         rows += _rows(home, generalist, parts["images"], limit, seed)
     if not rows:
@@ -130,7 +130,7 @@ def exchanged(names: Sequence[str], seed: int) -> dict[str, str]:
 
 def _rows(
     home: Path, generalist: Generalist, images: ImageStore, limit: int | None, seed: int
-) -> Iterator[Row]:
+) -> Iterator[NoiseRow]:
     found = current(home)
     needed = {ALONE.name, PAPER.name, "moed", "rad", "mean"}
     if not found.run.task.kind.closed or not needed <= found.outcomes.keys():
@@ -142,7 +142,7 @@ def _rows(
     if len(names) < 2:
         raise ConfigurationError(f"{home.name} has {len(names)} cases with images; the control needs two")
     others = exchanged(names, seed)
-    said = _asked(home, found.run, generalist, {name: known[name] for name in names}, others, seed)
+    said = _ask(home, found.run, generalist, {name: known[name] for name in names}, others, seed)
     groups = [known[name].group for name in names]
     frequent = _frequent([known[name].truth for name in names])
     for noise, arms in NOISES.items():
@@ -171,7 +171,7 @@ def _derived(
     others: Mapping[str, str],
     frequent: Bools,
     groups: Sequence[str],
-) -> Iterator[Row]:
+) -> Iterator[NoiseRow]:
     """The same for the arms that ask nobody: their evidence is another's."""
     for noise, arm, decide in ((SPECIALISTS, "mean", mean), (SIMILAR, "knn", knn)):
 
@@ -188,7 +188,7 @@ def _derived(
 
 def _row(
     name: str, said: tuple[str, str, str], right: tuple[Bools, Bools, Bools], groups: Sequence[str]
-) -> Row:
+) -> NoiseRow:
     noise, arm, reference = said
     other, before, after = right
     gains = {"gain": before.astype(float) - other, "left": after.astype(float) - other}
@@ -198,7 +198,7 @@ def _row(
         rounds=ROUNDS,
     )
     found = {key: difference(float(gain.mean()), drawn[key], len(groups)) for key, gain in gains.items()}
-    return Row(
+    return NoiseRow(
         set=name,
         noise=noise,
         arm=arm,
@@ -236,7 +236,7 @@ def _known(
     return known
 
 
-def _asked(
+def _ask(
     home: Path,
     run: RunCard,
     generalist: Generalist,
@@ -246,7 +246,7 @@ def _asked(
 ) -> dict[tuple[str, str, str], tuple[str, ...]]:
     from ..models.specialist.progress import Progress
 
-    log = Log(home / ANSWERS, Noised)
+    log = JsonlLog(home / ANSWERS, NoiseAnswer)
     made = configuration_hash(run.configuration, ("generalist", "profile", "panel", "retrieval"))
     # Whose part a case gets depends on the sample, so an answer counts only for the same exchange.
     mixed = zlib.crc32("".join(f"{one}>{other};" for one, other in sorted(others.items())).encode())
@@ -268,7 +268,7 @@ def _asked(
             chunk = due[start : start + _CHUNK]
             answers = _answers(run, generalist, known, others, chunk)
             log.append(
-                Noised(case=name, noise=noise, arm=arm, configuration=hashed, **_told(answer))
+                NoiseAnswer(case=name, noise=noise, arm=arm, configuration=hashed, **_fields(answer))
                 for (noise, arm, name), answer in zip(chunk, answers, strict=True)
             )
             said |= {
@@ -279,7 +279,7 @@ def _asked(
     return said
 
 
-def _told(answer: Answer | GscoError) -> dict[str, Any]:
+def _fields(answer: Answer | GscoError) -> dict[str, Any]:
     if isinstance(answer, GscoError):
         return {"error": f"{type(answer).__name__}: {answer}"}
     return {"labels": answer.labels}
@@ -323,13 +323,13 @@ def _one(task: Task, answers: Sequence[Answer | GscoError]) -> Answer | GscoErro
     return good[0] if task.kind == "diagnosis" else joined(task, good)
 
 
-def _blocks(rows: Sequence[Row]) -> Iterator[Block]:
+def _blocks(rows: Sequence[NoiseRow]) -> Iterator[Block]:
     yield (
         "What one part says of a case is exchanged for what it says of another one, drawn at random. Gain: "
         "accuracy over that of the arm without the part, paired, in percentage points, with 95 % bootstrap "
         "intervals of whole groups. With noise it has to be gone."
     )
-    yield Table(
+    yield ReportTable(
         ("set", "exchanged", "arm", "n", "accuracy", "with noise", "without the part", "gain", "with noise"),
         [
             (

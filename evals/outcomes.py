@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import ConfigurationError
-from ..models.journal import read_log
+from ..models.jsonl import read_log
 from .records import OUTCOMES, RUN_CARD, Outcome, RunCard, read_run_card
 
 

@@ -14,13 +14,13 @@ import numpy as np
 from ..case import Record
 from .arms import GSCO, SPECIALIST
 from .metrics.uncertainty import Difference, Estimate, difference, holm, interval, sign_flip
-from .scoring import AVERAGED, COMPARED, ArmScore, Drawn, Draws, Scores, pairs_of
+from .scoring import AVERAGED, COMPARED, ArmScore, BootstrapMetric, Draws, Scores, pairs_of
 
 BEST_SOURCE = "best single source"
 """Another one on each set: the one that validation cases favour."""
 
 
-class Scored(NamedTuple):
+class SetScores(NamedTuple):
     """One set's numbers and draws."""
 
     name: str
@@ -63,7 +63,7 @@ class Overall(Record):
     contrasts: tuple[Contrast, ...]
 
 
-def overall(sets: Sequence[Scored]) -> Overall | None:
+def overall(sets: Sequence[SetScores]) -> Overall | None:
     """Average over the sets; None if they have no arm in common."""
     columns = [_columns(one) for one in sets]
     names = [name for name in columns[0] if all(name in column for column in columns)] if sets else []
@@ -77,14 +77,14 @@ def overall(sets: Sequence[Scored]) -> Overall | None:
     )
 
 
-def _columns(one: Scored) -> dict[str, str]:
+def _columns(one: SetScores) -> dict[str, str]:
     """By name of an arm over all sets, its name in this one."""
     own = {arm: arm for arm in one.draws.by_arm if not arm.startswith(SPECIALIST)}
     best = one.scores.best_source
     return {**({BEST_SOURCE: best} if best else {}), **own}
 
 
-def _mean(name: str, sets: Sequence[Scored], columns: Sequence[Mapping[str, str]]) -> Mean:
+def _mean(name: str, sets: Sequence[SetScores], columns: Sequence[Mapping[str, str]]) -> Mean:
     own = [column[name] for column in columns]
     scores = [
         next(arm for arm in one.scores.arms if arm.arm == mine) for one, mine in zip(sets, own, strict=True)
@@ -119,7 +119,7 @@ def _selective(scores: Sequence[ArmScore]) -> tuple[float, float, float] | None:
 
 
 def _contrasts(
-    pairs: Sequence[tuple[str, str]], sets: Sequence[Scored], columns: Sequence[Mapping[str, str]]
+    pairs: Sequence[tuple[str, str]], sets: Sequence[SetScores], columns: Sequence[Mapping[str, str]]
 ) -> tuple[Contrast, ...]:
     found = []
     for name, reference in pairs:
@@ -157,7 +157,9 @@ def _contrasts(
     )
 
 
-def _difference(both: Sequence[tuple[Drawn, Drawn]], sets: Sequence[Scored]) -> Difference:
+def _difference(
+    both: Sequence[tuple[BootstrapMetric, BootstrapMetric]], sets: Sequence[SetScores]
+) -> Difference:
     """Difference of the means; signs are flipped by group, in all sets at once."""
     parts, groups = [], []
     for place, ((arm, other), one) in enumerate(zip(both, sets, strict=True)):

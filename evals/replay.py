@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..case import Evidence, TaskKind
-from ..models.journal import Log
-from .cases import Asked
-from .desk import Work, Worker
-from .ledger import Ledger
+from ..models.jsonl import JsonlLog
+from .case_runner import CaseWork, CaseWorker
+from .cases import EvalCase
+from .jsonl_writer import JsonlWriter
 from .records import EVIDENCE, OUTCOMES, CaseEvidence, Outcome, RunCard
 
 if TYPE_CHECKING:
@@ -45,21 +45,21 @@ class Replay:
         concurrency: cases in hand at once.
     """
 
-    def __init__(self, card: RunCard, out: Path, worker: Worker, concurrency: int) -> None:
+    def __init__(self, card: RunCard, out: Path, worker: CaseWorker, concurrency: int) -> None:
         self._card, self._worker, self._concurrency = card, worker, concurrency
-        self._outcomes = Log(out / OUTCOMES, Outcome)
-        self._evidence = Log(out / EVIDENCE, CaseEvidence)
+        self._outcomes = JsonlLog(out / OUTCOMES, Outcome)
+        self._evidence = JsonlLog(out / EVIDENCE, CaseEvidence)
         self._errors = Counter[str]()
         self._written = self._done = 0
 
-    async def all(self, asked: Sequence[Asked], *, quiet: bool) -> Finished:
+    async def all(self, asked: Sequence[EvalCase], *, quiet: bool) -> Finished:
         """Do all that is not done yet, in the order of the cases."""
         from ..models.specialist.progress import Progress
 
         todo = await asyncio.to_thread(self._todo, asked)
         self._start = time.monotonic()
         with Progress(f"replaying {self._card.task.name}", len(todo), quiet=quiet) as progress:
-            async with Ledger(self._evidence, self._outcomes) as ledger:
+            async with JsonlWriter(self._evidence, self._outcomes) as ledger:
                 queue = iter(todo)
                 hands = [
                     asyncio.create_task(self._serve(queue, ledger, progress))
@@ -73,7 +73,7 @@ class Replay:
                     await asyncio.gather(*hands, return_exceptions=True)
         return Finished(self._card, self._written, self._errors.total())
 
-    async def _serve(self, queue: Iterator[Work], ledger: Ledger, progress: Progress) -> None:
+    async def _serve(self, queue: Iterator[CaseWork], ledger: JsonlWriter, progress: Progress) -> None:
         """Take one case after the other until none is left."""
         for work in queue:
             done = await self._worker.do(work)
@@ -84,7 +84,7 @@ class Replay:
             rate = self._done / max(time.monotonic() - self._start, 1e-9)
             progress.advance(note=f"{rate:.1f} cases/s, {self._errors.total()} errors")
 
-    def _todo(self, asked: Iterable[Asked]) -> list[Work]:
+    def _todo(self, asked: Iterable[EvalCase]) -> list[CaseWork]:
         """What is left to do, with what is known already; cases that lack nothing are left out."""
         asked = list(asked)
         wanted = {one.id: set(self._card.arms) for one in asked}
@@ -98,7 +98,7 @@ class Replay:
                 wanted[outcome.case].discard(outcome.arm)
         left = [one for one in asked if wanted[one.id]]
         gathered = self._gathered({one.id for one in left})
-        return [Work(one, frozenset(wanted[one.id]), gathered.get(one.id)) for one in left]
+        return [CaseWork(one, frozenset(wanted[one.id]), gathered.get(one.id)) for one in left]
 
     def _current(self, outcome: Outcome) -> bool:
         """Whether an outcome is of this very configuration."""

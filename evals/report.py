@@ -6,11 +6,11 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..models.journal import write_atomically
+from ..models.jsonl import write_atomically
 from .metrics.clinical import ClinicalMetric
 from .metrics.uncertainty import ROUNDS
 from .outcomes import Current, current, runs_in
-from .overall import Scored, overall
+from .overall import SetScores, overall
 from .reports.contents import Report, RunReport
 from .reports.markdown import markdown
 from .scoring import Draws, scored
@@ -47,7 +47,7 @@ def report(
     runs = [current(home) for home in homes]
     several = [_scored(run, rounds, seed, clinical) for run in runs]
     sets = [
-        Scored(home.name, one.scores, draws)
+        SetScores(home.name, one.scores, draws)
         for home, (one, draws) in zip(homes, several, strict=True)
         if one.scores is not None
     ]

@@ -21,12 +21,12 @@ from pydantic import JsonValue
 from ..case import Case, Task
 from ..errors import ConfigurationError, SpecialistError, StoreError
 from ..graphs.collaboration_fit import HeldOutScores
-from ..models.heap import settled
-from ..models.journal import write_atomically
+from ..models.gc import frozen_objects
+from ..models.jsonl import write_atomically
 from . import provenance
 from .arms import ALONE, ASKING, GENERALISTS, GSCO, STACKING, Arm, arms_of, best_single_source
-from .cases import Asked, chosen_items, read_cases
-from .desk import Desk, Worker
+from .case_runner import CaseRunner, CaseWorker
+from .cases import EvalCase, chosen_items, read_cases
 from .leakage import check_leaks, check_training, find_leaks, read_bank, without_leaks
 from .plan import Plan
 from .records import RUN_CARD, Leakage, RunCard, read_run_card
@@ -54,7 +54,7 @@ class CaseSet:
     name: str
     sha256: str
     split: str
-    asked: Sequence[Asked]
+    asked: Sequence[EvalCase]
     notes: tuple[str, ...] = ()
     """What a reader of the numbers must know of the data set."""
     leakage: Leakage | None = None
@@ -69,27 +69,27 @@ Reader = Callable[[str, int | None], CaseSet]
 Raises ``ConfigurationError`` where there is no such split."""
 
 
-class Team(Protocol):
+class Executor(Protocol):
     """Finds somebody to do the work of a run."""
 
-    def worker(self, gsco: GSCo, card: RunCard, arms: Sequence[Arm], plan: Plan) -> Worker:
+    def worker(self, gsco: GSCo, card: RunCard, arms: Sequence[Arm], plan: Plan) -> CaseWorker:
         """Return who does it; it is closed at the end of the run."""
         ...
 
 
-class Alone:
+class LocalExecutor:
     """The team of this process only."""
 
-    def worker(self, gsco: GSCo, card: RunCard, arms: Sequence[Arm], plan: Plan) -> Worker:
+    def worker(self, gsco: GSCo, card: RunCard, arms: Sequence[Arm], plan: Plan) -> CaseWorker:
         """Return a desk over these very parts."""
-        return Desk(gsco, card, arms, plan)
+        return CaseRunner(gsco, card, arms, plan)
 
 
-ALONE_HERE = Alone()
+ALONE_HERE = LocalExecutor()
 
 
 @dataclass(frozen=True)
-class Bench:
+class RunContext:
     """Who takes part in a run.
 
     Attributes:
@@ -102,11 +102,11 @@ class Bench:
     gsco: GSCo
     generalist: Generalist | None
     cards: Mapping[str, JsonValue] | None = None
-    team: Team = ALONE_HERE
+    team: Executor = ALONE_HERE
 
 
 @contextmanager
-def bench_of(settings: Settings, plan: Plan, team: Team = ALONE_HERE) -> Iterator[Bench]:
+def run_context_of(settings: Settings, plan: Plan, team: Executor = ALONE_HERE) -> Iterator[RunContext]:
     """Put together who takes part by the settings, for the time of a ``with`` block.
 
     Args:
@@ -126,7 +126,7 @@ def bench_of(settings: Settings, plan: Plan, team: Team = ALONE_HERE) -> Iterato
         parts["generalist"] = generalist = parts["generalist"]()
     cards = provenance.generalist_cards(settings) if generalist is not None else None
     with GSCo(**parts) as gsco:
-        yield Bench(gsco, generalist, cards, team)
+        yield RunContext(gsco, generalist, cards, team)
 
 
 def asks_generalist(plan: Plan) -> bool:
@@ -163,11 +163,11 @@ def replay(
             asked = read_cases(dataset, items, task, gsco.images, progress)
         return CaseSet(dataset.name, dataset.sha256, split, asked)
 
-    return replay_cases(Bench(gsco, generalist), read, task, out, plan=plan, quiet=quiet)
+    return replay_cases(RunContext(gsco, generalist), read, task, out, plan=plan, quiet=quiet)
 
 
 def replay_cases(
-    bench: Bench, read: Reader, task: Task, out: Path, *, plan: Plan, quiet: bool = False
+    bench: RunContext, read: Reader, task: Task, out: Path, *, plan: Plan, quiet: bool = False
 ) -> Finished:
     """Replay the cases of a split.
 
@@ -194,7 +194,7 @@ def replay_cases(
     if GSCO in arms:
         known_cases(bench.gsco, task, plan)
     worker = bench.team.worker(bench.gsco, card, arms, plan)
-    with closing(worker), settled():
+    with closing(worker), frozen_objects():
         return asyncio.run(Replay(card, out, worker, plan.concurrency).all(cases.asked, quiet=quiet))
 
 
@@ -266,7 +266,7 @@ def _changed(gsco: GSCo, task: Task, fit: CollaborationFit) -> list[str]:
 
 
 def _card(
-    bench: Bench,
+    bench: RunContext,
     cases: CaseSet,
     arms: Sequence[Arm],
     left_out: Mapping[str, str],
@@ -317,7 +317,7 @@ def _card(
     )
 
 
-def _guarded(bench: Bench, cases: CaseSet, task: Task, plan: Plan, quiet: bool) -> CaseSet:
+def _guarded(bench: RunContext, cases: CaseSet, task: Task, plan: Plan, quiet: bool) -> CaseSet:
     """Compare cases with the case bank, and leave out those that it knows where the plan says so.
 
     Raises:
@@ -339,7 +339,7 @@ def _guarded(bench: Bench, cases: CaseSet, task: Task, plan: Plan, quiet: bool) 
     return replace(cases, asked=asked, leakage=found, bank=bank.digest)
 
 
-def _decision_part(bench: Bench, plan: Plan) -> provenance.Part:
+def _decision_part(bench: RunContext, plan: Plan) -> provenance.Part:
     if bench.generalist is None:
         return {}
     collaboration = bench.gsco.collaboration(**plan.policies)
@@ -350,7 +350,7 @@ def _decision_part(bench: Bench, plan: Plan) -> provenance.Part:
     }
 
 
-def _models(bench: Bench, task: Task) -> dict[str, JsonValue]:
+def _models(bench: RunContext, task: Task) -> dict[str, JsonValue]:
     panel = bench.gsco.panels.get(task.name)
     members = {} if panel is None else panel.members
     return {

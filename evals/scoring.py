@@ -146,7 +146,7 @@ class _Column:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class BootstrapMetric:
     """A metric of an arm: its value, and its value on every draw of the bootstrap."""
 
     value: float
@@ -158,7 +158,7 @@ class Drawn:
 class Draws(NamedTuple):
     """What the intervals and tests of a run come from."""
 
-    by_arm: Mapping[str, Mapping[str, Drawn]]
+    by_arm: Mapping[str, Mapping[str, BootstrapMetric]]
     groups: Sequence[str]
 
 
@@ -204,7 +204,9 @@ def scored(
     )
     by_arm = {
         name: {
-            metric: Drawn(METRICS[metric](column.answers), column.drawn[metric], column.parts.get(metric))
+            metric: BootstrapMetric(
+                METRICS[metric](column.answers), column.drawn[metric], column.parts.get(metric)
+            )
             for metric in AVERAGED
         }
         for name, column in columns.items()

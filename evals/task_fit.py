@@ -38,7 +38,7 @@ from ..graphs.fusion import (
 from ..graphs.nodes.decide import conclude
 from ..graphs.policy import other_doubts
 from ..graphs.selection import Selection, select_rule
-from ..models.journal import read_log, write_atomically
+from ..models.jsonl import read_log, write_atomically
 from .arms import EVIDENCE_ONLY, PAPER
 from .outcomes import current
 from .records import EVIDENCE, CaseEvidence, RunCard
@@ -47,10 +47,10 @@ from .runner import known_cases
 if TYPE_CHECKING:
     from ..agent.api import GSCo
     from ..case import Diagnosis
-    from ..graphs.collaboration import Collaboration
+    from ..graphs.diagnosis_context import DiagnosisContext
     from ..models.generalist.protocol import Generalist
     from .plan import Plan
-    from .runner import Bench
+    from .runner import RunContext
     from .suites import Member
 
 CERTIFIED_APART = 200
@@ -78,7 +78,7 @@ def arms_to_run(asking: bool) -> tuple[str, ...]:
 
 
 def fit_task(
-    bench: Bench,
+    bench: RunContext,
     member: Member,
     work: Path,
     plan: Plan,
@@ -155,7 +155,7 @@ def halves(cases: Sequence[LabelledCase], seed: int = 0) -> tuple[list[LabelledC
 def held_out_scores(
     cases: Sequence[LabelledCase],
     task: Task,
-    collaboration: Collaboration,
+    collaboration: DiagnosisContext,
     *,
     independent: bool,
     seed: int = 0,
@@ -224,9 +224,9 @@ def read_cases(folder: Path) -> tuple[RunCard, list[LabelledCase]]:
 
 
 def _replayed(
-    bench: Bench, member: Member, folder: Path, plan: Plan, root: Path | None, quiet: bool
+    bench: RunContext, member: Member, folder: Path, plan: Plan, root: Path | None, quiet: bool
 ) -> tuple[RunCard, list[LabelledCase]]:
-    from .suites.running import run_member
+    from .suites.suite_runner import run_member
 
     run_member(member, folder, bench, plan, root=root, quiet=quiet)
     return read_cases(folder)
@@ -270,7 +270,7 @@ def _selected(task: Task, cases: Sequence[LabelledCase], of_similar_cases: float
 
 
 def _fit_of(
-    bench: Bench,
+    bench: RunContext,
     run: RunCard,
     cases: Sequence[LabelledCase],
     chosen: Selection,
@@ -312,12 +312,12 @@ def _named(generalist: Generalist) -> str:
     return f"{generalist.name} {generalist.version}".strip()
 
 
-def _collaboration(gsco: GSCo, task: Task, fit: CollaborationFit, plan: Plan) -> Collaboration:
+def _collaboration(gsco: GSCo, task: Task, fit: CollaborationFit, plan: Plan) -> DiagnosisContext:
     found = gsco.collaboration(**{**plan.policies, "decision": "auto", "max_error": None})
     return replace(found, given=task, fits=lambda name: fit if name == task.name else None, monitor=None)
 
 
-def _decided(case: LabelledCase, task: Task, collaboration: Collaboration) -> Diagnosis:
+def _decided(case: LabelledCase, task: Task, collaboration: DiagnosisContext) -> Diagnosis:
     plan = collaboration.plan(task, case.evidence)
     answer = case.answer if asks_generalist(plan, task, case.evidence) else None
     asked = Case(id=case.id, images=(ImageRef(sha256=case.sha256, width=1, height=1),))

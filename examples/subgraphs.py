@@ -12,10 +12,10 @@ import asyncio
 from typing import TypedDict
 
 from gsco import Case, Diagnosis, GSCo
-from gsco.graphs.collaboration import Collaboration
 from gsco.graphs.consultation import build_consultation_graph
-from gsco.graphs.consulting import ConsultationState, Consulting
+from gsco.graphs.consultation_context import ConsultationContext, ConsultationState
 from gsco.graphs.diagnosis import build_diagnosis_graph
+from gsco.graphs.diagnosis_context import DiagnosisContext
 from gsco.models.generalist.messages import message
 from gsco.models.mini.samples import samples
 from langgraph.graph import END, START, StateGraph
@@ -40,7 +40,7 @@ def write(state: Letter) -> Letter:
 
 async def letter(gsco: GSCo) -> str:
     """Run the diagnosis graph, then a node of one's own."""
-    graph = StateGraph(Letter, context_schema=Collaboration)
+    graph = StateGraph(Letter, context_schema=DiagnosisContext)
     graph.add_node("diagnose", build_diagnosis_graph())
     graph.add_node("write", write)
     graph.add_edge(START, "diagnose")
@@ -62,7 +62,7 @@ async def conversation(gsco: GSCo) -> str:
         question = message("human", "What is the diagnosis?", [ref.id]).model_copy(update={"id": "turn-1"})
         return {"messages": [question], "turn": "turn-1", "images": (ref,)}
 
-    graph = StateGraph(ConsultationState, context_schema=Consulting)
+    graph = StateGraph(ConsultationState, context_schema=ConsultationContext)
     graph.add_node("ask", ask)
     graph.add_node("consult", inner)
     graph.add_edge(START, "ask")

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from ..case import Evidence, Observed, Probability, Record, Task, TaskKind
+from ..case import Evidence, ObservedAccuracy, Probability, Record, Task, TaskKind
 from ..errors import ConfigurationError
 from .drift import DriftScores
 from .fitting import Stack
@@ -104,7 +104,7 @@ class CollaborationFit(Record):
     held_out: HeldOutScores = HeldOutScores()
     reference: tuple[DriftScores, ...] = ()
     """Of the cases of the fit, one of each group: what incoming cases are compared with."""
-    observed: tuple[tuple[Probability, Observed], ...] = ()
+    observed: tuple[tuple[Probability, ObservedAccuracy], ...] = ()
     """From this confidence on, up to the next: how many answers that fitted nothing, and how many right."""
     gsco: str = ""
 
@@ -113,7 +113,7 @@ class CollaborationFit(Record):
         """First twelve hex digits of the hash of all that it says."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
-    def meaning(self, confidence: float) -> Observed | None:
+    def meaning(self, confidence: float) -> ObservedAccuracy | None:
         """What a confidence has meant: the answers about as sure, and how many of them were right."""
         found = None
         for start, observed in self.observed:
@@ -183,7 +183,7 @@ def read_fit(folders: Sequence[Path], task: str) -> CollaborationFit | None:
 
 def observed_meaning(
     confidence: Sequence[float], right: Sequence[bool]
-) -> tuple[tuple[float, Observed], ...]:
+) -> tuple[tuple[float, ObservedAccuracy], ...]:
     """Group answers by how sure they were, so that each group has enough of them to mean something.
 
     Args:
@@ -192,13 +192,13 @@ def observed_meaning(
     """
     order = sorted(zip(confidence, right, strict=True))
     groups = min(8, len(order) // LEAST_OBSERVED)
-    found: list[tuple[float, Observed]] = []
+    found: list[tuple[float, ObservedAccuracy]] = []
     for place in range(groups):
         part = order[place * len(order) // groups : (place + 1) * len(order) // groups]
         start = 0.0 if place == 0 else float(part[0][0])
-        observed = Observed(n=len(part), right=sum(one for _, one in part))
+        observed = ObservedAccuracy(n=len(part), right=sum(one for _, one in part))
         if found and found[-1][0] == start:
             last = found.pop()[1]
-            observed = Observed(n=last.n + observed.n, right=last.right + observed.right)
+            observed = ObservedAccuracy(n=last.n + observed.n, right=last.right + observed.right)
         found.append((start, observed))
     return tuple(found)

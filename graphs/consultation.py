@@ -2,16 +2,17 @@
 
 ::
 
-    user ─► EarlierImages ─► Confirming ─► Asking ─► Examining ─► Concluding ─► Confirming ─► RecordAnswer
-            ProtocolFirst       ▲          │   ▲ no call, │
-            (level none)        └ Carrying ◄   └──────────┘ a new image, and nothing known of it:
-                                  (calls)                   asked once more
+    user ─► EarlierImages ─► HumanReview ─► ModelCall ─► RequireDiagnosis ─► CompleteDiagnoses ─► HumanReview
+            ProtocolFirst       ▲            │   ▲ no call, │              ─► RecordAnswer ─► EndOfTurn
+            (level none)        └ ToolExecution  └──────────┘ a new image, and nothing known of it:
+                                  (calls)                     asked once more
 
 A generalist that converses answers in its own words. One that does not is asked for calls only, and what is
 said is written from the record (``RecordAnswer``).
 
 The loop, its limits and its error handling are LangChain's ``create_agent`` and middleware; what is ours is
-what stands in ``nodes``. Who takes part is given with each run, as ``context=Consulting(…)``.
+what stands in ``graphs.middleware``. Who takes part is given with each run, as
+``context=ConsultationContext(…)``.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ from langchain.agents.middleware import (
     ToolErrorMiddleware,
 )
 
-from .consulting import ConsultationState, Consulting
+from .consultation_context import ConsultationContext, ConsultationState
 from .middleware.calls_only import CallsOnly
 from .middleware.earlier_images import EarlierImages
+from .middleware.end_of_turn import CompleteDiagnoses, EndOfTurn
+from .middleware.fixed_protocol import ProtocolFirst
+from .middleware.human_review import HumanReview
+from .middleware.model_call import ModelCall
 from .middleware.record_answer import RecordAnswer
-from .nodes.asking import Asking
-from .nodes.carrying import Carrying, unexpected
-from .nodes.concluding import Closing, Concluding
-from .nodes.confirming import Confirming
-from .nodes.examining import Examining
-from .nodes.protocol import ProtocolFirst
+from .middleware.require_diagnosis import RequireDiagnosis
+from .middleware.tool_execution import ToolExecution, unexpected
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -51,36 +52,36 @@ TOOL_CALLS = 12
 
 def build_consultation_graph(
     model: BaseChatModel, tools: Sequence[BaseTool], checkpointer: Checkpointer = None
-) -> CompiledStateGraph[Any, Consulting, Any, Any]:
+) -> CompiledStateGraph[Any, ConsultationContext, Any, Any]:
     """Compile the graph.
 
     Args:
         model: the generalist's chat model.
-        tools: what it is offered; they are carried out by the toolbox of the run's ``Consulting``.
+        tools: what it is offered; they are carried out by the toolbox of the run's ``ConsultationContext``.
         checkpointer: keeps the conversation; give it ``state.serializer()``.
     """
     middleware: list[Any] = [
-        # After the loop the last of the list comes first: Concluding, Confirming, RecordAnswer, Closing.
-        Closing(),
+        # After the loop the last of the list comes first: CompleteDiagnoses … EndOfTurn.
+        EndOfTurn(),
         RecordAnswer(),
         ModelCallLimitMiddleware(run_limit=MODEL_CALLS, exit_behavior="end"),
         ToolCallLimitMiddleware(run_limit=TOOL_CALLS, exit_behavior="continue"),
         ProtocolFirst(),
         EarlierImages(),
         CallsOnly(),
-        Confirming(),
-        Asking(),
-        Examining(),
-        Carrying(),
+        HumanReview(),
+        ModelCall(),
+        RequireDiagnosis(),
+        ToolExecution(),
         ToolErrorMiddleware(unexpected),
-        Concluding(),
+        CompleteDiagnoses(),
     ]
     return create_agent(
         model,
         tools,
         middleware=middleware,
         state_schema=ConsultationState,
-        context_schema=Consulting,
+        context_schema=ConsultationContext,
         checkpointer=checkpointer,
         name="consultation",
     )

@@ -10,33 +10,33 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Send
 
-from .collaboration import Collaboration
+from .diagnosis_context import DiagnosisContext
 from .nodes.ask import ask_generalist
 from .nodes.decide import decide
 from .nodes.gate import gate
 from .nodes.moed import ask_panel, moed
 from .nodes.rad import rad, wanted
-from .state import DiagnosisInput, DiagnosisState, Question
+from .state import BranchInput, DiagnosisInput, DiagnosisState
 
 if TYPE_CHECKING:
     from langgraph.graph.state import CompiledStateGraph
     from langgraph.types import Checkpointer
 
-    Graph = CompiledStateGraph[DiagnosisState, Collaboration, DiagnosisInput, DiagnosisState]
+    Graph = CompiledStateGraph[DiagnosisState, DiagnosisContext, DiagnosisInput, DiagnosisState]
 
 
 def build_diagnosis_graph(checkpointer: Checkpointer = None) -> Graph:
     """Compile the graph. It takes ``case`` and ``task``, and leaves ``diagnosis``.
 
-    Who takes part is given with each call, as ``context=Collaboration(…)``.
+    Who takes part is given with each call, as ``context=DiagnosisContext(…)``.
 
     Args:
         checkpointer: keeps the state after each step; give it ``state.serializer()``.
     """
-    graph = StateGraph(DiagnosisState, context_schema=Collaboration, input_schema=DiagnosisInput)
+    graph = StateGraph(DiagnosisState, context_schema=DiagnosisContext, input_schema=DiagnosisInput)
     graph.add_node("gate", gate)
-    graph.add_node("moed", moed, input_schema=Question)
-    graph.add_node("rad", rad, input_schema=Question)
+    graph.add_node("moed", moed, input_schema=BranchInput)
+    graph.add_node("rad", rad, input_schema=BranchInput)
     graph.add_node("ask", ask_generalist, defer=True)
     graph.add_node("decide", decide)
     graph.add_edge(START, "gate")
@@ -54,7 +54,7 @@ def diagnosis_graph() -> Graph:
     return build_diagnosis_graph(checkpointer=False)
 
 
-def gather_evidence(state: DiagnosisState, runtime: Runtime[Collaboration]) -> Sequence[Send] | str:
+def gather_evidence(state: DiagnosisState, runtime: Runtime[DiagnosisContext]) -> Sequence[Send] | str:
     """Fan out to the specialists and to retrieval, or go on to the decision where both are off.
 
     Raises:
@@ -64,10 +64,10 @@ def gather_evidence(state: DiagnosisState, runtime: Runtime[Collaboration]) -> S
     task = collaboration.task(state["gate"].task)
     branches = ask_panel(case, task, collaboration)
     if wanted(collaboration):
-        branches.append(Send("rad", Question(case=case, task=task.name, specialist="")))
+        branches.append(Send("rad", BranchInput(case=case, task=task.name, specialist="")))
     return branches or "ask"
 
 
-def after_evidence(state: DiagnosisState, runtime: Runtime[Collaboration]) -> str:
+def after_evidence(state: DiagnosisState, runtime: Runtime[DiagnosisContext]) -> str:
     """Go on to the decision, or end where only the evidence is wanted."""
     return END if runtime.context.evidence_only else "decide"

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..case import Diagnosis, Evidence, Record
-from ..models.journal import Log, read_log
+from ..models.jsonl import JsonlLog, read_log
 
 if TYPE_CHECKING:
     from .collaboration_fit import CollaborationFit
@@ -266,7 +266,7 @@ class DriftMonitor:
 
     def _cases(self, task: str) -> list[WatchedCase]:
         if task not in self._watched:
-            Log(self._path(task), WatchedCase)  # cuts off a line that was left unfinished
+            JsonlLog(self._path(task), WatchedCase)  # cuts off a line that was left unfinished
             self._watched[task] = list(read_log(self._path(task), WatchedCase))
         return self._watched[task]
 

@@ -2,7 +2,7 @@
 
 Every event is a frozen record with a ``kind``, so that it can be told apart after a trip through JSON:
 ``EVENT.validate_json(event.model_dump_json()) == event``. A turn ends with ``Final``, or with
-``ReviewAsked`` where a person must decide before it goes on.
+``ReviewRequested`` where a person must decide before it goes on.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Text(Record):
     text: str
 
 
-class ReviewAsked(Record):
-    """The turn stops until a reviewer decides; answer with ``Consultation.resume(Decision(…))``."""
+class ReviewRequested(Record):
+    """The turn stops until a reviewer decides; answer with ``Conversation.resume(ReviewDecision(…))``."""
 
     kind: Literal["review"] = "review"
     id: str
@@ -90,7 +90,7 @@ class Final(Record):
     """What a reader must know besides."""
 
 
-Event = EvidenceArrived | ToolStarted | ToolFinished | Text | ReviewAsked | Final
+Event = EvidenceArrived | ToolStarted | ToolFinished | Text | ReviewRequested | Final
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 """Reads an event of unknown kind from JSON or a mapping."""
 

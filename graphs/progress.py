@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from ..case import Diagnosis
-from .collaboration import Collaboration
 from .diagnosis import diagnosis_graph
+from .diagnosis_context import DiagnosisContext
 from .events import EvidenceArrived
 from .state import DiagnosisInput
 
@@ -18,7 +18,7 @@ _EVIDENCE = ("gate", "opinions", "similar_cases", "missing")
 
 
 async def unfold(
-    given: DiagnosisInput, collaboration: Collaboration
+    given: DiagnosisInput, collaboration: DiagnosisContext
 ) -> AsyncIterator[EvidenceArrived | Diagnosis]:
     """Diagnose a case; the last thing that is yielded is the diagnosis.
 

@@ -127,7 +127,7 @@ def select_rule(
         own = _pooled_out_of_fold(given.only([GENERALIST]), folds, prior)
         full = _pooled_out_of_fold(given, folds, prior)
         limits = ask_limits(given, quiet.pooled, full.pooled, disputed)
-        asked = _asked(limits, _sureness(quiet.pooled, given), disputed)
+        asked = _to_ask(limits, _sureness(quiet.pooled, given), disputed)
         adaptive = np.where(asked[:, None], full.pooled, quiet.pooled)
         found += [
             _Candidate(GENERALIST, (GENERALIST,), calls, own.pooled),
@@ -176,7 +176,7 @@ def ask_limits(given: FitSample, quiet: Floats, full: Floats, disputed: Bools) -
     return best[1]
 
 
-def _asked(limits: AskLimits, sure: Floats, disputed: Bools) -> Bools:
+def _to_ask(limits: AskLimits, sure: Floats, disputed: Bools) -> Bools:
     return sure < np.where(disputed, limits.disputed_limit, limits.limit)
 
 

@@ -10,16 +10,16 @@ from ..case import (
     Answer,
     Case,
     Conflict,
-    Decision,
     Diagnosis,
     Evidence,
     Fusion,
     GateReport,
     ImageRef,
     Missing,
-    Observed,
+    ObservedAccuracy,
     Opinion,
     Review,
+    ReviewDecision,
     SimilarCase,
     Task,
     TaskKind,
@@ -34,7 +34,7 @@ RECORDS = (
     Answer,
     Case,
     Conflict,
-    Decision,
+    ReviewDecision,
     Diagnosis,
     Evidence,
     Finding,
@@ -43,7 +43,7 @@ RECORDS = (
     ImageRef,
     Likeness,
     Missing,
-    Observed,
+    ObservedAccuracy,
     Opinion,
     Review,
     SimilarCase,
@@ -81,7 +81,7 @@ class DiagnosisState(TypedDict):
     """Seconds per step; one entry per specialist."""
 
 
-class Question(TypedDict):
+class BranchInput(TypedDict):
     """What one branch of the fan-out is asked: the case, its task and, for moed, the specialist."""
 
     case: Case

@@ -23,13 +23,13 @@ from pydicom.uid import (
 )
 
 from ..errors import ImageTooLarge, ImageUnreadable, ImageUnsupported
+from .decoder_warnings import silence_loggers
 from .dicom_display import TAGS, displayed
 from .dicom_pixels import PIXEL_KEYWORDS, check_description, named, stored_values
 from .grey import Window
-from .headers import Metered
+from .headers import ReadBudgetBytesIO
 from .limits import check_size
 from .memory import DECODING, decoding_cost
-from .quiet import silence_loggers
 from .rasters import chosen_frame, plain
 
 if TYPE_CHECKING:
@@ -74,12 +74,12 @@ def read_dicom(
 
 def _parsed(data: bytes, limits: ImageLimits) -> FileDataset:
     conformant = data[128:132] == b"DICM"
-    stream = Metered(data)
+    stream = ReadBudgetBytesIO(data)
     stream.seek(132 if conformant else 0)
     meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         _check_inflated(stream.read(), limits)
-    dataset = dcmread(Metered(data), force=True, specific_tags=list(_TAGS))
+    dataset = dcmread(ReadBudgetBytesIO(data), force=True, specific_tags=list(_TAGS))
     if not any(name in dataset for name in PIXEL_KEYWORDS):
         if conformant:
             raise ImageUnsupported("the DICOM file has no pixel data: it may be a report or a directory")

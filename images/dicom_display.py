@@ -32,7 +32,7 @@ from pydicom.filereader import read_sequence
 
 from ..errors import ImageUnreadable, ImageUnsupported
 from .grey import Grey, Window, narrow, rendered, stretched, windowed
-from .headers import Metered
+from .headers import ReadBudgetBytesIO
 from .palettes import PALETTE_TAGS, LookupTable, lookup_table, palette
 from .repairs import repaired
 
@@ -111,7 +111,7 @@ def _items(dataset: Dataset, keyword: str) -> Sequence[Dataset]:
     raw = dataset.get_item(keyword) if keyword in dataset else None
     if not (isinstance(raw, RawDataElement) and isinstance(raw.value, bytes)):
         return dataset.get(keyword) or []
-    stream, length = Metered(raw.value), len(raw.value)
+    stream, length = ReadBudgetBytesIO(raw.value), len(raw.value)
     return read_sequence(stream, raw.is_implicit_VR, raw.is_little_endian, length, default_encoding)
 
 

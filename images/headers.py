@@ -84,7 +84,7 @@ def _directories(data: bytes) -> Iterator[list[tuple[int, int, int, bytes]]]:
         return
 
 
-class Metered(BytesIO):
+class ReadBudgetBytesIO(BytesIO):
     """Bytes that can be read only so often: a parser of a DICOM data set reads once or twice per element."""
 
     left = _DICOM_READS

@@ -16,12 +16,12 @@ import numpy as np
 from PIL import Image, MpoImagePlugin, PpmImagePlugin, TiffImagePlugin, WebPImagePlugin, features  # noqa: F401
 
 from ..errors import ImageMissing, ImageTooLarge, ImageUnsupported
+from .decoder_warnings import silence_loggers
 from .grey import Window, grey8
 from .headers import exif_orientation, tiff_pages, webp_canvas
 from .jpeg_xl import jpeg_xl_header, open_plugin
 from .limits import check_scans, check_size
 from .memory import DECODING, decoding_cost
-from .quiet import silence_loggers
 from .scale import draft, reduced, reduction
 from .tiff_bands import reduced_page
 

@@ -13,9 +13,9 @@ from typing import TypeVar
 from PIL import Image
 
 from ..errors import ImageError, ImageMissing, ImageTooLarge, ImageUnreadable, ImageUnsupported
+from .decoder_warnings import quiet
 from .grey import Window
 from .limits import DEFAULT_LIMITS, ImageLimits
-from .quiet import quiet
 from .rasters import read_raster
 
 T = TypeVar("T")

@@ -43,7 +43,7 @@ class _Blocks:
 
 
 def reduced_page(image: TiffImageFile, data: bytes, factor: int) -> Image.Image | None:
-    """Average blocks of ``factor`` × ``factor`` pixels of the current page, as ``Image.reduce`` does.
+    """Average blocks of ``factor`` × ``factor`` pixels of the current page, as ``AbilityImage.reduce`` does.
 
     Args:
         image: opened and not loaded.

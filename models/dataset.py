@@ -20,7 +20,7 @@ from .data.annotations import annotation_files, read_annotations
 from .data.files import IMAGE_SUFFIXES, ImageFinder
 from .data.folders import read_folders
 from .data.labels import check_spellings, spellings, spelt
-from .data.rows import Layout, Row, split_named
+from .data.rows import DatasetLayout, LabelledRow, split_named
 from .data.tables import TABLE_SUFFIXES, Columns, find_columns, labelled_rows, read_text_table
 from .splits import SPLITS, Shares, Split, draw_splits, uncrossed
 
@@ -206,7 +206,7 @@ def _unpacked(source: Path) -> Path:
     return source if arrays is None else unpack(arrays)
 
 
-def _layout(source: Path, multilabel: bool | None, task: Task | None, columns: Columns) -> Layout:
+def _layout(source: Path, multilabel: bool | None, task: Task | None, columns: Columns) -> DatasetLayout:
     spelling = spellings(task) if task is not None else None
     accepted = frozenset(spelling or ())
     if source.is_file():
@@ -235,14 +235,14 @@ def _layout(source: Path, multilabel: bool | None, task: Task | None, columns: C
 
 def _hugging_face(
     folder: Path, columns: Columns, multilabel: bool | None, accepted: frozenset[str]
-) -> Layout | None:
+) -> DatasetLayout | None:
     """Metadata at the top or in each split's folder, where it says a label."""
     places = [
         folder,
         *(path for path in sorted(folder.iterdir()) if path.is_dir() and split_named(path.name)),
     ]
     found = [(place, place / name) for place in places for name in _METADATA if (place / name).is_file()]
-    whole = Layout([], "Hugging Face image folder")
+    whole = DatasetLayout([], "Hugging Face image folder")
     for place, path in found:
         table = read_text_table(path)
         try:
@@ -272,7 +272,7 @@ def _split_in(path: str) -> Split | None:
 
 def _other_layout(
     folder: Path, columns: Columns, multilabel: bool | None, accepted: frozenset[str]
-) -> Layout | None:
+) -> DatasetLayout | None:
     """The one table of a folder, or its annotation files."""
     if len(tables := _tables(folder)) == 1:
         return labelled_rows(read_text_table(tables[0]), columns, multilabel, accepted)
@@ -282,14 +282,14 @@ def _other_layout(
     rows = [row for part in parts for row in part.rows]
     left_out = {reason: paths for part in parts for reason, paths in part.left_out.items()}
     several = any(part.multilabel for part in parts)
-    return Layout(rows, ", ".join(part.kind for part in parts), several, left_out=left_out)
+    return DatasetLayout(rows, ", ".join(part.kind for part in parts), several, left_out=left_out)
 
 
 def _tables(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in TABLE_SUFFIXES]
 
 
-def _located(folder: Path, layout: Layout) -> tuple[Path, list[Row]]:
+def _located(folder: Path, layout: DatasetLayout) -> tuple[Path, list[LabelledRow]]:
     """Find the files that the rows name; the folder grows where some lie outside of it."""
     finder, missing, rows = ImageFinder(folder), [], []
     for row in layout.rows:
@@ -326,7 +326,7 @@ def _normal(path: Path) -> Path:
     return Path(os.path.normpath(path.absolute()))
 
 
-def _spelt(rows: list[Row], task: Task | None, layout: Layout) -> list[Row]:
+def _spelt(rows: list[LabelledRow], task: Task | None, layout: DatasetLayout) -> list[LabelledRow]:
     """Labels as the task's card spells them, or at least not twice in two spellings."""
     if task is None:
         layout.notes += check_spellings(label for row in rows for label in row.labels)
@@ -337,7 +337,7 @@ def _spelt(rows: list[Row], task: Task | None, layout: Layout) -> list[Row]:
     return [replace(row, labels=several) for row, several in zip(rows, labels, strict=True)]
 
 
-def _contents(folder: Path, rows: Iterable[Row]) -> tuple[list[str], list[str | None]]:
+def _contents(folder: Path, rows: Iterable[LabelledRow]) -> tuple[list[str], list[str | None]]:
     """Hash of each file, and the patient number of DICOM files."""
     hashes, patients, missing = [], [], []
     for row in rows:
@@ -374,7 +374,7 @@ def _patient(data: bytes) -> str | None:
 
 
 def _grouped(
-    rows: Sequence[Row], hashes: Sequence[str], patients: Sequence[str | None]
+    rows: Sequence[LabelledRow], hashes: Sequence[str], patients: Sequence[str | None]
 ) -> tuple[list[str], str]:
     """A group for each image. Patient numbers are hashed with a salt that only the whole set yields."""
     salt = hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
@@ -394,7 +394,7 @@ def _grouped(
 
 
 def _splits(
-    rows: Sequence[Row], groups: Sequence[str], seed: int, shares: Shares, draw_validation: bool
+    rows: Sequence[LabelledRow], groups: Sequence[str], seed: int, shares: Shares, draw_validation: bool
 ) -> tuple[list[Split], str]:
     given: list[Split] = [row.split for row in rows if row.split is not None]
     labels = [row.labels for row in rows]
@@ -417,9 +417,9 @@ def _splits(
     return given, f"train and test given; val drawn from train by group with seed {seed}"
 
 
-def _note_twins(rows: Sequence[Row], hashes: Sequence[str], layout: Layout) -> None:
+def _note_twins(rows: Sequence[LabelledRow], hashes: Sequence[str], layout: DatasetLayout) -> None:
     """Note files of the same content, above all under different labels."""
-    same: dict[str, list[Row]] = defaultdict(list)
+    same: dict[str, list[LabelledRow]] = defaultdict(list)
     for row, digest in zip(rows, hashes, strict=True):
         same[digest].append(row)
     twins = [several for several in same.values() if len(several) > 1]

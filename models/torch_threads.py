@@ -16,11 +16,11 @@ WORTH = 0.9
 _REPEATS = 12
 _FIXED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _choosing = Lock()
-_chosen: Threads | None = None
+_chosen: TorchThreads | None = None
 
 
 @dataclass(frozen=True)
-class Threads:
+class TorchThreads:
     """A number of threads and where it comes from."""
 
     count: int
@@ -28,23 +28,23 @@ class Threads:
     reason: str
 
 
-def planned_threads(wanted: int) -> Threads:
+def planned_threads(wanted: int) -> TorchThreads:
     """What is going to be used, as far as it can be told without torch.
 
     Args:
         wanted: ``Settings.threads``; 0 leaves it to the measurement.
     """
     if wanted > 0:
-        return Threads(wanted, f"{wanted} torch threads, by GSCO_THREADS")
+        return TorchThreads(wanted, f"{wanted} torch threads, by GSCO_THREADS")
     for name in _FIXED:
         if os.environ.get(name):
-            return Threads(0, f"{os.environ[name]} torch threads, by {name}")
+            return TorchThreads(0, f"{os.environ[name]} torch threads, by {name}")
     if _chosen is not None:
         return _chosen
-    return Threads(0, "torch threads are measured when the first model loads; GSCO_THREADS sets them")
+    return TorchThreads(0, "torch threads are measured when the first model loads; GSCO_THREADS sets them")
 
 
-def set_threads(wanted: int) -> Threads:
+def set_threads(wanted: int) -> TorchThreads:
     """Set torch's threads before models compute; what is not set is measured, once per process.
 
     Args:
@@ -64,7 +64,7 @@ def set_threads(wanted: int) -> Threads:
         return planned
 
 
-def _measured(most: int) -> Threads:
+def _measured(most: int) -> TorchThreads:
     """Double the threads as long as that is worth it, up to torch's own number."""
     count, best = 1, min(_seconds(1), _seconds(1))
     first = best
@@ -74,8 +74,8 @@ def _measured(most: int) -> Threads:
             break
         count, best = more, seconds
     if count == 1:
-        return Threads(1, f"1 torch thread, measured: more are not faster (of {most})")
-    return Threads(count, f"{count} torch threads, measured: {first / best:.1f} times as fast as one")
+        return TorchThreads(1, f"1 torch thread, measured: more are not faster (of {most})")
+    return TorchThreads(count, f"{count} torch threads, measured: {first / best:.1f} times as fast as one")
 
 
 def _seconds(threads: int, limit: float = float("inf")) -> float:

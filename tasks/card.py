@@ -50,7 +50,7 @@ def read_card(path: Path) -> Card:
         # By way of JSON, a list is a tuple and a string is a kind.
         task = Task.model_validate_json(json.dumps(fields), strict=True)
     except ValidationError as error:
-        raise TaskError(f"task card {path}: {_told(error)}") from error
+        raise TaskError(f"task card {path}: {_described(error)}") from error
     except (TypeError, ValueError, RecursionError) as error:
         raise TaskError(f"task card {path}: holds a date or another value that no field takes") from error
     return Card(task, override)
@@ -88,7 +88,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     return fields
 
 
-def _told(error: ValidationError) -> str:
+def _described(error: ValidationError) -> str:
     """Every problem as ``field: what is wrong``."""
     problems = []
     for problem in error.errors(include_url=False, include_context=False, include_input=False):

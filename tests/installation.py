@@ -83,7 +83,7 @@ def _save_specialist(root: Path, task: str, name: str, architecture: str, seed: 
     import torch
     from gsco.models.specialist.card import Transform, write_card
     from gsco.models.specialist.network import classifier_of
-    from gsco.models.specialist.specialist import Specialist
+    from gsco.models.specialist.specialist import TimmSpecialist
     from gsco.models.specialist.weights import write_weights
 
     torch.set_num_threads(1)
@@ -92,7 +92,7 @@ def _save_specialist(root: Path, task: str, name: str, architecture: str, seed: 
     torch.manual_seed(seed)
     network.reset_classifier(len(OPTIONS[task]))  # type: ignore[operator]
     torch.nn.init.normal_(classifier_of(network)[1].weight, std=1.0)
-    card = Specialist.from_timm(
+    card = TimmSpecialist.from_timm(
         architecture,
         OPTIONS[task],
         task=task,
@@ -133,10 +133,10 @@ def bank(tmp_path_factory: pytest.TempPathFactory, pictures: Pictures, specialis
 
 def _add_cases(store, folders: Path, task: str, rows: list[tuple[Image.Image, str, str]]) -> None:
     from gsco.images import pixel_hash
-    from gsco.models.specialist.specialist import Specialist
+    from gsco.models.specialist.specialist import TimmSpecialist
     from gsco.tools.stores.protocol import Entry, KnownCase
 
-    embedders = [Specialist.load(folders / task / name) for name in ("one", "own")]
+    embedders = [TimmSpecialist.load(folders / task / name) for name in ("one", "own")]
     vectors = {each.card.encoder: each.embed([image for image, _, _ in rows]) for each in embedders}
     for place, (image, label, group) in enumerate(rows):
         known = KnownCase(

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from gsco.agent.cli import app
-from gsco.agent.server.doorkeeper import OPEN
+from gsco.agent.server.auth_middleware import OPEN
 from gsco.models.serving import PROFILES
 from gsco.settings import Settings
 from gsco.tools.stores.weaviate import parse_address

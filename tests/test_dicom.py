@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from gsco.errors import ImageError, ImageMissing, ImageTooLarge, ImageUnreadable, ImageUnsupported
 from gsco.images import ImageLimits, ImageStore, read_image
-from gsco.images.headers import Metered
+from gsco.images.headers import ReadBudgetBytesIO
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.processing import apply_color_lut, apply_rescale, apply_windowing
@@ -261,7 +261,7 @@ def test_a_header_of_countless_elements_is_refused(undefined, monkeypatch):
         sequence = b"\x28\x00\x10\x30" + len(content).to_bytes(4, "little") + content
         start = body.index(b"\xe0\x7f\x10\x00")
         data = body[:start] + sequence + body[start:]
-    monkeypatch.setattr(Metered, "left", 4000)
+    monkeypatch.setattr(ReadBudgetBytesIO, "left", 4000)
     with pytest.raises(ImageTooLarge, match="elements"):
         read_image(data)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from gsco.errors import ImageError, ImageMissing, ImageTooLarge, ImageUnreadable, ImageUnsupported, StoreError
 from gsco.images import ImageLimits, ImageStore, is_dicom, pixel_hash, read_image
-from gsco.images.quiet import quiet
+from gsco.images.decoder_warnings import quiet
 from PIL import Image, PngImagePlugin, features
 
 

@@ -129,7 +129,7 @@ def test_files_that_are_read_are_packaged():
         if path.is_file() and path.suffix not in (".py", ".pyc")
         and (ROOT / "evals" / "results") not in path.parents
     }  # fmt: skip
-    assert "agent" in rooms and (ROOT / "agent" / "ui" / "page.css") in beside
+    assert "agent" in rooms and (ROOT / "agent" / "page" / "page.css") in beside
     assert sorted(str(path.relative_to(ROOT)) for path in beside - covered) == []
 
 

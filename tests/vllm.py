@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from gsco.errors import ConfigurationError
 from gsco.models.serving.interpreter import find_python
-from gsco.models.serving.launching import planned, ready
+from gsco.models.serving.launch_plan import planned, ready
 from gsco.models.serving.process import Server, free_port
 
 START = 540.0

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 from ..case import Task
 from ..errors import ConfigurationError, GscoError, StoreError
 from ..models.dataset import Dataset, Item, Split
-from .entries import Made, Maker, Origin
-from .indexing import IndexReport, Ledger, chosen_items, write_index
+from .entries import CaseOrigin, Made, Maker
+from .indexing import IndexReport, IndexWriter, chosen_items, write_index
 from .pictures import Broken, read_pictures
 from .retriever import by_encoder
 from .stores.protocol import CaseStore, Entry
 
 if TYPE_CHECKING:
     from ..images import ImageLimits
-    from ..models.specialist.specialist import Specialist
+    from ..models.specialist.specialist import TimmSpecialist
 
 _CONNECTING = 10.0
 _OUTPUT = 8 * 2**20
@@ -77,7 +77,7 @@ def _check_reachable(address: str) -> None:
 def build_index_on_ray(
     dataset: Dataset,
     task: Task,
-    specialists: Sequence[Specialist],
+    specialists: Sequence[TimmSpecialist],
     store: CaseStore,
     reopen: Callable[[], CaseStore],
     *,
@@ -118,23 +118,23 @@ def build_index_on_ray(
     chosen = chosen_items(dataset, task, split=split, per_label=per_label, seed=seed)
     # Workers run in other folders.
     items = [replace(item, path=item.path.absolute()) for item in chosen]
-    origin = Origin(dataset.name, dataset.folder.absolute(), task, thumbnail)
+    origin = CaseOrigin(dataset.name, dataset.folder.absolute(), task, thumbnail)
     encoders = by_encoder(specialists)
     ray = connected(address)
     keeper = _keeper(ray, reopen)
-    bench = Bench(origin, ray.put(encoders), keeper, batch_size, limits)
+    bench = WorkerSetup(origin, ray.put(encoders), keeper, batch_size, limits)
     try:
         made = _made(ray, items, bench, workers)
-        return write_index(dataset.name, len(items), made, Ledger(store, encoders), quiet=quiet)
+        return write_index(dataset.name, len(items), made, IndexWriter(store, encoders), quiet=quiet)
     finally:
         ray.kill(keeper)
 
 
 @dataclass(frozen=True)
-class Bench:
+class WorkerSetup:
     """What each worker is given."""
 
-    origin: Origin
+    origin: CaseOrigin
     encoders: Any
     """Reference to the specialists by encoder name."""
     keeper: Any
@@ -142,7 +142,7 @@ class Bench:
     limits: ImageLimits | None
 
 
-class Keeper:
+class StoreReader:
     """Reads the store for the workers."""
 
     def __init__(self, reopen: Callable[[], CaseStore]) -> None:
@@ -157,10 +157,10 @@ class Keeper:
         return self._store.get(ids)
 
 
-class Worker:
+class IndexWorker:
     """Makes entries of a share of the images; what Ray Data runs in each of its actors."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: WorkerSetup) -> None:
         import ray
 
         self._ray, self._bench = ray, bench
@@ -194,7 +194,7 @@ def _keeper(ray: Any, reopen: Callable[[], CaseStore]) -> Any:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    keeper = ray.remote(Keeper).options(num_cpus=0, scheduling_strategy=here).remote(reopen)
+    keeper = ray.remote(StoreReader).options(num_cpus=0, scheduling_strategy=here).remote(reopen)
     try:
         ray.get(keeper.get.remote([]))
     except ray.exceptions.RayError as error:
@@ -203,7 +203,7 @@ def _keeper(ray: Any, reopen: Callable[[], CaseStore]) -> Any:
 
 
 def _made(
-    ray: Any, items: Sequence[Item], bench: Bench, workers: int
+    ray: Any, items: Sequence[Item], bench: WorkerSetup, workers: int
 ) -> Iterator[tuple[list[Made], list[Broken]]]:
     import ray.data
 
@@ -218,7 +218,7 @@ def _made(
     work.context.enable_progress_bars = False
     work.context.target_max_block_size = _OUTPUT
     results = work.map_batches(
-        Worker,
+        IndexWorker,
         fn_constructor_args=(bench,),
         batch_size=share,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=number),

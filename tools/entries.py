@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from ..case import Task
 from ..errors import StoreError
-from .pictures import Picture, relative_name, thumbnail_of
+from .pictures import DecodedImage, relative_name, thumbnail_of
 from .stores.protocol import Entry, KnownCase, Vectors
 
 if TYPE_CHECKING:
-    from ..models.specialist.specialist import Specialist
+    from ..models.specialist.specialist import TimmSpecialist
 
 SAME_VECTOR = 0.999
 """Cosine similarity that an image's vector must have with the stored one of the same encoder; other
@@ -24,7 +24,7 @@ Held = Callable[[Sequence[str]], Mapping[str, Entry]]
 
 
 @dataclass(frozen=True)
-class Origin:
+class CaseOrigin:
     """Where the cases come from and what they are called."""
 
     dataset: str
@@ -33,7 +33,7 @@ class Origin:
     thumbnail: int = 64
     """Longest side of the small JPEG that is kept, in pixels; 0 keeps none."""
 
-    def case(self, picture: Picture) -> KnownCase:
+    def case(self, picture: DecodedImage) -> KnownCase:
         """The known case of an image."""
         return KnownCase(
             sha256=picture.sha256,
@@ -66,11 +66,11 @@ class Maker:
         encoders: encoder name to the specialist whose network it is.
     """
 
-    def __init__(self, origin: Origin, encoders: Mapping[str, Specialist]) -> None:
+    def __init__(self, origin: CaseOrigin, encoders: Mapping[str, TimmSpecialist]) -> None:
         self._origin, self._encoders = origin, encoders
         self._unproven = set(encoders)
 
-    def make(self, pictures: Iterable[Picture], held: Held) -> list[Made]:
+    def make(self, pictures: Iterable[DecodedImage], held: Held) -> list[Made]:
         """Embed what the store lacks of these images; one result each, in their order.
 
         Raises:
@@ -87,7 +87,7 @@ class Maker:
         return [self._made(case, picture, there.get(case.id), vectors[case.id]) for case, picture in cases]
 
     def _made(
-        self, case: KnownCase, picture: Picture, known: Entry | None, lacking: Mapping[str, Vectors]
+        self, case: KnownCase, picture: DecodedImage, known: Entry | None, lacking: Mapping[str, Vectors]
     ) -> Made:
         labels = known.case.labels if known else None
         if known is not None and not lacking:
@@ -95,7 +95,7 @@ class Maker:
         return Made(case, labels, Entry(case, lacking, thumbnail_of(picture.image, self._origin.thumbnail)))
 
     def _embedded(
-        self, name: str, pictures: Mapping[str, Picture], held: Mapping[str, Entry]
+        self, name: str, pictures: Mapping[str, DecodedImage], held: Mapping[str, Entry]
     ) -> list[tuple[str, Vectors]]:
         """Vectors of the cases that lack one; one of the others is embedded again to be compared."""
         there = [id for id in pictures if id in held and name in held[id].vectors]

@@ -13,18 +13,18 @@ from ..case import Record, Task
 from ..errors import ConfigurationError, ImageUnreadable
 from ..models.dataset import Dataset, Item, Split
 from ..models.specialist.progress import Progress
-from .entries import Made, Maker, Origin
+from .entries import CaseOrigin, Made, Maker
 from .pictures import Broken, read_pictures
 from .retriever import by_encoder, choose_retriever
 from .stores.protocol import CaseStore, KnownCase
 
 if TYPE_CHECKING:
     from ..images import ImageLimits
-    from ..models.specialist.specialist import Specialist
+    from ..models.specialist.specialist import TimmSpecialist
 
 __all__ = [
     "IndexReport",
-    "Ledger",
+    "IndexWriter",
     "build_index",
     "choose_retriever",
     "chosen_items",
@@ -58,7 +58,7 @@ class IndexReport(Record):
 def build_index(
     dataset: Dataset,
     task: Task,
-    specialists: Sequence[Specialist],
+    specialists: Sequence[TimmSpecialist],
     store: CaseStore,
     *,
     split: Split = "train",
@@ -95,10 +95,10 @@ def build_index(
     """
     items = chosen_items(dataset, task, split=split, per_label=per_label, seed=seed)
     encoders = by_encoder(specialists)
-    maker = Maker(Origin(dataset.name, dataset.folder, task, thumbnail), encoders)
+    maker = Maker(CaseOrigin(dataset.name, dataset.folder, task, thumbnail), encoders)
     read = read_pictures(items, dataset.folder, batch_size, limits)
     batches = ((maker.make(pictures, store.get), broken) for pictures, broken in read)
-    return write_index(dataset.name, len(items), batches, Ledger(store, encoders), quiet=quiet)
+    return write_index(dataset.name, len(items), batches, IndexWriter(store, encoders), quiet=quiet)
 
 
 def chosen_items(
@@ -116,7 +116,7 @@ def chosen_items(
     return items if per_label is None else spread(items, per_label, seed)
 
 
-def write_index(name: str, number: int, batches: Batches, ledger: Ledger, *, quiet: bool) -> IndexReport:
+def write_index(name: str, number: int, batches: Batches, ledger: IndexWriter, *, quiet: bool) -> IndexReport:
     """Write what was made of a data set's images, batch by batch, and show the progress.
 
     Args:
@@ -169,7 +169,7 @@ def _in_turns(items: Sequence[Item], seed: str) -> Iterator[Item]:
         yield from filter(None, round)
 
 
-class Ledger:
+class IndexWriter:
     """Writes what was made to a store and keeps the books of one run.
 
     Args:

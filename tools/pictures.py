@@ -32,7 +32,7 @@ class Broken(Record):
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedImage:
     """A decoded image of a data set."""
 
     item: Item
@@ -42,9 +42,9 @@ class Picture:
 
 def read_pictures(
     items: Sequence[Item], folder: Path, batch_size: int, limits: ImageLimits | None
-) -> Iterator[tuple[list[Picture], list[Broken]]]:
+) -> Iterator[tuple[list[DecodedImage], list[Broken]]]:
     """Yield batches of decoded images, and the failures between them; only one batch is in memory."""
-    pictures: list[Picture] = []
+    pictures: list[DecodedImage] = []
     broken: list[Broken] = []
     pixels, waiting = 0, iter(items)
     with ThreadPoolExecutor(DECODERS) as pool:
@@ -62,14 +62,14 @@ def read_pictures(
         yield pictures, broken
 
 
-def _decode(item: Item, folder: Path, limits: ImageLimits | None) -> Picture | Broken:
+def _decode(item: Item, folder: Path, limits: ImageLimits | None) -> DecodedImage | Broken:
     from ..images import ImageLimits, pixel_hash, read_image
 
     try:
         image = read_image(item.path, limits=limits or ImageLimits())
     except ImageError as error:
         return Broken(path=relative_name(item.path, folder), reason=str(error))
-    return Picture(item, image, pixel_hash(image))
+    return DecodedImage(item, image, pixel_hash(image))
 
 
 def relative_name(path: Path, folder: Path) -> str:

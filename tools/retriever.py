@@ -17,7 +17,7 @@ from .stores.protocol import CaseStore, Exclusion, Filter
 
 if TYPE_CHECKING:
     from ..images import ImageLimits
-    from ..models.specialist.specialist import Specialist
+    from ..models.specialist.specialist import TimmSpecialist
 
 _Answer = tuple[tuple[str, ...], list[SimilarCase]]
 """A query's own labels and what was found."""
@@ -47,7 +47,7 @@ class RetrieverChoice(Record):
 
 def choose_retriever(
     dataset: Dataset,
-    specialists: Sequence[Specialist],
+    specialists: Sequence[TimmSpecialist],
     store: CaseStore,
     k: int = 10,
     *,
@@ -104,13 +104,13 @@ def label_agreement(labels: Sequence[str], similar: Sequence[SimilarCase]) -> fl
     return sum(shares) / len(shares) if shares else 0.0
 
 
-def by_encoder(specialists: Sequence[Specialist]) -> dict[str, Specialist]:
+def by_encoder(specialists: Sequence[TimmSpecialist]) -> dict[str, TimmSpecialist]:
     """The first specialist of each encoder.
 
     Raises:
         ConfigurationError: there is none.
     """
-    encoders: dict[str, Specialist] = {}
+    encoders: dict[str, TimmSpecialist] = {}
     for specialist in specialists:
         encoders.setdefault(specialist.card.encoder, specialist)
     if not encoders:
@@ -118,7 +118,7 @@ def by_encoder(specialists: Sequence[Specialist]) -> dict[str, Specialist]:
     return encoders
 
 
-def _score(specialist: Specialist, answers: Sequence[_Answer]) -> RetrieverScore:
+def _score(specialist: TimmSpecialist, answers: Sequence[_Answer]) -> RetrieverScore:
     return RetrieverScore(
         specialist=specialist.card.name,
         encoder=specialist.card.encoder,

@@ -13,7 +13,7 @@ import numpy as np
 from ..case import ImageRef, Missing, Opinion
 from ..errors import GscoError, SpecialistError
 from ..models.batching import Batcher
-from ..models.specialist.specialist import Floats, Forward, Specialist, decisions_of
+from ..models.specialist.specialist import Floats, Forward, TimmSpecialist, decisions_of
 
 if TYPE_CHECKING:
     from ..images import ImageStore
@@ -33,7 +33,7 @@ class Specialists:
     """Asks the specialists of all panels; concurrent questions to one network become one batch.
 
     An image passes a network once, however many ask for an opinion or an embedding, and whichever
-    specialists share the network (``Specialist.trunk_key``). All calls must come from one event loop.
+    specialists share the network (``TimmSpecialist.trunk_key``). All calls must come from one event loop.
 
     Args:
         panels: by task name. They may be loaded at the first access.
@@ -57,7 +57,7 @@ class Specialists:
         self._trunks: dict[str, Batcher[ImageRef, Floats]] = {}
         self._features: OrderedDict[tuple[str, str], asyncio.Future[Floats]] = OrderedDict()
         self._loaded: set[str] = set()
-        self._encoders: dict[str, Specialist] = {}
+        self._encoders: dict[str, TimmSpecialist] = {}
 
     async def load(self, task: str | None = None) -> None:
         """Load what a task needs, in a thread, so that the event loop does not wait for it later.
@@ -141,7 +141,7 @@ class Specialists:
                 _ = member.trunk_key  # hashes the weights, once
             self._loaded.add(task)
 
-    def _member(self, task: str, name: str) -> Specialist:
+    def _member(self, task: str, name: str) -> TimmSpecialist:
         if task not in self._panels:
             raise SpecialistError(f"task {task} has no specialists")
         members = self._panels[task].members
@@ -153,7 +153,7 @@ class Specialists:
             )
         return members[name]
 
-    def _embedder(self, encoder: str) -> Specialist:
+    def _embedder(self, encoder: str) -> TimmSpecialist:
         if encoder not in self._encoders:
             for task in self._panels:
                 for member in self._panels[task].members.values():
@@ -165,7 +165,7 @@ class Specialists:
                 raise SpecialistError(f"no specialist embeds with encoder {encoder!r}; encoders: {known}")
         return self._encoders[encoder]
 
-    async def _seen(self, member: Specialist, image: ImageRef) -> Floats:
+    async def _seen(self, member: TimmSpecialist, image: ImageRef) -> Floats:
         """What the network makes of an image, float32 (d,); computed once, whoever asks."""
         key = (member.trunk_key, image.sha256)
         future = self._features.get(key)
@@ -184,17 +184,17 @@ class Specialists:
         if (done.cancelled() or done.exception() is not None) and self._features.get(key) is done:
             del self._features[key]
 
-    def _trunk(self, member: Specialist) -> Batcher[ImageRef, Floats]:
+    def _trunk(self, member: TimmSpecialist) -> Batcher[ImageRef, Floats]:
         key = member.trunk_key
         if key not in self._trunks:
             self._trunks[key] = Batcher(lambda refs: self._pass(member, refs), max_batch=self._batch)
         return self._trunks[key]
 
-    def _pass(self, member: Specialist, refs: Sequence[ImageRef]) -> Sequence[Floats | Exception]:
+    def _pass(self, member: TimmSpecialist, refs: Sequence[ImageRef]) -> Sequence[Floats | Exception]:
         """Run a network over images; one that is gone fails alone, large ones go in smaller batches."""
         return [outcome for part in _parts(refs) for outcome in self._part(member, part)]
 
-    def _part(self, member: Specialist, refs: Sequence[ImageRef]) -> Sequence[Floats | Exception]:
+    def _part(self, member: TimmSpecialist, refs: Sequence[ImageRef]) -> Sequence[Floats | Exception]:
         outcomes: list[Floats | Exception] = []
         pixels = []
         for ref in refs:
@@ -222,7 +222,7 @@ def _parts(refs: Sequence[ImageRef]) -> Iterator[list[ImageRef]]:
         yield part
 
 
-def _features(member: Specialist, pixels: list) -> Sequence[Floats | Exception]:
+def _features(member: TimmSpecialist, pixels: list) -> Sequence[Floats | Exception]:
     """Run the network; where a batch fails, each image again alone, so that only the culprit fails."""
     if not pixels:
         return []
@@ -238,7 +238,7 @@ def _features(member: Specialist, pixels: list) -> Sequence[Floats | Exception]:
         return [_failure(member, error)]
 
 
-def _failure(member: Specialist, error: Exception) -> SpecialistError:
+def _failure(member: TimmSpecialist, error: Exception) -> SpecialistError:
     failure = SpecialistError(
         f"specialist {member.name!r} failed on an image: {type(error).__name__}: {error}"
     )
@@ -246,7 +246,7 @@ def _failure(member: Specialist, error: Exception) -> SpecialistError:
     return failure
 
 
-def _pooled(member: Specialist, forward: Forward) -> Forward:
+def _pooled(member: TimmSpecialist, forward: Forward) -> Forward:
     """Make one result out of those of a case's images."""
     if len(forward.probabilities) == 1:
         return forward

@@ -30,7 +30,7 @@ def demo(
 
     from ...errors import TaskUnknown
     from ...models.mini.samples import samples
-    from ..printing import print_diagnosis
+    from ..terminal_output import print_diagnosis
 
     chosen = samples(task)
     if not chosen:
@@ -79,7 +79,7 @@ def _table(shown: Shown) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from ..printing import conflict_words, share, verdict_mark
+    from ..terminal_output import conflict_words, share, verdict_mark
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("image", "labelled", "diagnosis"):

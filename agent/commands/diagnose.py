@@ -156,7 +156,7 @@ def _print_diagnoses(images: list[Path], results: list[Result]) -> None:
     from rich.console import Console
 
     from ...case import Diagnosis
-    from ..printing import print_diagnosis
+    from ..terminal_output import print_diagnosis
 
     console = Console()
     for image, result in zip(images, results, strict=True):
@@ -165,7 +165,7 @@ def _print_diagnoses(images: list[Path], results: list[Result]) -> None:
 
 
 def _finish(failures: Iterable[tuple[Path, GscoError]]) -> None:
-    from ..failures import exit_code, one_line
+    from ..exit_codes import exit_code, one_line
 
     codes = []
     for image, error in failures:

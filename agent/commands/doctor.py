@@ -38,16 +38,16 @@ def doctor(
 
     from ..configuration import settings_from
     from ..doctor import Check, examine, healthy
-    from ..failures import visible
+    from ..exit_codes import visible
 
     settings, checks = settings_from(), list[Check]()
     console, progress = Console(), Console(stderr=True)
     with progress.status("looking") as status:
         if generalist:
-            from ..golden import golden
+            from ..serving_verification import verify_serving
 
             status.update(f"asking {visible(generalist)}")
-            looked = golden(settings, generalist, published)
+            looked = verify_serving(settings, generalist, published)
         else:
             looked = examine(
                 settings, load=load, looking=lambda subject: status.update(f"looking at {subject}")

@@ -40,7 +40,7 @@ def mcp(
             with terminated_by(gsco.close):
                 asyncio.run(serve_stdio(gsco, folders))
             return
-        from ..access import Users, check_reachable
+        from ..auth import Users, check_reachable
         from ..mcp import PATH, http_app
 
         users = Users.parse(settings.api_keys.get_secret_value())

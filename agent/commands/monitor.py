@@ -22,7 +22,7 @@ def monitor(
     from rich.table import Table
 
     from ..api import GSCo
-    from ..printing import plain
+    from ..terminal_output import plain
 
     with GSCo.from_settings() as gsco:
         watch = gsco.monitor

@@ -48,7 +48,7 @@ def generalist(
         return _print_profiles(list(PROFILES.values()))
     from dataclasses import replace
 
-    from ...models.serving.launching import planned, ready
+    from ...models.serving.launch_plan import planned, ready
 
     launch = planned(model, host=host, port=port, quantization=quantization, extra=ctx.args)
     if dry_run:
@@ -77,7 +77,7 @@ def prepare(
 
     `gsco serve generalist` does this by itself; here it is for a server that is started in another way.
     """
-    from ...models.serving.launching import checkpoint_of
+    from ...models.serving.launch_plan import checkpoint_of
     from ...models.serving.preparation import prepare as written
 
     typer.echo(f"{written(checkpoint_of(checkpoint), out)} can be served; its plug-in is in {out / 'plugin'}")
@@ -93,7 +93,7 @@ def api(
     Without keys in GSCO_API_KEYS only this machine is served.
     """
     from ..configuration import settings_from
-    from ..server.running import serve_api
+    from ..server.serve import serve_api
 
     serve_api(settings_from(), host=host, port=port)
 

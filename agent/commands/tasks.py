@@ -13,7 +13,7 @@ def tasks(
     """List the tasks that can be asked of an image, built-in ones and your own (GSCO_TASKS)."""
     from ...tasks import TaskBook
     from ..configuration import settings_from
-    from ..failures import one_line
+    from ..exit_codes import one_line
 
     book = TaskBook(settings_from().tasks)
     for error in book.wrong.values():

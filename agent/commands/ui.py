@@ -16,6 +16,6 @@ def ui(
     Without keys in GSCO_API_KEYS only this machine is served, and each browser has conversations of its own.
     """
     from ..configuration import settings_from
-    from ..ui.serving import serve_page
+    from ..page.server import serve_page
 
     serve_page(settings_from(), host=host, port=port)

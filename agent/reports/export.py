@@ -10,7 +10,7 @@ from ...case import Diagnosis, SimilarCase
 from ...errors import GscoError
 from .html import page
 from .pdf import pdf
-from .pictures import Picture, overlay, picture
+from .pictures import ReportImage, overlay, picture
 from .sheet import Sheet
 from .view import CaseView, view_of
 
@@ -73,7 +73,7 @@ def thumbnails_of(gsco: GSCo, cases: Sequence[SimilarCase]) -> dict[str, bytes]:
         return {}
 
 
-def pictures_of(gsco: GSCo, diagnosis: Diagnosis) -> Iterator[Picture]:
+def pictures_of(gsco: GSCo, diagnosis: Diagnosis) -> Iterator[ReportImage]:
     """The case's image, and where the specialist that is worth most looked for the diagnosis."""
     try:
         yield picture(gsco.images.get(diagnosis.case_id), "The image")
@@ -83,7 +83,7 @@ def pictures_of(gsco: GSCo, diagnosis: Diagnosis) -> Iterator[Picture]:
         return
 
 
-def looked(gsco: GSCo, diagnosis: Diagnosis, specialist: str, label: str) -> Picture:
+def looked(gsco: GSCo, diagnosis: Diagnosis, specialist: str, label: str) -> ReportImage:
     """Draw where a specialist looked for a label.
 
     Raises:

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ... import __version__
-from .pictures import Picture
+from .pictures import ReportImage
 from .sheet import Sheet
 from .view import CaseView
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def panel(view: CaseView, pictures: Sequence[Picture] = (), decision: Sequence[str] = ()) -> str:
+def panel(view: CaseView, pictures: Sequence[ReportImage] = (), decision: Sequence[str] = ()) -> str:
     """Return the evidence as a fragment; it needs ``style`` around it. See ``Sheet`` for the arguments."""
     return _templates().get_template("panel.html").render(view=view, pictures=pictures, decision=decision)
 

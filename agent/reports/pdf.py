@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 
 from ... import __version__
 from ...errors import ConfigurationError
-from .pictures import Picture
+from .pictures import ReportImage
 from .sheet import Sheet
 from .view import Bar, CaseView, Neighbour, OpinionView, ShareView
 
@@ -102,7 +102,7 @@ def _beside(left: list[Any], right: Any, width: float) -> Any:
     return _grid([[left, right]], [width * 0.55, width * 0.45])
 
 
-def _pictures(pictures: Sequence[Picture], width: float) -> Any:
+def _pictures(pictures: Sequence[ReportImage], width: float) -> Any:
     if not pictures:
         return ""
     each = width / min(len(pictures), 3) - 6

@@ -23,7 +23,7 @@ _REDS, _GREENS, _BLUES = (0, 87, 188, 249, 252), (0, 16, 55, 142, 255), (4, 110,
 
 
 @dataclass(frozen=True)
-class Picture:
+class ReportImage:
     """A picture that stands on a page."""
 
     png: bytes
@@ -35,12 +35,12 @@ class Picture:
         return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
 
 
-def picture(image: Image, caption: str, side: int = SIDE) -> Picture:
+def picture(image: Image, caption: str, side: int = SIDE) -> ReportImage:
     """Make a page's picture of an image, at most ``side`` pixels long."""
     small = shrunk(image, side)
     buffer = BytesIO()
     small.save(buffer, "PNG")
-    return Picture(buffer.getvalue(), caption)
+    return ReportImage(buffer.getvalue(), caption)
 
 
 def overlay(image: Image, heat: npt.NDArray[np.float32], side: int = SIDE) -> Image:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from .pictures import Picture
+from .pictures import ReportImage
 from .view import CaseView
 
 
@@ -23,7 +23,7 @@ class Sheet:
     """
 
     view: CaseView
-    pictures: Sequence[Picture] = ()
+    pictures: Sequence[ReportImage] = ()
     decision: Sequence[str] = ()
     note: str = ""
     written: datetime = field(default_factory=lambda: datetime.now().astimezone())

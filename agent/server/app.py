@@ -16,12 +16,12 @@ from starlette.exceptions import HTTPException
 from ... import __version__
 from ...case import DISCLAIMER
 from ...errors import GscoError
-from .doorkeeper import Doorkeeper
-from .observing import Metrics, Observed
+from .auth_middleware import AuthMiddleware
+from .errors import ApiError, api_error_of, invalid
 from .policy import ServerPolicy
-from .problems import Problem, invalid, problem_of
 from .readiness import Readiness
 from .routes import routes
+from .telemetry import Metrics, TelemetryMiddleware
 
 if TYPE_CHECKING:
     from ..api import GSCo
@@ -54,13 +54,13 @@ def create_app(gsco: GSCo, policy: ServerPolicy | None = None) -> FastAPI:
     )  # fmt: skip
     app.include_router(routes(gsco, policy, metrics, readiness))
     app.openapi = lambda: _schema(app, asks_keys=bool(policy.users))
-    app.add_exception_handler(Problem, _answer_problem)
+    app.add_exception_handler(ApiError, _answer_problem)
     app.add_exception_handler(GscoError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
     # What is added last is outermost.
-    app.add_middleware(Doorkeeper, policy=policy)
-    app.add_middleware(Observed, metrics=metrics)
+    app.add_middleware(AuthMiddleware, policy=policy)
+    app.add_middleware(TelemetryMiddleware, metrics=metrics)
     return app
 
 
@@ -81,18 +81,18 @@ def _schema(app: FastAPI, *, asks_keys: bool) -> dict[str, Any]:
     return schema
 
 
-def _answer(problem: Problem) -> JSONResponse:
+def _answer(problem: ApiError) -> JSONResponse:
     return JSONResponse(problem.body(), problem.status, headers=dict(problem.headers))
 
 
 async def _answer_problem(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Problem)
+    assert isinstance(error, ApiError)
     return _answer(error)
 
 
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, GscoError)
-    return _answer(problem_of(error))
+    return _answer(api_error_of(error))
 
 
 async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
@@ -104,7 +104,7 @@ async def _answer_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     what = HTTPStatus(error.status_code).phrase.lower()
     response = _answer(
-        Problem(error.status_code, f"{what}; GET /docs lists what there is", what.replace(" ", "_"))
+        ApiError(error.status_code, f"{what}; GET /docs lists what there is", what.replace(" ", "_"))
     )
     response.headers.update(error.headers or {})
     return response

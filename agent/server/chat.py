@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 from ...case import Diagnosis
 from ...errors import GscoError, ThreadUnknown
-from ...graphs.events import Event, EvidenceArrived, Final, ReviewAsked
-from ..consultation import NOTHING
+from ...graphs.events import Event, EvidenceArrived, Final, ReviewRequested
+from ..conversation import NOTHING
 from ..streaming import breathing
 from . import conversation, schema
 from .chat_answer import ChatAnswer, ClientTaskAnswer, Piece
 from .client_tasks import task_answer
+from .errors import ApiError, api_error_of
 from .json_answer import check_format, json_answer
-from .observing import LOG, unexpected, where
-from .problems import Problem, problem_of
-from .wording import after_stream, asking, footer, reasoning
+from .markdown import after_stream, footer, reasoning, review_question
+from .telemetry import LOG, unexpected, where
 
 if TYPE_CHECKING:
     from ..api import GSCo
-    from ..consultation import Consultation
-    from ..desk import Earlier
+    from ..conversation import Conversation
+    from ..conversation_runner import PastConversation
     from .earlier_evidence import EarlierEvidence
-    from .observing import Metrics
     from .policy import ServerPolicy
+    from .telemetry import Metrics
 
 
 @dataclass(kw_only=True)
@@ -44,7 +44,7 @@ class ChatTurn(ChatAnswer):
         ignored: what of the request has no effect.
     """
 
-    consultation: Consultation
+    consultation: Conversation
     parsed: conversation.ParsedConversation
     options: schema.Options
     evidence: EarlierEvidence
@@ -57,7 +57,7 @@ class ChatTurn(ChatAnswer):
         return self.options.thread is not None
 
     @property
-    def shown(self) -> bool:
+    def shows_tools(self) -> bool:
         """Whether tool calls are shown."""
         return self.options.tools == "shown"
 
@@ -79,12 +79,12 @@ class ChatTurn(ChatAnswer):
                     self.metrics.count_event(event)
                     if isinstance(event, EvidenceArrived):
                         evidence.append(event)
-                    if isinstance(event, Final | ReviewAsked):
-                        reviewed = isinstance(event, ReviewAsked)
+                    if isinstance(event, Final | ReviewRequested):
+                        reviewed = isinstance(event, ReviewRequested)
                         self._close(event, tuple(evidence))
                     piece = self._piece(event, spoken, streamed)
                     spoken += event.text if event.kind == "text" else ""
-                    if as_json and isinstance(event, Final | ReviewAsked):
+                    if as_json and isinstance(event, Final | ReviewRequested):
                         piece = Piece(words=json_answer(self.request, await self._diagnoses()))
                     if piece.words or piece.reasoning:
                         yield piece
@@ -93,7 +93,7 @@ class ChatTurn(ChatAnswer):
                 with suppress(ThreadUnknown):
                     await self.consultation.adelete()
 
-    async def _earlier(self) -> Earlier:
+    async def _earlier(self) -> PastConversation:
         """What a new conversation begins with; one that is kept knows its own past."""
         if not self.parsed.earlier or (self.kept and await self.consultation.ahistory()):
             return NOTHING
@@ -112,23 +112,23 @@ class ChatTurn(ChatAnswer):
         before = "\n\n" if spoken else ""
         if event.kind == "review":
             unsaid = "" if streamed else spoken
-            return Piece(words=unsaid + before + asking(event, self.consultation.thread_id))
+            return Piece(words=unsaid + before + review_question(event, self.consultation.thread_id))
         if event.kind == "final":
             if not streamed:
                 return Piece(words="\n\n".join(filter(None, [event.text, footer(event)])))
             end = after_stream(event, spoken)
             return Piece(words=before + end if end else "")
-        return Piece(reasoning=reasoning(event) if self.shown else "")
+        return Piece(reasoning=reasoning(event) if self.shows_tools else "")
 
-    def _close(self, event: Final | ReviewAsked, evidence: tuple[EvidenceArrived, ...]) -> None:
-        waits = isinstance(event, ReviewAsked)
+    def _close(self, event: Final | ReviewRequested, evidence: tuple[EvidenceArrived, ...]) -> None:
+        waits = isinstance(event, ReviewRequested)
         self.outcome = schema.GscoFields(
             thread=self.consultation.thread_id if self.kept or waits else None,
             diagnosis=event.diagnosis,
-            diagnoses=() if isinstance(event, ReviewAsked) else event.diagnoses,
-            notes=() if isinstance(event, ReviewAsked) else event.notes,
-            review=event if isinstance(event, ReviewAsked) else None,
-            evidence=evidence if self.shown else (),
+            diagnoses=() if isinstance(event, ReviewRequested) else event.diagnoses,
+            notes=() if isinstance(event, ReviewRequested) else event.notes,
+            review=event if isinstance(event, ReviewRequested) else None,
+            evidence=evidence if self.shows_tools else (),
             ignored=self.ignored,
         )
         images = [*(ref for one in self.parsed.earlier for ref in one.images), *self.parsed.images]
@@ -227,22 +227,22 @@ async def streamed(turn: ChatAnswer, policy: ServerPolicy, request_id: str) -> A
     yield "data: [DONE]\n\n"
 
 
-def too_slow(policy: ServerPolicy) -> Problem:
+def too_slow(policy: ServerPolicy) -> ApiError:
     """What is answered where it took too long."""
-    return Problem(
+    return ApiError(
         504,
         f"no answer within {policy.seconds:g} s; ask for less at once, or set GSCO_API_TIMEOUT",
         "timeout",
     )
 
 
-def _failure(error: Exception, policy: ServerPolicy, request_id: str) -> Problem:
-    if isinstance(error, Problem):
+def _failure(error: Exception, policy: ServerPolicy, request_id: str) -> ApiError:
+    if isinstance(error, ApiError):
         return error
     if isinstance(error, TimeoutError):
         return too_slow(policy)
     if isinstance(error, GscoError):
-        return problem_of(error)
+        return api_error_of(error)
     LOG.error("request %s failed: %s\n%s", request_id, type(error).__name__, where(error))
     return unexpected(request_id)
 

@@ -46,12 +46,12 @@ class ChatAnswer(ABC):
 
     def completion(self, words: str, thought: str) -> schema.Completion:
         """The whole answer."""
-        answer = schema.Answer(content=words, reasoning_content=thought or None)
+        answer = schema.AssistantMessage(content=words, reasoning_content=thought or None)
         return schema.Completion(
             id=self.id,
             created=self.created,
             model=self.request.model,
-            choices=[schema.Choice(message=answer)],
+            choices=[schema.CompletionChoice(message=answer)],
             usage=usage(self.request, words + thought),
             gsco=self.outcome,
         )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from .content import images_of, text_of
-from .wording import FOOTER
+from .markdown import FOOTER
 
 if TYPE_CHECKING:
     from .schema import ChatRequest

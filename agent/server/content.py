@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .problems import Problem
+from .errors import ApiError
 
 if TYPE_CHECKING:
     from .schema import Message, Part
@@ -39,7 +39,7 @@ def images_of(message: Message, place: int) -> Iterator[tuple[str, str]]:
         param = f"messages.{place}.content.{number}"
         address = _address(part)
         if address is None:
-            raise Problem(
+            raise ApiError(
                 400,
                 f"the {part.type} part holds no image; send it as "
                 '{"type": "image_url", "image_url": {"url": "data:image/png;base64,…"}}',

@@ -20,9 +20,9 @@ from .client_tasks import CLIENT_TASKS
 from .content import images_of, other_parts, text_of
 from .data_uri import image_bytes
 from .diagnosis_request import IMAGES
-from .problems import Problem, invalid
+from .errors import ApiError, invalid
+from .markdown import without_footer
 from .schema import MODEL_WITH_TOOLS, MODELS, ChatRequest, Message, Options
-from .wording import without_footer
 
 if TYPE_CHECKING:
     from ...case import ImageRef
@@ -69,7 +69,7 @@ async def parse_conversation(request: ChatRequest, store: ImageStore) -> ParsedC
     spoken = [(place, one) for place, one in enumerate(request.messages) if one.role in ("user", "assistant")]
     answered = max((n for n, (_, one) in enumerate(spoken) if one.role == "assistant"), default=-1) + 1
     if answered == len(spoken):
-        raise Problem(
+        raise ApiError(
             400, "the last message must be the user's: there is nothing to answer", "no_question", "messages"
         )
     ignored = _ignored_messages(request.messages)
@@ -92,7 +92,7 @@ async def parse_conversation(request: ChatRequest, store: ImageStore) -> ParsedC
         texts.append(text_of(one))
     words = "\n\n".join(filter(None, texts))
     if not words and not shown:
-        raise Problem(
+        raise ApiError(
             400, "the last message is empty: ask something or send an image", "no_question", "messages"
         )
     system = [text_of(one) for one in request.messages if one.role in ("system", "developer")]
@@ -108,7 +108,7 @@ def options_of(request: ChatRequest, thread: str | None) -> Options:
     """
     name = model_name(request.model)
     if name is None:
-        raise Problem(
+        raise ApiError(
             404, f"the model is not known; there are: {', '.join(MODELS)}", "model_not_found", "model"
         )
     named = {
@@ -140,10 +140,12 @@ def ignored_fields(request: ChatRequest) -> dict[str, str]:
         Problem: the client's tools must be called, or several answers given, which cannot be ignored.
     """
     if request.n not in (None, 1):
-        raise Problem(400, "this server gives one answer at a time: leave out n, or send 1", "n_refused", "n")
+        raise ApiError(
+            400, "this server gives one answer at a time: leave out n, or send 1", "n_refused", "n"
+        )
     choice = request.tool_choice
     if choice is not None and choice not in ("auto", "none"):
-        raise Problem(
+        raise ApiError(
             400,
             "the agent calls its own tools and cannot be made to call the client's; for an answer in "
             "JSON use response_format",
@@ -190,14 +192,14 @@ async def _images(
             ignored[f"messages.{place}"] = "images in an answer are not read"
             return ()
         if len(sources) > IMAGES:
-            raise Problem(
+            raise ApiError(
                 400, f"a message may hold {IMAGES} images, this one holds {len(sources)}", "too_many_images",
                 "messages",
             )  # fmt: skip
         return tuple(
             [await asyncio.to_thread(store.put, image_bytes(address, param)) for address, param in sources]
         )
-    except (Problem, ImageError) as problem:
+    except (ApiError, ImageError) as problem:
         if strict:
             raise
         ignored[f"messages.{place}"] = f"its images were not read: {problem}"

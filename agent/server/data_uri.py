@@ -7,7 +7,7 @@ import binascii
 import re
 from urllib.parse import unquote
 
-from .problems import Problem
+from .errors import ApiError
 
 _HEAD = re.compile(r"""\s*data:(?:[^,"]|"[^"]*")*?;?\s*base64\s*,""", re.IGNORECASE)
 _HEAD_LENGTH = 1000
@@ -33,7 +33,7 @@ def image_bytes(address: str, param: str) -> bytes:
     head = _HEAD.match(address[:_HEAD_LENGTH])
     if head is None and not _BARE.match(address):
         kind = "an address on the web" if re.match(r"\s*https?:", address, re.IGNORECASE) else "no data URI"
-        raise Problem(
+        raise ApiError(
             400,
             f"the image is {kind}; this server fetches nothing: send the image itself as "
             "data:image/png;base64,…",
@@ -47,4 +47,4 @@ def image_bytes(address: str, param: str) -> bytes:
     try:
         return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise Problem(400, "the image's data URI is not valid base64", "invalid_base64", param) from None
+        raise ApiError(400, "the image's data URI is not valid base64", "invalid_base64", param) from None

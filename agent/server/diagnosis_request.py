@@ -9,7 +9,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from .data_uri import image_bytes
-from .problems import Problem, invalid
+from .errors import ApiError, invalid
 from .schema import DiagnosisOptions, DiagnosisRequest
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ async def _form(request: Request) -> tuple[DiagnosisOptions, list[bytes]]:
             ]
             fields: dict[str, Any] = {name: value for name, value in form.items() if name != "image"}
     except HTTPException as error:
-        raise Problem(400, f"the form cannot be read: {error.detail}", "invalid_request") from None
+        raise ApiError(400, f"the form cannot be read: {error.detail}", "invalid_request") from None
     if not images:
-        raise Problem(
+        raise ApiError(
             400, "image is missing; send the file as the form's field `image`", "invalid_request", "image"
         )
     if isinstance(fields.get("window"), str):

@@ -16,9 +16,9 @@ from cachetools import LRUCache
 from ...case import Diagnosis, ImageRef, Missing
 from ...errors import GscoError
 from ...graphs.events import Finding
-from ...graphs.nodes.protocol import TOOL, finding_id
+from ...graphs.middleware.fixed_protocol import TOOL, finding_id
 from ...models.generalist.messages import message
-from ..desk import Earlier
+from ..conversation_runner import PastConversation
 
 if TYPE_CHECKING:
     from ..api import GSCo
@@ -65,7 +65,7 @@ class EarlierEvidence:
                 if key.user == user and any(_same(one, other) for other in known):
                     self._found[key] = tuple(one if _same(one, other) else other for other in known)
 
-    async def earlier(self, user: str, options: Options, past: Sequence[PastMessage]) -> Earlier:
+    async def earlier(self, user: str, options: Options, past: Sequence[PastMessage]) -> PastConversation:
         """Return the earlier messages as a conversation begins with them, and what was found in them."""
         shown = [(place, ref) for place, one in enumerate(past) for ref in one.images]
         found = await asyncio.gather(*(self._known(user, options, ref) for _, ref in shown[-LOOKED_UP:]))
@@ -81,7 +81,7 @@ class EarlierEvidence:
             for one in past
         ]
         numbered = (one.model_copy(update={"id": id}) for one, id in zip(messages, ids, strict=True))
-        return Earlier(tuple(numbered), tuple(ref for _, ref in shown), findings)
+        return PastConversation(tuple(numbered), tuple(ref for _, ref in shown), findings)
 
     async def _known(
         self, user: str, options: Options, ref: ImageRef

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...case import Diagnosis
-from .problems import Problem
+from .errors import ApiError
 
 if TYPE_CHECKING:
     from .schema import ChatRequest, ResponseFormat
@@ -25,7 +25,7 @@ def check_format(wanted: ResponseFormat | None) -> bool:
     required = schema.get("required")
     named = [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
     if unknown := [name for name in named if name not in Diagnosis.model_fields]:
-        raise Problem(
+        raise ApiError(
             400,
             f"an answer in JSON is a diagnosis record, which has no {' or '.join(unknown[:5])[:200]}; "
             f"it has: {', '.join(Diagnosis.model_fields)}",
@@ -44,7 +44,7 @@ def json_answer(request: ChatRequest, diagnoses: Sequence[Diagnosis]) -> str:
         Problem: there is no diagnosis.
     """
     if not diagnoses:
-        raise Problem(
+        raise ApiError(
             400,
             "an answer in JSON is a diagnosis record, and nothing was diagnosed; send an image, or ask "
             "without response_format",

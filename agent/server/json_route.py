@@ -10,7 +10,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from ..json_limits import JsonTooComplex, parsed_json
-from .problems import Problem
+from .errors import ApiError
 
 
 class JsonRoute(APIRoute):
@@ -27,7 +27,7 @@ class JsonRoute(APIRoute):
                     # Where Starlette keeps what ``Request.json`` parsed.
                     request._json = await parsed_json(body)
                 except JsonTooComplex as error:
-                    raise Problem(413, str(error), "json_too_complex") from None
+                    raise ApiError(413, str(error), "json_too_complex") from None
                 except json.JSONDecodeError:
                     pass  # FastAPI says where the mistake is
             return await handler(request)

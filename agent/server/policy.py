@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from ..access import Users
+from ..auth import Users
 from ..reviewers import Reviewers
 
 if TYPE_CHECKING:

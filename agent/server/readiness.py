@@ -6,8 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ...errors import GscoError
-from .observing import LOG, where
 from .schema import Health
+from .telemetry import LOG, where
 
 if TYPE_CHECKING:
     from ..api import GSCo

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
-from ...case import Decision, Diagnosis
+from ...case import Diagnosis, ReviewDecision
 from ..api import GSCo
 from ..records import ThreadRecord, ThreadSummary, Turn
 from ..reviewers import record_under_review
@@ -19,11 +19,11 @@ from .conversation import model_name
 from .diagnosis_request import body_schema, read_diagnosis
 from .docs_page import docs_router
 from .earlier_evidence import EarlierEvidence
+from .errors import ApiError, documented, invalid
 from .json_route import JsonRoute
-from .observing import Metrics
 from .policy import ServerPolicy
-from .problems import Problem, documented, invalid
 from .readiness import Readiness
+from .telemetry import Metrics
 
 T = TypeVar("T")
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")]
@@ -85,7 +85,7 @@ def _openai(gsco: GSCo, policy: ServerPolicy, metrics: Metrics, evidence: Earlie
     @router.get("/v1/models/{model}", summary="One of the models", responses=documented(404))
     async def model(model: str) -> schema.Model:
         if model_name(model) is None:
-            raise Problem(
+            raise ApiError(
                 404, f"the model is not known; there are: {', '.join(schema.MODELS)}", "model_not_found"
             )
         return schema.Model(id=model)
@@ -185,7 +185,7 @@ def _threads(gsco: GSCo, policy: ServerPolicy, metrics: Metrics, evidence: Earli
         return await gsco.areviews(reviewer=request.state.user)
 
     @router.get("/v1/reviews/{owner}/{thread}", summary="One of them, while it waits")
-    async def shown(owner: Name, thread: Name, request: Request) -> ThreadRecord:
+    async def reviewed_record(owner: Name, thread: Name, request: Request) -> ThreadRecord:
         return await record_under_review(gsco, policy.reviewers, request.state.user, owner, thread)
 
     @router.post(
@@ -216,14 +216,14 @@ async def _resumed(
     return turn
 
 
-def _decision(body: schema.DecisionRequest, reviewer: str) -> Decision:
+def _decision(body: schema.DecisionRequest, reviewer: str) -> ReviewDecision:
     """The decision under its reviewer's name.
 
     Raises:
         Problem: it does not say what it must.
     """
     try:
-        return Decision.model_validate({**body.model_dump(), "reviewer": reviewer})
+        return ReviewDecision.model_validate({**body.model_dump(), "reviewer": reviewer})
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_input=False)) from None
 

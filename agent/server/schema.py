@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...case import Diagnosis
-from ...graphs.events import EvidenceArrived, ReviewAsked
+from ...graphs.events import EvidenceArrived, ReviewRequested
 
 MODEL = "gsco"
 """The agent, its tools hidden."""
@@ -128,7 +128,7 @@ class GscoFields(BaseModel):
     """The decision, with all evidence; where it and the words differ, it counts."""
     diagnoses: tuple[Diagnosis, ...] = ()
     notes: tuple[str, ...] = ()
-    review: ReviewAsked | None = None
+    review: ReviewRequested | None = None
     """Set where a person must decide: ``POST /v1/threads/{thread}/decision``."""
     evidence: tuple[EvidenceArrived, ...] = ()
     """With tools shown: what arrived, in order."""
@@ -144,7 +144,7 @@ class Usage(BaseModel):
     total_tokens: int = 0
 
 
-class Answer(BaseModel):
+class AssistantMessage(BaseModel):
     """The agent's message."""
 
     role: Literal["assistant"] = "assistant"
@@ -153,11 +153,11 @@ class Answer(BaseModel):
     """With tools shown: which were called and what they found."""
 
 
-class Choice(BaseModel):
+class CompletionChoice(BaseModel):
     """The only choice."""
 
     index: Literal[0] = 0
-    message: Answer
+    message: AssistantMessage
     finish_reason: Literal["stop"] = "stop"
     logprobs: None = None
 
@@ -169,7 +169,7 @@ class Completion(BaseModel):
     object: Literal["chat.completion"] = "chat.completion"
     created: int = Field(default_factory=lambda: int(time.time()))
     model: str
-    choices: list[Choice]
+    choices: list[CompletionChoice]
     usage: Usage = Field(default_factory=Usage)
     gsco: GscoFields
 

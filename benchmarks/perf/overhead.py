@@ -21,7 +21,7 @@ from .timing import Race, print_table, race
 if TYPE_CHECKING:
     from ...agent.api import GSCo
     from ...case import Answer, Case
-    from ...graphs.collaboration import Collaboration
+    from ...graphs.diagnosis_context import DiagnosisContext
     from ...models.generalist.protocol import Choice
 
 CASES = 100
@@ -41,7 +41,7 @@ async def _instantly(choice: Choice) -> Answer:
     return Answer(labels=choice.options[:1], probabilities=dict.fromkeys(choice.options, share))
 
 
-async def bare(case: Case, task: str, collaboration: Collaboration) -> object:
+async def bare(case: Case, task: str, collaboration: DiagnosisContext) -> object:
     """Ask specialists and store, and nobody else."""
     specialists, retrieval = collaboration.specialists, collaboration.retrieval
     return await asyncio.gather(
@@ -51,7 +51,7 @@ async def bare(case: Case, task: str, collaboration: Collaboration) -> object:
     )
 
 
-async def plain(case: Case, task: str, collaboration: Collaboration) -> object:
+async def plain(case: Case, task: str, collaboration: DiagnosisContext) -> object:
     """Take the graph's own steps one after the other, without a graph."""
     from langgraph.runtime import Runtime
 
@@ -75,7 +75,7 @@ async def plain(case: Case, task: str, collaboration: Collaboration) -> object:
     return await decide(state, runtime)
 
 
-async def graph(case: Case, task: str, collaboration: Collaboration) -> object:
+async def graph(case: Case, task: str, collaboration: DiagnosisContext) -> object:
     """Run the diagnosis graph."""
     from ...graphs.diagnosis import diagnosis_graph
 
@@ -111,7 +111,7 @@ def empty_graph(branches: int) -> Any:
 
 
 def contenders(
-    loop: asyncio.AbstractEventLoop, case: Case, task: str, collaboration: Collaboration, number: int
+    loop: asyncio.AbstractEventLoop, case: Case, task: str, collaboration: DiagnosisContext, number: int
 ) -> dict[str, Callable[[], object]]:
     """Name what is compared; each does its work ``number`` times."""
     empty = empty_graph(len(collaboration.specialists.members(task)))

@@ -24,7 +24,7 @@ from .pictures import fresh_cases
 from .timing import Race, print_table, race
 
 if TYPE_CHECKING:
-    from ...evals.runner import Bench, CaseSet
+    from ...evals.runner import CaseSet, RunContext
 
 TURN = 10.0
 """Seconds that a turn takes at least: enough cases for that, so that a run's beginning weighs little."""
@@ -72,7 +72,7 @@ def measure(seconds: float, *, number: int, rounds: int = 3) -> tuple[Race, int]
 
     from ...evals.plan import Plan
     from ...evals.records import OUTCOMES
-    from ...evals.runner import bench_of, replay_cases
+    from ...evals.runner import replay_cases, run_context_of
     from ...settings import Settings
 
     with TemporaryDirectory() as folder, _server(seconds) as url:
@@ -81,7 +81,7 @@ def measure(seconds: float, *, number: int, rounds: int = 3) -> tuple[Race, int]
             generalist_url=f"{url}/v1", generalist_model="stand-in", generalist_mode="decode",
         )  # fmt: skip
         plan, out = Plan(arms=ARMS), Path(folder) / "run"
-        with bench_of(settings, plan) as bench:
+        with run_context_of(settings, plan) as bench:
             cases = _cases(bench, Path(folder), number)
             card = bench.gsco.tasks.get(TASK)
 
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = ()) -> None:
     print_table("Replaying against a bare client", headings, rows, note=note)
 
 
-def _cases(bench: Bench, folder: Path, number: int) -> CaseSet:
+def _cases(bench: RunContext, folder: Path, number: int) -> CaseSet:
     from ...evals.cases import read_examples
     from ...evals.datasets import Example
     from ...evals.runner import CaseSet

@@ -50,7 +50,7 @@ def measure(sizes: Sequence[int] = SIZES) -> list[Cost]:
 def repeated(made: Path, out: Path, records: int) -> int:
     """Write a run with at least so many outcomes; the copies of a case are other cases of other patients."""
     from ...evals.records import EVIDENCE, OUTCOMES, RUN_CARD, CaseEvidence, Outcome, read_run_card
-    from ...models.journal import Log, read_log
+    from ...models.jsonl import JsonlLog, read_log
 
     outcomes = list(read_log(made / OUTCOMES, Outcome))
     evidence = list(read_log(made / EVIDENCE, CaseEvidence))
@@ -61,11 +61,11 @@ def repeated(made: Path, out: Path, records: int) -> int:
     (out / RUN_CARD).write_text(card.model_dump_json(), encoding="utf-8")
     for copy in range(copies):
         # In parts, so that making them takes no memory to speak of.
-        Log(out / OUTCOMES, Outcome).append(
+        JsonlLog(out / OUTCOMES, Outcome).append(
             one.model_copy(update={"case": f"{copy}/{one.case}", "group": f"{copy}/{one.group}"})
             for one in outcomes
         )
-        Log(out / EVIDENCE, CaseEvidence).append(
+        JsonlLog(out / EVIDENCE, CaseEvidence).append(
             one.model_copy(update={"case": f"{copy}/{one.case}"}) for one in evidence
         )
     return copies * len(outcomes)
@@ -91,15 +91,15 @@ def main(arguments: Sequence[str] | None = ()) -> None:
 
 def _replay(made: Path) -> None:
     from ...evals.plan import Plan
-    from ...evals.runner import bench_of
+    from ...evals.runner import run_context_of
     from ...evals.suites import Member
-    from ...evals.suites.running import run_member
+    from ...evals.suites.suite_runner import run_member
     from ...settings import Settings
 
     with TemporaryDirectory() as home:
         settings = Settings(home=Path(home), specialists=None, case_store="")
         plan = Plan()
-        with bench_of(settings, plan) as bench:
+        with run_context_of(settings, plan) as bench:
             run_member(Member(samples=SAMPLES), made, bench, plan, root=None, quiet=True)
 
 

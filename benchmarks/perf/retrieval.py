@@ -43,14 +43,14 @@ IMPORTS = ("numpy", "gsco.tools.stores.embedded", "lancedb")
 
 
 @dataclass(frozen=True)
-class Bench:
+class RetrievalBenchmark:
     """Synthetic cases around 500 centres, and queries near some of them."""
 
     vectors: Vectors
     queries: Vectors
 
     @classmethod
-    def of(cls, n: int, width: int = WIDTH, seed: int = 0) -> Bench:
+    def of(cls, n: int, width: int = WIDTH, seed: int = 0) -> RetrievalBenchmark:
         """Make n cases; a patient has three of them."""
         random = np.random.default_rng(seed)
         centres = random.standard_normal((500, width), dtype=np.float32)
@@ -67,7 +67,7 @@ class Bench:
             yield Entry(known, {"encoder": vector})
 
 
-def contenders(bench: Bench, folder: Path, stack: ExitStack) -> dict[str, Callable[[], object]]:
+def contenders(bench: RetrievalBenchmark, folder: Path, stack: ExitStack) -> dict[str, Callable[[], object]]:
     """Name the ways of answering the queries one by one; stores are made in the folder."""
     from ...tools.stores.embedded import EmbeddedStore
 
@@ -100,7 +100,7 @@ def main() -> None:
     """Measure and print the tables."""
     reason = "" if importlib.util.find_spec("lancedb") else " LanceDB is left out: it is not installed."
     for n in SIZES:
-        bench = Bench.of(n)
+        bench = RetrievalBenchmark.of(n)
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
             result = race(contenders(bench, Path(folder), stack), rounds=5)
             first = _first_search(Path(folder) / "cases.sqlite", bench)
@@ -134,7 +134,7 @@ def _narrowed(store: EmbeddedStore, query: Vectors, n: int) -> object:
     return store.search(query[None], "encoder", K, where=Filter((f"task{n % TASKS}",)), exclude=[exclude])
 
 
-def _first_search(path: Path, bench: Bench) -> float:
+def _first_search(path: Path, bench: RetrievalBenchmark) -> float:
     from ...tools.stores.embedded import EmbeddedStore
 
     start = time.perf_counter()
@@ -143,7 +143,7 @@ def _first_search(path: Path, bench: Bench) -> float:
         return time.perf_counter() - start
 
 
-def _python(bench: Bench) -> Callable[[], object]:
+def _python(bench: RetrievalBenchmark) -> Callable[[], object]:
     known, queries = bench.vectors.tolist(), bench.queries.tolist()
 
     def search() -> None:
@@ -154,7 +154,7 @@ def _python(bench: Bench) -> Callable[[], object]:
     return search
 
 
-def _lance(bench: Bench, folder: Path) -> dict[str, Callable[[], object]]:
+def _lance(bench: RetrievalBenchmark, folder: Path) -> dict[str, Callable[[], object]]:
     """LanceDB with the same columns, and above 10,000 cases also with its index."""
     import lancedb  # pyright: ignore[reportMissingImports]
     import pyarrow as pa  # pyright: ignore[reportMissingImports]

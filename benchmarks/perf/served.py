@@ -51,7 +51,7 @@ def bare(way: Way, concurrency: int) -> str:
     return f"bare, {way}, {concurrency} at once"
 
 
-class Bench:
+class ServedBenchmark:
     """The questions, and everybody who answers them."""
 
     def __init__(self, url: str, images: ImageStore, local: InProcessGeneralist, number: int) -> None:
@@ -108,8 +108,10 @@ def measure(url: str, *, number: int = CASES, rounds: int = ROUNDS, ways: Sequen
     with TemporaryDirectory() as folder:
         images = ImageStore(Path(folder))
         local = InProcessGeneralist.load(bundled("generalist"), images, dtype="float32")
-        race(Bench(url, images, local, 16).contenders(ways), rounds=1, warmup=0)
-        return race(Bench(url, images, local, number // rounds).contenders(ways), rounds=rounds, warmup=0)
+        race(ServedBenchmark(url, images, local, 16).contenders(ways), rounds=1, warmup=0)
+        return race(
+            ServedBenchmark(url, images, local, number // rounds).contenders(ways), rounds=rounds, warmup=0
+        )
 
 
 def report(result: Race, number: int, ways: Sequence[Way] = WAYS) -> None:
@@ -140,7 +142,7 @@ def report(result: Race, number: int, ways: Sequence[Way] = WAYS) -> None:
 def main(arguments: Sequence[str] | None = ()) -> None:
     """Start vLLM with the bundled generalist, measure and print the table."""
     from ...models.serving.interpreter import find_python, has_accelerator
-    from ...models.serving.launching import planned
+    from ...models.serving.launch_plan import planned
     from ...models.serving.process import Server, free_port
     from ...settings import Settings
 
@@ -176,7 +178,7 @@ def _made_by(
     """The bodies that ``choose`` would send."""
 
     def make() -> list[bytes]:
-        from ...models.generalist.choosing import choose
+        from ...models.generalist.option_choice import choose
 
         bodies: list[bytes] = []
 
@@ -186,7 +188,7 @@ def _made_by(
             return {"choices": [nothing], "prompt_logprobs": [{str(len(bodies)): {"logprob": 0.0}}]}
 
         async def all_of_them() -> None:
-            asking = replace(client._asking, post=keep)
+            asking = replace(client._choice_request, post=keep)
             for question in questions():
                 await choose(client.mode, question, asking)
 

@@ -15,7 +15,7 @@ from .timing import Race, print_table, race
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ...models.specialist.specialist import Specialist
+    from ...models.specialist.specialist import TimmSpecialist
 
 LIMIT = 0.8
 """Share of the bare network's speed that the batched forward pass must reach."""
@@ -30,14 +30,14 @@ SINGLY = "gsco, one image at a time"
 
 
 def measure(
-    specialist: Specialist, images: Sequence[Image], *, batch_size: int = BATCH, rounds: int = 3
+    specialist: TimmSpecialist, images: Sequence[Image], *, batch_size: int = BATCH, rounds: int = 3
 ) -> Race:
     """Let the specialist and its peers look at the same images, with the same batches and threads."""
     return race(contenders(specialist, images, batch_size), rounds=rounds)
 
 
 def contenders(
-    specialist: Specialist, images: Sequence[Image], batch_size: int
+    specialist: TimmSpecialist, images: Sequence[Image], batch_size: int
 ) -> dict[str, Callable[[], object]]:
     """Name the ways of getting the images' probabilities.
 
@@ -115,12 +115,12 @@ def main() -> None:
     """Measure every bundled architecture and print the table."""
     import torch
 
-    from ...models.specialist.specialist import Specialist
+    from ...models.specialist.specialist import TimmSpecialist
 
     images = pictures(IMAGES)
     rows = []
     for folder in bundled_specialists():
-        specialist = Specialist.load(folder)
+        specialist = TimmSpecialist.load(folder)
         result = measure(specialist, images)
         rows.append(
             (
@@ -138,7 +138,7 @@ def main() -> None:
     )
 
 
-def _sized(specialist: Specialist) -> dict[str, Any]:
+def _sized(specialist: TimmSpecialist) -> dict[str, Any]:
     """Vision transformers are built for one size; convolutional networks refuse the argument."""
     return {"img_size": specialist.card.transform.size} if hasattr(specialist.network, "pos_embed") else {}
 

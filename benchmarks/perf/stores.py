@@ -254,14 +254,14 @@ def _report(key: str, bed: Bed, folder: Path, asked: argparse.Namespace) -> floa
     print_table(
         "What it takes",
         ("store", "cases a second in", "MB of memory", "MB on disk"),
-        [(name, _said(rates[name]), _said(memory.get(name)), _said(disk.get(name))) for name in stores],
+        [(name, _number(rates[name]), _number(memory.get(name)), _number(disk.get(name))) for name in stores],
         note="Import with the index, on whatever else the machine does. Weaviate's memory and disk are those "
         "of its process and folder, with all their collections.",
     )
     return statistics.median(measured[EMBEDDED].alone)
 
 
-def _said(number: float | None) -> str:
+def _number(number: float | None) -> str:
     return "" if number is None else f"{number:.0f}"
 
 

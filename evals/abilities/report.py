@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ...case import DISCLAIMER
 from ...errors import ConfigurationError
-from ...models.journal import read_log, write_atomically
+from ...models.jsonl import read_log, write_atomically
 from ..metrics.uncertainty import Estimate, share
-from .shown import LOG, Shown
+from .ability_records import LOG, AbilityRecord
 
 MARKDOWN = "abilities.md"
 ALL = "all"
@@ -22,7 +22,10 @@ def report(folder: Path) -> int:
     Raises:
         ConfigurationError: the folder holds no run, or runs of several generalists.
     """
-    latest = {(one.ability, one.task, one.case, one.generalist): one for one in read_log(folder / LOG, Shown)}
+    latest = {
+        (one.ability, one.task, one.case, one.generalist): one
+        for one in read_log(folder / LOG, AbilityRecord)
+    }
     shown = list(latest.values())
     versions = {one.generalist for one in shown}
     if len(versions) != 1:
@@ -33,9 +36,9 @@ def report(folder: Path) -> int:
     return sum(one.error is not None for one in shown)
 
 
-def table(shown: Sequence[Shown]) -> str:
+def table(shown: Sequence[AbilityRecord]) -> str:
     """The report as Markdown; a case without an answer counts as wrong."""
-    rows: defaultdict[tuple[str, str], list[Shown]] = defaultdict(list)
+    rows: defaultdict[tuple[str, str], list[AbilityRecord]] = defaultdict(list)
     for one in shown:
         rows[one.ability, one.task].append(one)
     for ability in {one.ability for one in shown}:
@@ -53,7 +56,7 @@ def table(shown: Sequence[Shown]) -> str:
     return "\n".join([*lines, "", *_baselines(rows), DISCLAIMER, ""])
 
 
-def _baselines(rows: dict[tuple[str, str], list[Shown]]) -> list[str]:
+def _baselines(rows: dict[tuple[str, str], list[AbilityRecord]]) -> list[str]:
     found = []
     for (ability, task), of in sorted(rows.items()):
         truths = Counter(one.truth for one in of if one.truth)

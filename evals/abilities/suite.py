@@ -14,10 +14,10 @@ from ...errors import ConfigurationError, GscoError
 from ...models.generalist.functions import declared, functions
 from ...models.generalist.messages import message
 from ...models.generalist.prompts import PROFILES
-from ...models.journal import Log
+from ...models.jsonl import JsonlLog
 from ..cases import chosen_items, read_cases
-from .shown import LOG, Image, Shown, is_answered
-from .talks import consult
+from .ability_records import LOG, AbilityImage, AbilityRecord, is_answered
+from .conversations import consult
 
 if TYPE_CHECKING:
     from ...agent.api import GSCo
@@ -79,13 +79,13 @@ def run(
 
 
 def show(
-    gsco: GSCo, generalist: Generalist, images: Sequence[Image], out: Path, *, quiet: bool = False
+    gsco: GSCo, generalist: Generalist, images: Sequence[AbilityImage], out: Path, *, quiet: bool = False
 ) -> None:
     """Let the generalist choose tools."""
     from ...models.specialist.progress import Progress
 
     out.mkdir(parents=True, exist_ok=True)
-    log = Log(out / LOG, Shown)
+    log = JsonlLog(out / LOG, AbilityRecord)
     done = {(one.ability, one.task, one.case) for one in log if is_answered(one, generalist)}
     cards = {card.name: card for card in gsco.tasks if gsco.specialists.members(card.name)}
     offered = functions(tuple((cards | {image.task.name: image.task for image in images}).values()))
@@ -104,17 +104,17 @@ def ask(gsco: GSCo, generalist: Generalist, vqa: Path, out: Path, *, quiet: bool
     from ...models.specialist.progress import Progress
 
     out.mkdir(parents=True, exist_ok=True)
-    log = Log(out / LOG, Shown)
+    log = JsonlLog(out / LOG, AbilityRecord)
     done = {one.case for one in log if one.ability == "closed questions" and is_answered(one, generalist)}
     records = [record for record in _records(vqa) if record["id"] not in done]
     with Progress("questions", len(records), quiet=quiet) as progress:
         for start in range(0, len(records), CHUNK):
             chunk = records[start : start + CHUNK]
-            log.append(_asked(gsco, generalist, chunk, vqa))
+            log.append(_ask_case(gsco, generalist, chunk, vqa))
             progress.advance(len(chunk))
 
 
-def images_of(gsco: GSCo, task: Task, source: Path, split: str, limit: int, seed: int) -> list[Image]:
+def images_of(gsco: GSCo, task: Task, source: Path, split: str, limit: int, seed: int) -> list[AbilityImage]:
     """Read a sample of a data set's images; see ``run``. Those that cannot be read are left out."""
     from ...models.dataset import read_dataset
     from ...models.specialist.progress import Progress
@@ -123,17 +123,17 @@ def images_of(gsco: GSCo, task: Task, source: Path, split: str, limit: int, seed
     items = chosen_items(dataset, split, limit=limit, seed=seed)
     with Progress("reading images", len(items), quiet=True) as progress:
         read = read_cases(dataset, items, task, gsco.images, progress)
-    return [Image(one.id, task, one.case, one.truth) for one in read if isinstance(one.case, Case)]
+    return [AbilityImage(one.id, task, one.case, one.truth) for one in read if isinstance(one.case, Case)]
 
 
 def _chosen(
-    generalist: Generalist, image: Image, offered: Mapping[str, Any], done: set[tuple[str, str, str]]
-) -> Iterator[Shown]:
+    generalist: Generalist, image: AbilityImage, offered: Mapping[str, Any], done: set[tuple[str, str, str]]
+) -> Iterator[AbilityRecord]:
     for ability, names in TOOLS.items():
         if (ability, image.task.name, image.id) in done:
             continue
         wanted = "diagnose" if "diagnose" in names else "classify"
-        shown = Shown(
+        shown = AbilityRecord(
             ability=ability, task=image.task.name, case=image.id, generalist=generalist.version,
             right=0, stated=1, expected=1, said="",
         )  # fmt: skip
@@ -151,13 +151,13 @@ def _chosen(
         yield shown.model_copy(update={"right": int(any(right)), "said": _written(said)})
 
 
-def _request(image: Image) -> BaseMessage:
+def _request(image: AbilityImage) -> BaseMessage:
     return message("human", REQUEST.format(image=image.ref.id), [image.ref.id])
 
 
-def _asked(
+def _ask_case(
     gsco: GSCo, generalist: Generalist, records: Sequence[dict[str, str]], vqa: Path
-) -> Iterator[Shown]:
+) -> Iterator[AbilityRecord]:
     task = Task(name="vqa", kind=TaskKind.QUESTION, modality="radiology")
     profile, requests = PROFILES["paper"], []
     for record in records:
@@ -167,7 +167,7 @@ def _asked(
     for record, answer in zip(records, generalist.generate(requests, max_new_tokens=24), strict=True):
         failed = isinstance(answer, GscoError)
         said = "" if failed else answer
-        yield Shown(
+        yield AbilityRecord(
             ability="closed questions", task=vqa.parent.name, case=record["id"],
             generalist=generalist.version, right=int(_plain(said) == _plain(record["answer"])),
             stated=1, expected=1, said=said,

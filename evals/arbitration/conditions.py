@@ -40,7 +40,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Question:
+class ConditionQuestion:
     """What is put to the generalist."""
 
     case: Case
@@ -49,7 +49,7 @@ class Question:
 
 
 Others = Mapping[str, Known]
-Alter = Callable[[Known, Task, Others], Question]
+Alter = Callable[[Known, Task, Others], ConditionQuestion]
 """Of a case, its task, and by case whose evidence a mix-up brings."""
 
 
@@ -72,7 +72,7 @@ def restricted(evidence: Evidence, arm: Arm) -> Evidence:
     )
 
 
-def said_by_evidence(evidence: Evidence, task: Task, arm: Arm) -> str | None:
+def evidence_label(evidence: Evidence, task: Task, arm: Arm) -> str | None:
     """The label that an arm's evidence amounts to; None without any.
 
     Each specialist has one voice, the similar cases together have one; of equals the label with the larger
@@ -124,47 +124,49 @@ def _forced(evidence: Evidence, label: str, *, neighbours: bool = True) -> Evide
     return evidence.model_copy(update=changed)
 
 
-def _specialists_wrong(known: Known, task: Task, others: Others) -> Question:
+def _specialists_wrong(known: Known, task: Task, others: Others) -> ConditionQuestion:
     evidence = _forced(known.evidence, hard_lure(known, task), neighbours=False)
-    return Question(known.case, task, evidence)
+    return ConditionQuestion(known.case, task, evidence)
 
 
-def _all_wrong(known: Known, task: Task, others: Others) -> Question:
-    return Question(known.case, task, _forced(known.evidence, hard_lure(known, task)))
+def _all_wrong(known: Known, task: Task, others: Others) -> ConditionQuestion:
+    return ConditionQuestion(known.case, task, _forced(known.evidence, hard_lure(known, task)))
 
 
-def _all_wrong_at_random(known: Known, task: Task, others: Others) -> Question:
-    return Question(known.case, task, _forced(known.evidence, random_lure(known, task)))
+def _all_wrong_at_random(known: Known, task: Task, others: Others) -> ConditionQuestion:
+    return ConditionQuestion(known.case, task, _forced(known.evidence, random_lure(known, task)))
 
 
-def _all_right(known: Known, task: Task, others: Others) -> Question:
-    return Question(known.case, task, _forced(known.evidence, known.truth))
+def _all_right(known: Known, task: Task, others: Others) -> ConditionQuestion:
+    return ConditionQuestion(known.case, task, _forced(known.evidence, known.truth))
 
 
-def _neighbours_shuffled(known: Known, task: Task, others: Others) -> Question:
+def _neighbours_shuffled(known: Known, task: Task, others: Others) -> ConditionQuestion:
     """Labels of the neighbours of as many other cases as there are neighbours."""
     found, place = [], known
     for case in known.evidence.similar_cases:
         place = others[place.id]
         strange = place.evidence.similar_cases
         found.append(case.model_copy(update={"labels": strange[0].labels}) if strange else case)
-    return Question(known.case, task, known.evidence.model_copy(update={"similar_cases": tuple(found)}))
+    return ConditionQuestion(
+        known.case, task, known.evidence.model_copy(update={"similar_cases": tuple(found)})
+    )
 
 
-def _another_s_evidence(known: Known, task: Task, others: Others) -> Question:
-    return Question(known.case, task, others[known.id].evidence)
+def _another_s_evidence(known: Known, task: Task, others: Others) -> ConditionQuestion:
+    return ConditionQuestion(known.case, task, others[known.id].evidence)
 
 
-def _noise(known: Known, task: Task, others: Others) -> Question:
-    return Question(known.noise, task, known.evidence)
+def _noise(known: Known, task: Task, others: Others) -> ConditionQuestion:
+    return ConditionQuestion(known.noise, task, known.evidence)
 
 
 def _permuted(number: int) -> Alter:
-    def alter(known: Known, task: Task, others: Others) -> Question:
+    def alter(known: Known, task: Task, others: Others) -> ConditionQuestion:
         seed = [zlib.crc32(known.id.encode()), number]
         order = np.random.default_rng(seed).permutation(len(task.options))
         options = tuple(task.options[place] for place in order)
-        return Question(known.case, task.model_copy(update={"options": options}), known.evidence)
+        return ConditionQuestion(known.case, task.model_copy(update={"options": options}), known.evidence)
 
     return alter
 

@@ -12,13 +12,13 @@ import numpy.typing as npt
 from ...case import Task
 from ..metrics.answers import Bools, Floats
 from ..metrics.uncertainty import ROUNDS, Difference, Estimate, bootstrap, difference, interval
-from .conditions import PERMUTATIONS, Arm, Known, hard_lure, random_lure, said_by_evidence
+from .conditions import PERMUTATIONS, Arm, Known, evidence_label, hard_lure, random_lure
 
 ARMS: tuple[Arm, ...] = ("moed", "rad", "gsco-paper")
 
 
 @dataclass(frozen=True)
-class Said:
+class TaskAnswers:
     """What was answered about one task's cases.
 
     Attributes:
@@ -52,7 +52,7 @@ class Said:
 
     def evidence(self, arm: Arm) -> list[str | None]:
         """What each case's unaltered evidence amounts to."""
-        return [said_by_evidence(known.evidence, self.task, arm) for known in self.cases]
+        return [evidence_label(known.evidence, self.task, arm) for known in self.cases]
 
 
 @dataclass(frozen=True)
@@ -63,28 +63,28 @@ class Share:
     hits: Bools | Floats
 
 
-Measure = Callable[[Said, Arm], Share]
+Measure = Callable[[TaskAnswers, Arm], Share]
 
 
-def uphold(said: Said, arm: Arm) -> Share:
+def uphold(said: TaskAnswers, arm: Arm) -> Share:
     """Evidence against the generalist, which alone was right: it keeps its answer."""
     among = said.right("", "generalist") & _against(said, arm)
     return Share(among, said.right("", arm))
 
 
-def correct(said: Said, arm: Arm) -> Share:
+def correct(said: TaskAnswers, arm: Arm) -> Share:
     """The generalist alone was wrong and the evidence right: it gives way."""
     truths = [known.truth for known in said.cases]
     right = np.array([label == truth for label, truth in zip(said.evidence(arm), truths, strict=True)])
     return Share(~said.right("", "generalist") & right, said.right("", arm))
 
 
-def upheld_when_all_wrong(said: Said, arm: Arm) -> Share:
+def upheld_when_all_wrong(said: TaskAnswers, arm: Arm) -> Share:
     """All evidence is forced to one wrong label, and the generalist alone was right: it keeps its answer."""
     return Share(said.right("", "generalist"), said.right("all evidence wrong", arm))
 
 
-def corrected_when_all_right(said: Said, arm: Arm) -> Share:
+def corrected_when_all_right(said: TaskAnswers, arm: Arm) -> Share:
     """All evidence is forced to the truth, and the generalist alone was wrong: it gives way."""
     return Share(~said.right("", "generalist"), said.right("all evidence right", arm))
 
@@ -97,39 +97,39 @@ def found(condition: str) -> Measure:
 def followed(condition: str, lure: Callable[[Known, Task], str]) -> Measure:
     """Of all cases, those in which the forced label is said."""
 
-    def measure(said: Said, arm: Arm) -> Share:
+    def measure(said: TaskAnswers, arm: Arm) -> Share:
         lures = [lure(known, said.task) for known in said.cases]
         return Share(np.ones(len(lures), dtype=bool), said.equal(condition, arm, lures))
 
     return measure
 
 
-def follows_noise(said: Said, arm: Arm) -> Share:
+def follows_noise(said: TaskAnswers, arm: Arm) -> Share:
     """The image is noise: the answer is what the evidence says."""
     return Share(np.ones(len(said.cases), dtype=bool), said.equal("noise image", arm, said.evidence(arm)))
 
 
-def confidence_on_noise(said: Said, arm: Arm) -> Share:
+def confidence_on_noise(said: TaskAnswers, arm: Arm) -> Share:
     """The image is noise and there is no evidence: mean probability of the answer."""
     values = said.probabilities["noise image", "generalist"]
     return Share(~np.isnan(values), np.nan_to_num(values))
 
 
-def same_in_any_order(said: Said, arm: Arm) -> Share:
+def same_in_any_order(said: TaskAnswers, arm: Arm) -> Share:
     """The answer is the same for every order of the options."""
     usual = said.labels["", arm]
     same = [said.equal(f"options permuted {k}", arm, usual) for k in range(1, PERMUTATIONS + 1)]
     return Share(np.ones(len(said.cases), dtype=bool), np.logical_and.reduce(same))
 
 
-def same_alone_in_any_order(said: Said, arm: Arm) -> Share:
+def same_alone_in_any_order(said: TaskAnswers, arm: Arm) -> Share:
     """The same for the generalist alone."""
     usual = said.labels["", "generalist"]
     same = [said.equal(f"options permuted {k}", "generalist", usual) for k in range(1, PERMUTATIONS + 1)]
     return Share(np.ones(len(said.cases), dtype=bool), np.logical_and.reduce(same))
 
 
-def split(said: Said) -> Bools:
+def split(said: TaskAnswers) -> Bools:
     """Where the specialists do not agree."""
     return np.array([len({o.labels for o in known.evidence.opinions}) > 1 for known in said.cases])
 
@@ -163,7 +163,7 @@ class Rate:
     mean: Estimate | None
 
 
-def rates(several: Sequence[Said], *, rounds: int = ROUNDS, seed: int = 0) -> list[Rate]:
+def rates(several: Sequence[TaskAnswers], *, rounds: int = ROUNDS, seed: int = 0) -> list[Rate]:
     """All measures, with percentile intervals over draws of whole groups."""
     return [
         _rate(name, arm, measure, several, rounds, seed)
@@ -172,7 +172,7 @@ def rates(several: Sequence[Said], *, rounds: int = ROUNDS, seed: int = 0) -> li
     ]
 
 
-def accuracies(several: Sequence[Said], *, rounds: int = ROUNDS, seed: int = 0) -> list[Rate]:
+def accuracies(several: Sequence[TaskAnswers], *, rounds: int = ROUNDS, seed: int = 0) -> list[Rate]:
     """Accuracy of the generalist's arms, the vote, the similar cases and the specialists."""
     names = dict.fromkeys(arm for said in several for condition, arm in said.labels if not condition)
     measures = {arm: _accuracy(arm) for arm in names}
@@ -182,7 +182,7 @@ def accuracies(several: Sequence[Said], *, rounds: int = ROUNDS, seed: int = 0) 
     ]
 
 
-def against_vote(several: Sequence[Said], *, rounds: int = ROUNDS, seed: int = 0) -> Difference | None:
+def against_vote(several: Sequence[TaskAnswers], *, rounds: int = ROUNDS, seed: int = 0) -> Difference | None:
     """GSCo minus the vote, in accuracy, over all cases of all tasks whose specialists do not agree."""
     gains, groups = [], []
     for said in several:
@@ -201,7 +201,9 @@ def _accuracy(arm: str) -> Measure:
     return lambda said, _: Share(np.ones(len(said.cases), dtype=bool), said.right("", arm))
 
 
-def _rate(name: str, arm: str, measure: Measure, several: Sequence[Said], rounds: int, seed: int) -> Rate:
+def _rate(
+    name: str, arm: str, measure: Measure, several: Sequence[TaskAnswers], rounds: int, seed: int
+) -> Rate:
     values: list[float] = []
     drawn: list[Floats] = []
     tasks: dict[str, Estimate | None] = {}
@@ -234,7 +236,7 @@ def _estimate(value: float, drawn: Floats, n: int) -> Estimate:
     return Estimate(value=value, low=low, high=high, n=n)
 
 
-def _against(said: Said, arm: Arm) -> Bools:
+def _against(said: TaskAnswers, arm: Arm) -> Bools:
     own = said.labels["", "generalist"]
     return np.array(
         [label is not None and label != one for label, one in zip(said.evidence(arm), own, strict=True)]

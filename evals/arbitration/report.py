@@ -10,11 +10,11 @@ import numpy as np
 
 from ...case import DISCLAIMER, Case, ImageRef, Record
 from ...errors import ConfigurationError
-from ...models.journal import read_log, write_atomically
+from ...models.jsonl import read_log, write_atomically
 from ..metrics.uncertainty import ROUNDS, Difference, Estimate
 from ..records import EVIDENCE, OUTCOMES, RUN_CARD, CaseEvidence, Outcome, RunCard, read_run_card
 from .conditions import Known
-from .rates import Said, accuracies, against_vote, rates
+from .rates import TaskAnswers, accuracies, against_vote, rates
 from .suite import ANSWERS, Altered, configuration_of
 
 MARKDOWN, JSON = "arbitration.md", "arbitration.json"
@@ -31,7 +31,7 @@ CURVE = (
 """What is compared between generalists: the trade-off between holding out and giving way."""
 
 
-class Row(Record):
+class ArbitrationRow(Record):
     """One measure of one arm."""
 
     name: str
@@ -49,7 +49,7 @@ class Arbitration(Record):
     """Cases per task."""
     errors: int
     """Altered cases without an answer; they count as wrong."""
-    rows: tuple[Row, ...]
+    rows: tuple[ArbitrationRow, ...]
     split_panel: Difference | None
     """GSCo minus the vote where the specialists do not agree, over all tasks."""
 
@@ -79,7 +79,7 @@ def report(folder: Path, *, rounds: int = ROUNDS, seed: int = 0) -> Arbitration:
         tasks={said.task.name: len(said.cases) for said in several},
         errors=errors,
         rows=tuple(
-            Row(name=rate.name, arm=rate.arm, tasks=dict(rate.tasks), mean=rate.mean)
+            ArbitrationRow(name=rate.name, arm=rate.arm, tasks=dict(rate.tasks), mean=rate.mean)
             for rate in (
                 *accuracies(several, rounds=rounds, seed=seed),
                 *rates(several, rounds=rounds, seed=seed),
@@ -124,7 +124,7 @@ def curve(folders: Sequence[Path]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def read_answers(home: Path) -> tuple[Said, int]:
+def read_answers(home: Path) -> tuple[TaskAnswers, int]:
     """Read what was answered in a run of the suite, and how many altered cases have no answer.
 
     Raises:
@@ -163,7 +163,7 @@ def read_answers(home: Path) -> tuple[Said, int]:
     probabilities = {key: np.array([_probability(of[name]) for name in names]) for key, of in altered.items()}
     failed = sum(of[name].error is not None for of in altered.values() for name in names)
     alone = [natural["generalist"][name].probabilities for name in names]
-    return Said(card.task, cases, labels, probabilities, alone), failed
+    return TaskAnswers(card.task, cases, labels, probabilities, alone), failed
 
 
 def _natural(home: Path, card: RunCard) -> dict[str, dict[str, Outcome]]:

@@ -13,9 +13,9 @@ import numpy as np
 from ...case import Answer, Case, ImageRef, Record, Task
 from ...errors import ConfigurationError, GscoError
 from ...graphs.nodes.ask import choices
-from ...models.journal import Log, read_log
+from ...models.jsonl import JsonlLog, read_log
 from .. import provenance
-from ..cases import Asked, chosen_items, read_cases
+from ..cases import EvalCase, chosen_items, read_cases
 from ..plan import Plan
 from ..records import EVIDENCE, CaseEvidence, RunCard
 from ..runner import replay
@@ -121,7 +121,7 @@ def _ask(
     from ...models.generalist.prompts import PROFILES
     from ...models.specialist.progress import Progress
 
-    log, hashed, profile = Log(out / ANSWERS, Altered), configuration_of(card), PROFILES[plan.profile]
+    log, hashed, profile = JsonlLog(out / ANSWERS, Altered), configuration_of(card), PROFILES[plan.profile]
     done = {(a.case, a.condition, a.arm) for a in log if a.configuration == hashed and a.error is None}
     due = [
         _Due(known, condition, arm)
@@ -172,11 +172,11 @@ def _known(
     ]
 
 
-def _usable(asked: Iterable[Asked]) -> Iterable[tuple[Asked, Case]]:
+def _usable(asked: Iterable[EvalCase]) -> Iterable[tuple[EvalCase, Case]]:
     return ((one, one.case) for one in asked if isinstance(one.case, Case))
 
 
-def _of_noise(images: ImageStore, asked: Asked, case: Case) -> Case:
+def _of_noise(images: ImageStore, asked: EvalCase, case: Case) -> Case:
     """The case with uniform grey noise of its image's size, drawn by its name."""
     return replace_image(case, images.put(_noise(asked.id, case.images[0])))
 

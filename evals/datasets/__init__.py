@@ -20,9 +20,9 @@ its layouts, and how many examples must be there.
 
 from __future__ import annotations
 
-from .entry import Entry
+from .entry import DatasetEntry
 from .example import Example, OpenDataset
-from .opening import open_dataset
+from .loader import open_dataset
 from .registry import entries, entry
 
-__all__ = ["Entry", "Example", "OpenDataset", "entries", "entry", "open_dataset"]
+__all__ = ["DatasetEntry", "Example", "OpenDataset", "entries", "entry", "open_dataset"]

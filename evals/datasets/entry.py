@@ -35,7 +35,7 @@ class Arrays(Record):
     """The 28-pixel file's name; those of other sizes (``NAME_64.npz``) are taken where it is absent."""
 
 
-class Table(Record):
+class TableLayout(Record):
     """Rows of CSV, TSV, JSON, JSON lines or plain pickles that name images.
 
     A pattern holds column names in braces: ``images/{image_id}.jpg``.
@@ -120,7 +120,9 @@ class Dicom(Record):
     """Whether each file is a case, or each study with all of its files."""
 
 
-Layout = Annotated[Labelled | Arrays | Table | Conversations | OpenI | Dicom, Field(discriminator="kind")]
+Layout = Annotated[
+    Labelled | Arrays | TableLayout | Conversations | OpenI | Dicom, Field(discriminator="kind")
+]
 
 
 class Edition(Record):
@@ -136,7 +138,7 @@ class Edition(Record):
     """How the layout is known, or what about it could not be checked."""
 
 
-class Entry(Record):
+class DatasetEntry(Record):
     """A data set of the registry."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]

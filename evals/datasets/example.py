@@ -16,7 +16,7 @@ from ...errors import ConfigurationError
 from ...models.splits import Split
 
 if TYPE_CHECKING:
-    from .entry import Entry
+    from .entry import DatasetEntry
 
 Wanted = Literal["train", "val", "test", "all"]
 
@@ -63,7 +63,7 @@ class OpenDataset:
     examples: tuple[Example, ...]
     counts: Mapping[str, int]
     """Examples of each split, whichever is opened."""
-    entry: Entry | None = None
+    entry: DatasetEntry | None = None
     """What the registry says of it; None for folders that it does not know."""
     edition: str = ""
     """Which of the published layouts was found."""

@@ -8,17 +8,17 @@ from functools import cache
 from pathlib import Path
 
 from ...errors import ConfigurationError
-from .entry import Edition, Entry
+from .entry import DatasetEntry, Edition
 
 ENTRIES = Path(__file__).parent / "entries"
 
 
-def entries() -> dict[str, Entry]:
+def entries() -> dict[str, DatasetEntry]:
     """Every entry, by name."""
     return dict(_entries())
 
 
-def entry(name: str) -> Entry:
+def entry(name: str) -> DatasetEntry:
     """Return an entry.
 
     Raises:
@@ -32,7 +32,7 @@ def entry(name: str) -> Entry:
     raise ConfigurationError(f"no data set is called {name!r}, and there is no such path; {hint}")
 
 
-def edition_in(folder: Path, found: Entry) -> Edition:
+def edition_in(folder: Path, found: DatasetEntry) -> Edition:
     """Tell in which of its published forms a set lies in a folder.
 
     Raises:
@@ -46,7 +46,7 @@ def edition_in(folder: Path, found: Entry) -> Edition:
     raise ConfigurationError(f"{folder} is not {found.title}: {wanted}. {how_to_get(found)}")
 
 
-def how_to_get(found: Entry) -> str:
+def how_to_get(found: DatasetEntry) -> str:
     """Say where a set comes from."""
     access = {
         "open": "It is open",
@@ -62,11 +62,11 @@ def _has(folder: Path, pattern: str) -> bool:
 
 
 @cache
-def _entries() -> dict[str, Entry]:
-    found: dict[str, Entry] = {}
+def _entries() -> dict[str, DatasetEntry]:
+    found: dict[str, DatasetEntry] = {}
     for path in sorted(ENTRIES.glob("*.toml")):
         for content in tomllib.loads(path.read_text(encoding="utf-8"))["entry"]:
-            one = Entry.model_validate(content)
+            one = DatasetEntry.model_validate(content)
             if one.name in found:
                 raise ValueError(f"{path.name}: {one.name} is listed twice")
             found[one.name] = one

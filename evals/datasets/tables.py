@@ -1,4 +1,4 @@
-"""Examples from tables, as a ``Table`` layout describes them."""
+"""Examples from tables, as a ``TableLayout`` layout describes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ...errors import ConfigurationError
 from ...models.data.rows import SPLIT_NAMES
 from ...models.splits import SPLITS, Split
-from .entry import Table
+from .entry import TableLayout
 from .example import Example
 from .rows import Row, read_rows
 
@@ -32,7 +32,7 @@ class Read:
     """Hash of the labelled folder, as training has it; empty of other layouts."""
 
 
-def read_table(folder: Path, layout: Table) -> Read:
+def read_table(folder: Path, layout: TableLayout) -> Read:
     """Read the examples that a folder's tables name.
 
     Raises:
@@ -59,7 +59,7 @@ def read_table(folder: Path, layout: Table) -> Read:
     return Read(examples, [f"{silent} rows without a report left out"] if silent else [])
 
 
-def _rows(folder: Path, layout: Table) -> Iterator[tuple[Split | Literal[""], Row]]:
+def _rows(folder: Path, layout: TableLayout) -> Iterator[tuple[Split | Literal[""], Row]]:
     indexed, joined = _indexed(folder, layout), _joined(folder, layout)
     for split, patterns in layout.files.items():
         paths = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
@@ -75,14 +75,14 @@ def _rows(folder: Path, layout: Table) -> Iterator[tuple[Split | Literal[""], Ro
                     yield _split_of(split, row, number, layout, indexed), row
 
 
-def _joined(folder: Path, layout: Table) -> dict[str, Row]:
+def _joined(folder: Path, layout: TableLayout) -> dict[str, Row]:
     if layout.join is None:
         return {}
     table, column = layout.join
     return {_text(row, column): row for row in read_rows(folder / table)}
 
 
-def _indexed(folder: Path, layout: Table) -> dict[int, Split]:
+def _indexed(folder: Path, layout: TableLayout) -> dict[int, Split]:
     """Read which row numbers are in which split, where that stands in files of its own."""
     found: dict[int, Split] = {}
     for split, name in layout.indexes.items():
@@ -92,7 +92,7 @@ def _indexed(folder: Path, layout: Table) -> dict[int, Split]:
 
 
 def _split_of(
-    files: str, row: Row, number: int, layout: Table, indexed: Mapping[int, Split]
+    files: str, row: Row, number: int, layout: TableLayout, indexed: Mapping[int, Split]
 ) -> Split | Literal[""]:
     if layout.indexes:
         if number not in indexed:
@@ -111,7 +111,7 @@ def _split_of(
     return SPLIT_NAMES[value]
 
 
-def _derived(row: Row, layout: Table) -> Row:
+def _derived(row: Row, layout: TableLayout) -> Row:
     if not layout.derived:
         return row
     found = dict(row)
@@ -123,7 +123,7 @@ def _derived(row: Row, layout: Table) -> Row:
     return found
 
 
-def _images(folder: Path, layout: Table, row: Row) -> tuple[Path, ...] | str:
+def _images(folder: Path, layout: TableLayout, row: Row) -> tuple[Path, ...] | str:
     """Find a row's images; a text is the name of one that is missing."""
     paths = []
     for name in _filled(layout.image, row):
@@ -148,7 +148,7 @@ def _find(folder: Path, places: Sequence[str], name: str) -> Path | None:
 
 
 def _example(
-    folder: Path, layout: Table, row: Row, split: Split | Literal[""], images: tuple[Path, ...]
+    folder: Path, layout: TableLayout, row: Row, split: Split | Literal[""], images: tuple[Path, ...]
 ) -> Example:
     first = images[0].relative_to(folder).as_posix()
     extras = {name: value for name, column in layout.extras.items() if (value := _text(row, column, ""))}
@@ -165,11 +165,11 @@ def _example(
         texts = [_text(row, column, "") for column in layout.report]
         return replace(example, report=" ".join(text for text in texts if text))
     if layout.question:
-        return _asked(example, layout, row)
+        return _question_of(example, layout, row)
     return example
 
 
-def _asked(example: Example, layout: Table, row: Row) -> Example:
+def _question_of(example: Example, layout: TableLayout, row: Row) -> Example:
     choices = tuple(
         # Some sets write the letter before each choice.
         re.sub(r"^\s*[A-D]\s*[:.]\s*", "", text).strip()
@@ -197,7 +197,7 @@ def _by_letter(answer: str, choices: Sequence[str]) -> str:
     return choices[place] if 0 <= place < len(choices) else answer
 
 
-def _labels(layout: Table, row: Row) -> tuple[str, ...]:
+def _labels(layout: TableLayout, row: Row) -> tuple[str, ...]:
     if layout.marks:
         found = [option for column, option in layout.marks.items() if _marked(row, column)]
         return tuple(found or ([layout.otherwise] if layout.otherwise else []))
@@ -219,7 +219,7 @@ def _marked(row: Row, column: str) -> bool:
         raise ConfigurationError(f"column {column!r} holds {text!r}; 0 or 1 is wanted") from None
 
 
-def _merged(examples: Sequence[Example], layout: Table) -> list[Example]:
+def _merged(examples: Sequence[Example], layout: TableLayout) -> list[Example]:
     """Put the rows of one image together."""
     found: dict[str, Example] = {}
     for one in examples:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 from ...case import Task
 from ...errors import ConfigurationError
 from ...models.data.rows import SPLIT_NAMES
-from ...models.generalist.conversations import Conversation, read_conversations
+from ...models.generalist.conversations import TrainingConversation, read_conversations
 from .entry import Conversations, OpenI
 from .example import Example
 from .tables import Read
@@ -44,7 +44,7 @@ def read_conversation_files(folder: Path, layout: Conversations, task: Task | No
     return Read(examples, [f"{blind} conversations without an image left out"] if blind else [])
 
 
-def _turns(one: Conversation, image: Path, stem: str, task: Task | None) -> Iterator[Example]:
+def _turns(one: TrainingConversation, image: Path, stem: str, task: Task | None) -> Iterator[Example]:
     spoken = [turn for turn in one.turns if turn.speaker != "system"]
     pairs = list(zip(spoken[::2], spoken[1::2], strict=True))
     named = one.split.lower() or next(
@@ -61,10 +61,10 @@ def _turns(one: Conversation, image: Path, stem: str, task: Task | None) -> Iter
             group=one.group or one.image or one.id,
             split=SPLIT_NAMES[named] if named else "",
         )
-        yield _told(common, asked.text, said.text, task)
+        yield _answer_of(common, asked.text, said.text, task)
 
 
-def _told(common: Example, asked: str, said: str, task: Task | None) -> Example:
+def _answer_of(common: Example, asked: str, said: str, task: Task | None) -> Example:
     from dataclasses import replace
 
     from ...case import TaskKind

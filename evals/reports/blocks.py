@@ -28,7 +28,7 @@ SLICES = (
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """A table of text."""
 
     headings: Sequence[str]
@@ -42,7 +42,7 @@ class Listing:
     entries: Sequence[str]
 
 
-Block = str | Table | Listing
+Block = str | ReportTable | Listing
 
 
 def verdict(one: RunReport) -> str:
@@ -331,5 +331,5 @@ def small(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}" if value > 1e-99 else "< 1e-99"
 
 
-def _table(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
-    return Table(tuple(headings), tuple(rows))
+def _table(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> ReportTable:
+    return ReportTable(tuple(headings), tuple(rows))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import GscoError
-from ...models.journal import read_log
+from ...models.jsonl import read_log
 from ..arms import ALONE, GSCO, PAPER
 from ..records import EVIDENCE, CaseEvidence, Outcome
 
@@ -22,7 +22,7 @@ _SIDE = 112
 
 
 @dataclass(frozen=True)
-class Shown:
+class GalleryCase:
     """One case as a reader sees it."""
 
     case: str
@@ -42,7 +42,7 @@ class Gallery:
     explained: str
     total: int
     """How many there are; some are shown."""
-    cases: Sequence[Shown]
+    cases: Sequence[GalleryCase]
 
 
 def galleries(
@@ -77,7 +77,7 @@ def galleries(
         for outcome in several:
             if outcome.case in names:
                 said[outcome.case][arm] = outcome
-    shown = {name: _shown(said[name], evidence.get(name), images) for name in names}
+    shown = {name: _case(said[name], evidence.get(name), images) for name in names}
     return [
         Gallery(title, explained, len(found), [shown[one.case] for one in chosen[title]])
         for title, explained, found in kinds
@@ -89,18 +89,18 @@ def _surest(outcome: Outcome) -> tuple[float, str]:
     return (-(outcome.confidence or 0.0), outcome.case)
 
 
-def _shown(said: Mapping[str, Outcome], found: CaseEvidence | None, images: ImageStore | None) -> Shown:
+def _case(said: Mapping[str, Outcome], found: CaseEvidence | None, images: ImageStore | None) -> GalleryCase:
     first = next(iter(said.values()))
-    return Shown(
+    return GalleryCase(
         case=first.case,
         truth=", ".join(first.truth),
-        said={arm: _told(outcome) for arm, outcome in said.items()},
+        said={arm: _answer(outcome) for arm, outcome in said.items()},
         neighbours=_neighbours(found),
         image=_thumbnail(found, images),
     )
 
 
-def _told(outcome: Outcome) -> str:
+def _answer(outcome: Outcome) -> str:
     if outcome.error is not None:
         return outcome.error.partition(":")[0]
     sure = "" if outcome.confidence is None else f" {outcome.confidence:.2f}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ...case import DISCLAIMER
-from .blocks import Block, Listing, Table, sections, together, verdict, verdict_together
+from .blocks import Block, Listing, ReportTable, sections, together, verdict, verdict_together
 
 if TYPE_CHECKING:
     from .contents import Report
@@ -27,7 +27,7 @@ def markdown(given: Report) -> str:
 def written(blocks: Iterable[Block]) -> Iterator[str]:
     """Yield the lines of blocks, with an empty one after each."""
     for block in blocks:
-        if isinstance(block, Table):
+        if isinstance(block, ReportTable):
             yield from _table(block)
         elif isinstance(block, Listing):
             yield from (f"- {entry}" for entry in block.entries)
@@ -36,7 +36,7 @@ def written(blocks: Iterable[Block]) -> Iterator[str]:
         yield ""
 
 
-def _table(table: Table) -> Iterator[str]:
+def _table(table: ReportTable) -> Iterator[str]:
     yield f"| {' | '.join(table.headings)} |"
     yield "|" + "---|" * len(table.headings)
     for row in table.rows:

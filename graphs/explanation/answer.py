@@ -9,7 +9,7 @@ from . import decision as decided
 from . import evidence as rests_on
 from .question import Topic, UserQuestion
 from .record import ImageRecord
-from .wording import listed, named, percent, plain, sentence
+from .sentences import listed, named, percent, plain, sentence
 
 HONEST = (
     "With the bundled generalist I can only explain the recorded evidence; a served medical model can "

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from ...case import Diagnosis, Task
 from .question import labels_in
 from .record import ImageRecord
-from .wording import named
+from .sentences import named
 
 _SENTENCE = re.compile(r"(?<=[.!?。！？;])\s+|\n+|(?<=[。！？])")
 _DENIED = re.compile(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...case import Diagnosis, Review, Task
 from . import evidence as rests_on
 from .record import ImageRecord
-from .wording import listed, named, percent, plain, sentence
+from .sentences import listed, named, percent, plain, sentence
 
 NEGATIVE = frozenset({"normal", "healthy", "no finding", "clean"})
 """An option that is called or may be called so says that nothing was found."""

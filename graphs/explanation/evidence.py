@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ...case import Diagnosis, Missing, Opinion, SimilarCase, Task, Voice
-from .wording import listed, named, percent, plain, sentence
+from .sentences import listed, named, percent, plain, sentence
 
 MOST_CASES = 5
 """So many similar cases are told of where no number was asked for."""

@@ -10,16 +10,16 @@ from langchain.agents.middleware import AgentMiddleware
 from langgraph.runtime import Runtime
 
 from ...case import ImageRef
-from ..consulting import ConsultationState, Consulting, shown_in_turn, unexamined
+from ..consultation_context import ConsultationContext, ConsultationState, images_of_turn, unexamined
 from ..explanation.record import image_records
-from ..nodes.protocol import run_protocol
+from .fixed_protocol import run_protocol
 from .record_answer import question_of
 
 MOST = 8
 """Of so many images, the latest, the evidence is gathered anew."""
 
 
-class EarlierImages(AgentMiddleware[ConsultationState, Consulting]):
+class EarlierImages(AgentMiddleware[ConsultationState, ConsultationContext]):
     """Diagnoses images that came before this turn and of which the conversation has no record.
 
     That is so where a client keeps the conversation and sends all of it each time. Specialists remember
@@ -29,7 +29,7 @@ class EarlierImages(AgentMiddleware[ConsultationState, Consulting]):
     state_schema = ConsultationState
 
     async def abefore_agent(
-        self, state: ConsultationState, runtime: Runtime[Consulting]
+        self, state: ConsultationState, runtime: Runtime[ConsultationContext]
     ) -> dict[str, Any] | None:
         """Run the fixed protocol on each of them, where the question needs it."""
         refs = earlier(state)
@@ -41,12 +41,12 @@ class EarlierImages(AgentMiddleware[ConsultationState, Consulting]):
 
 def earlier(state: Mapping[str, Any]) -> tuple[ImageRef, ...]:
     """The images that did not come with this turn and that nothing is known of, the latest ones."""
-    shown = {ref.sha256 for ref in shown_in_turn(state)}
+    shown = {ref.sha256 for ref in images_of_turn(state)}
     before = [ref for ref in state.get("images") or () if ref.sha256 not in shown]
     return unexamined(before, (state.get("findings") or {}).values())[-MOST:]
 
 
-def needed(state: Mapping[str, Any], context: Consulting) -> bool:
+def needed(state: Mapping[str, Any], context: ConsultationContext) -> bool:
     """Whether the answer needs evidence; a generalist that converses may need it for anything."""
     if context.converses:
         return True

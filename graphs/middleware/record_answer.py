@@ -13,23 +13,23 @@ from langgraph.runtime import Runtime
 from ...case import Diagnosis, Task
 from ...errors import GscoError
 from ...models.generalist.messages import parts
-from ..collaboration import Collaboration
-from ..consulting import ConsultationState, Consulting, latest_turn, shown_in_turn
+from ..consultation_context import ConsultationContext, ConsultationState, images_of_turn, latest_turn
+from ..diagnosis_context import DiagnosisContext
 from ..explanation.answer import written
 from ..explanation.decision import is_negative
 from ..explanation.question import Topic, UserQuestion, understand
 from ..explanation.record import ImageRecord, image_records, subject
 from ..explanation.region import focus
-from ..explanation.wording import named, plain, sentence
+from ..explanation.sentences import named, plain, sentence
 
 
-class RecordAnswer(AgentMiddleware[ConsultationState, Consulting]):
+class RecordAnswer(AgentMiddleware[ConsultationState, ConsultationContext]):
     """Writes the answer from the record where the generalist does not converse."""
 
     state_schema = ConsultationState
 
     async def aafter_agent(
-        self, state: ConsultationState, runtime: Runtime[Consulting]
+        self, state: ConsultationState, runtime: Runtime[ConsultationContext]
     ) -> dict[str, Any] | None:
         """Write the answer, after people have decided."""
         if runtime.context.converses:
@@ -43,7 +43,7 @@ class RecordAnswer(AgentMiddleware[ConsultationState, Consulting]):
         return {"messages": [*wordless, AIMessage(text, id=f"answer-{state['turn']}")]}
 
 
-async def record_answer(state: Mapping[str, Any], context: Consulting) -> str:
+async def record_answer(state: Mapping[str, Any], context: ConsultationContext) -> str:
     """Answer the latest question of a conversation from its record.
 
     Args:
@@ -54,14 +54,14 @@ async def record_answer(state: Mapping[str, Any], context: Consulting) -> str:
     cards = {task.name: task for task in collaboration.tasks}
     records = image_records(state, cards)
     question = question_of(state, records, collaboration)
-    about = records_asked_about(question, records, state)
-    fresh = bool(shown_in_turn(state))
+    about = records_in_question(question, records, state)
+    fresh = bool(images_of_turn(state))
     places = await _places(question, about, collaboration) if question.topic is Topic.LOCATION else {}
     return written(question, about, tasks=askable(collaboration), fresh=fresh, places=places)
 
 
 def question_of(
-    state: Mapping[str, Any], records: Sequence[ImageRecord], collaboration: Collaboration
+    state: Mapping[str, Any], records: Sequence[ImageRecord], collaboration: DiagnosisContext
 ) -> UserQuestion:
     """Read the latest question, with the words of the tasks on record."""
     asked = next(one for one in reversed(state["messages"]) if isinstance(one, HumanMessage))
@@ -71,7 +71,7 @@ def question_of(
     return understand(parts(asked)[1], tasks, sorted(names | said))
 
 
-def records_asked_about(
+def records_in_question(
     question: UserQuestion, records: Sequence[ImageRecord], state: Mapping[str, Any]
 ) -> tuple[ImageRecord, ...]:
     """The images that a question is about; to compare there must be two of them where there can be."""
@@ -82,7 +82,7 @@ def records_asked_about(
     return about
 
 
-def askable(collaboration: Collaboration) -> tuple[Task, ...]:
+def askable(collaboration: DiagnosisContext) -> tuple[Task, ...]:
     """The tasks that images can be diagnosed for here: those that have specialists, else all closed ones."""
     closed = [task for task in collaboration.tasks if task.kind.closed]
     return tuple(task for task in closed if collaboration.specialists.members(task.name)) or tuple(closed)
@@ -96,7 +96,7 @@ def _latest_images(messages: Iterable[Any]) -> tuple[str, ...]:
 
 
 async def _places(
-    question: UserQuestion, records: Sequence[ImageRecord], collaboration: Collaboration
+    question: UserQuestion, records: Sequence[ImageRecord], collaboration: DiagnosisContext
 ) -> dict[str, str]:
     looked = [(one, one.diagnosis) for one in records if one.diagnosis is not None]
     told = await asyncio.gather(*(_place(question, one, found, collaboration) for one, found in looked))
@@ -104,7 +104,7 @@ async def _places(
 
 
 async def _place(
-    question: UserQuestion, record: ImageRecord, diagnosis: Diagnosis, collaboration: Collaboration
+    question: UserQuestion, record: ImageRecord, diagnosis: Diagnosis, collaboration: DiagnosisContext
 ) -> str:
     """Where the most reliable specialist that named the decision looked, or the one that is asked about."""
     opinions = [one for one in diagnosis.evidence.opinions if one.labels]

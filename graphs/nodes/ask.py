@@ -14,7 +14,7 @@ from ...errors import GeneralistError, PromptTooLong
 from ...models.generalist.hints import nearest
 from ...models.generalist.prompts import PRESENCE, Profile
 from ...models.generalist.protocol import Choice
-from ..collaboration import Collaboration
+from ..diagnosis_context import DiagnosisContext
 from ..fusion import GENERALIST, asks_generalist, present_labels
 from ..state import DiagnosisState
 from .moed import absent
@@ -22,7 +22,7 @@ from .moed import absent
 _CERTAINTY = ("probabilities", "exact", "alias", "text")
 
 
-async def ask_generalist(state: DiagnosisState, runtime: Runtime[Collaboration]) -> dict[str, Any]:
+async def ask_generalist(state: DiagnosisState, runtime: Runtime[DiagnosisContext]) -> dict[str, Any]:
     """Gather the evidence of all branches, and ask the generalist where the decision rule wants it.
 
     Where the decision can do without it, a generalist that fails is missing like any other source.
@@ -42,7 +42,7 @@ async def ask_generalist(state: DiagnosisState, runtime: Runtime[Collaboration])
 
 
 async def answer_where_wanted(
-    case: Case, task: Task, evidence: Evidence, collaboration: Collaboration
+    case: Case, task: Task, evidence: Evidence, collaboration: DiagnosisContext
 ) -> tuple[Answer | None, Evidence]:
     """The generalist's answer, or None where it is not asked or not needed and fails; and the evidence.
 
@@ -69,7 +69,7 @@ async def answer_where_wanted(
     return answer, without_farthest(evidence, answer.left_out) if alone else evidence
 
 
-def evidence_of(state: DiagnosisState, task: Task, collaboration: Collaboration) -> Evidence:
+def evidence_of(state: DiagnosisState, task: Task, collaboration: DiagnosisContext) -> Evidence:
     """Gather what the branches brought, and what could not be had."""
     unavailable: tuple[Missing, ...] = ()
     if collaboration.moed != "off":
@@ -82,7 +82,7 @@ def evidence_of(state: DiagnosisState, task: Task, collaboration: Collaboration)
     )
 
 
-async def ask(case: Case, task: Task, evidence: Evidence, collaboration: Collaboration) -> Answer:
+async def ask(case: Case, task: Task, evidence: Evidence, collaboration: DiagnosisContext) -> Answer:
     """Put the case to the generalist; where the prompt is too long, without the farthest similar cases.
 
     As many of them as fit are kept, and ``Answer.left_out`` says how many were not.
@@ -122,7 +122,7 @@ def without_farthest(evidence: Evidence, left_out: int) -> Evidence:
     return evidence.model_copy(update={"similar_cases": cases, "missing": (*evidence.missing, note)})
 
 
-async def put(case: Case, task: Task, evidence: Evidence, collaboration: Collaboration) -> Answer:
+async def put(case: Case, task: Task, evidence: Evidence, collaboration: DiagnosisContext) -> Answer:
     """Put the case to the generalist in the form that the kind of task asks for."""
     profile = collaboration.profile
     if not task.kind.closed:

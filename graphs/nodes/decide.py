@@ -12,7 +12,7 @@ from ... import __version__
 from ...case import Answer, Case, Diagnosis, Evidence, Fusion, SimilarCase, Task, TaskKind
 from ...errors import GeneralistError, GscoError
 from ..certificate import Certificate
-from ..collaboration import Collaboration
+from ..diagnosis_context import DiagnosisContext
 from ..fusion import FusedDecision, decide_by
 from ..policy import conflict_of, doubts_of, remarks
 from ..state import DiagnosisState
@@ -21,7 +21,7 @@ COUNTER_EXAMPLES = 1000
 """So many of the nearest known cases are looked through for one of the rival label."""
 
 
-async def decide(state: DiagnosisState, runtime: Runtime[Collaboration]) -> dict[str, Any]:
+async def decide(state: DiagnosisState, runtime: Runtime[DiagnosisContext]) -> dict[str, Any]:
     """Make the diagnosis of the evidence and of the generalist's answer."""
     start = time.perf_counter()
     collaboration, case, evidence = runtime.context, state["case"], state["evidence"]
@@ -34,7 +34,7 @@ async def decide(state: DiagnosisState, runtime: Runtime[Collaboration]) -> dict
 
 
 def conclude(
-    case: Case, task: Task, evidence: Evidence, answer: Answer | None, collaboration: Collaboration
+    case: Case, task: Task, evidence: Evidence, answer: Answer | None, collaboration: DiagnosisContext
 ) -> Diagnosis:
     """Make a diagnosis; whichever face asks, this is the code that decides.
 
@@ -91,7 +91,7 @@ def conclude(
 
 
 def _decision(
-    task: Task, evidence: Evidence, answer: Answer | None, collaboration: Collaboration
+    task: Task, evidence: Evidence, answer: Answer | None, collaboration: DiagnosisContext
 ) -> FusedDecision:
     try:
         return decide_by(collaboration.plan(task, evidence), task, evidence, answer)
@@ -108,7 +108,7 @@ def _promise(certificate: Certificate | None, doubted: bool) -> str | None:
 
 
 async def with_counter_example(
-    case: Case, task: Task, diagnosis: Diagnosis, collaboration: Collaboration
+    case: Case, task: Task, diagnosis: Diagnosis, collaboration: DiagnosisContext
 ) -> Diagnosis:
     """Add the nearest known case of the rival label, where none is among the similar ones."""
     fusion = diagnosis.fusion
@@ -137,7 +137,7 @@ def speaks_for_rival(task: Task, fusion: Fusion, known: SimilarCase) -> bool:
 
 
 def versions(
-    task: Task, evidence: Evidence, collaboration: Collaboration, *, asked: bool
+    task: Task, evidence: Evidence, collaboration: DiagnosisContext, *, asked: bool
 ) -> Mapping[str, str]:
     """Name everything that took part, so that the same can be had again."""
     store = collaboration.retrieval.size

@@ -16,7 +16,7 @@ from langgraph.runtime import Runtime
 from ...case import Case, GateReport, Missing, Task, TaskKind
 from ...errors import SpecialistError, StoreError, TaskMismatch
 from ...tools.retrieval import Surroundings
-from ..collaboration import Collaboration
+from ..diagnosis_context import DiagnosisContext
 from ..policy import refuses
 from ..state import DiagnosisState
 
@@ -30,7 +30,7 @@ SOURCE = "gate"
 _NAME_IT = "Name the task to have it diagnosed as such"
 
 
-async def gate(state: DiagnosisState, runtime: Runtime[Collaboration]) -> dict[str, Any]:
+async def gate(state: DiagnosisState, runtime: Runtime[DiagnosisContext]) -> dict[str, Any]:
     """Check the named task, or choose one; see ``check_task`` and ``choose_task``."""
     start = time.perf_counter()
     name = state.get("task")
@@ -48,7 +48,7 @@ def with_repairs(report: GateReport, case: Case) -> GateReport:
     return report.model_copy(update={"notes": (*report.notes, *repairs)})
 
 
-async def check_task(case: Case, task: Task, collaboration: Collaboration) -> dict[str, Any]:
+async def check_task(case: Case, task: Task, collaboration: DiagnosisContext) -> dict[str, Any]:
     """Compare the case with the known ones of its task.
 
     Raises:
@@ -129,14 +129,14 @@ def resembles(
     return max(others, key=lambda name: others[name], default=None)
 
 
-async def choose_task(case: Case, collaboration: Collaboration) -> dict[str, Any]:
+async def choose_task(case: Case, collaboration: DiagnosisContext) -> dict[str, Any]:
     """Choose the task that the image belongs to.
 
     Raises:
         TaskMismatch: no task stands out; the message lists the candidates.
     """
     if case.question is not None:
-        return {"task": (name := answering(collaboration)), "gate": _asked(name)}
+        return {"task": (name := answering(collaboration)), "gate": _named_task(name)}
     names = tuple(sorted(known(collaboration)))
     try:
         around = await collaboration.retrieval.surroundings(
@@ -181,7 +181,7 @@ def chosen(best: str | None, around: Surroundings, floor: float | None) -> GateR
     )
 
 
-def answering(collaboration: Collaboration) -> str:
+def answering(collaboration: DiagnosisContext) -> str:
     """Name the only task that answers questions.
 
     Raises:
@@ -196,12 +196,12 @@ def answering(collaboration: Collaboration) -> str:
     return names[0]
 
 
-def known(collaboration: Collaboration) -> frozenset[str]:
+def known(collaboration: DiagnosisContext) -> frozenset[str]:
     """Names of all tasks that have a card."""
     return frozenset(collaboration.tasks.names())
 
 
-def _asked(name: str) -> GateReport:
+def _named_task(name: str) -> GateReport:
     notes = (
         f"No task was named: {name} was chosen because a question was asked.",
         "The modality was not checked.",

@@ -11,14 +11,14 @@ from langgraph.types import Send
 from ...case import Case, Missing, Opinion, Task
 from ...errors import EvidenceMissing, SpecialistError
 from ...tools.specialists import Specialists
-from ..collaboration import Collaboration
-from ..state import Question
+from ..diagnosis_context import DiagnosisContext
+from ..state import BranchInput
 
 SOURCE = "specialist:"
 """With the name, stands for a specialist in ``Evidence.missing`` and ``timings``."""
 
 
-async def moed(state: Question, runtime: Runtime[Collaboration]) -> dict[str, Any]:
+async def moed(state: BranchInput, runtime: Runtime[DiagnosisContext]) -> dict[str, Any]:
     """Ask one specialist.
 
     Raises:
@@ -36,7 +36,7 @@ async def moed(state: Question, runtime: Runtime[Collaboration]) -> dict[str, An
     return {**update, "timings": {name: time.perf_counter() - start}}
 
 
-async def _ask(question: Question, collaboration: Collaboration) -> Opinion:
+async def _ask(question: BranchInput, collaboration: DiagnosisContext) -> Opinion:
     opinion = await collaboration.specialists.opinion(
         question["task"], question["specialist"], question["case"].images
     )
@@ -48,7 +48,7 @@ async def _ask(question: Question, collaboration: Collaboration) -> Opinion:
     return opinion
 
 
-def ask_panel(case: Case, task: Task, collaboration: Collaboration) -> list[Send]:
+def ask_panel(case: Case, task: Task, collaboration: DiagnosisContext) -> list[Send]:
     """Make one branch for each specialist of the task.
 
     Raises:
@@ -61,7 +61,7 @@ def ask_panel(case: Case, task: Task, collaboration: Collaboration) -> list[Send
     ):
         raise EvidenceMissing(f"{missing[0].source} is required and missing: {missing[0].reason}")
     return [
-        Send("moed", Question(case=case, task=task.name, specialist=name))
+        Send("moed", BranchInput(case=case, task=task.name, specialist=name))
         for name in collaboration.specialists.members(task.name)
     ]
 

@@ -10,8 +10,8 @@ from langgraph.runtime import Runtime
 
 from ...case import Case, Missing, Task
 from ...errors import EvidenceMissing, SpecialistError, StoreError
-from ..collaboration import Collaboration
-from ..state import Question
+from ..diagnosis_context import DiagnosisContext
+from ..state import BranchInput
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ SOURCE = "retrieval"
 """Names retrieval in ``Evidence.missing``."""
 
 
-async def rad(state: Question, runtime: Runtime[Collaboration]) -> dict[str, Any]:
+async def rad(state: BranchInput, runtime: Runtime[DiagnosisContext]) -> dict[str, Any]:
     """Find the known cases that are most similar.
 
     Raises:
@@ -30,7 +30,7 @@ async def rad(state: Question, runtime: Runtime[Collaboration]) -> dict[str, Any
     return {**update, "timings": {"rad": time.perf_counter() - start}}
 
 
-async def retrieve(case: Case, task: Task, collaboration: Collaboration) -> dict[str, Any]:
+async def retrieve(case: Case, task: Task, collaboration: DiagnosisContext) -> dict[str, Any]:
     """Search the store; a failure becomes ``Missing`` or an error, by policy."""
     try:
         found = await collaboration.retrieval.similar(
@@ -51,7 +51,7 @@ async def retrieve(case: Case, task: Task, collaboration: Collaboration) -> dict
     return {"missing": (Missing(source=SOURCE, reason=reason),) if task.kind.closed else ()}
 
 
-async def _measured(task: Task, collaboration: Collaboration) -> None:
+async def _measured(task: Task, collaboration: DiagnosisContext) -> None:
     """Read once what the decision must know of the known cases as a whole; it goes on without."""
     try:
         await collaboration.retrieval.known(task.name, collaboration.neighbours)
@@ -59,6 +59,6 @@ async def _measured(task: Task, collaboration: Collaboration) -> None:
         logger.warning("the known cases of %s could not be measured: %s", task.name, error)
 
 
-def wanted(collaboration: Collaboration) -> bool:
+def wanted(collaboration: DiagnosisContext) -> bool:
     """Whether similar cases are to be looked for."""
     return collaboration.rad != "off" and collaboration.neighbours > 0

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from ...errors import ConfigurationError
 from ..splits import Split
-from .rows import Layout, Row, split_named
+from .rows import DatasetLayout, LabelledRow, split_named
 
 _MAX_BYTES = 2**30
 _LABELS = (
@@ -27,7 +27,7 @@ _LABELS = (
 """Keys of a Label Studio result's value that hold labels."""
 
 
-def read_annotations(path: Path, multilabel: bool | None) -> Layout:
+def read_annotations(path: Path, multilabel: bool | None) -> DatasetLayout:
     """Read a COCO or Label Studio export.
 
     Args:
@@ -39,9 +39,9 @@ def read_annotations(path: Path, multilabel: bool | None) -> Layout:
     """
     content = _loaded(path)
     if is_coco(content):
-        layout = Layout(_coco_rows(content, path), f"COCO annotations {path.name}")
+        layout = DatasetLayout(_coco_rows(content, path), f"COCO annotations {path.name}")
     elif is_label_studio(content):
-        layout = Layout([], f"Label Studio export {path.name}")
+        layout = DatasetLayout([], f"Label Studio export {path.name}")
         layout.rows = list(_label_studio_rows(content, layout))
     else:
         raise ConfigurationError(f"{path.name} is neither a COCO nor a Label Studio export")
@@ -95,7 +95,7 @@ def is_label_studio(content: Any) -> bool:
     return isinstance(first.get("image"), str) and bool({"choice", "annotation_id"} & first.keys())
 
 
-def _coco_rows(content: Mapping[str, Any], path: Path) -> list[Row]:
+def _coco_rows(content: Mapping[str, Any], path: Path) -> list[LabelledRow]:
     try:
         names = {category["id"]: str(category["name"]).strip() for category in content["categories"]}
         labels: dict[Any, list[str]] = defaultdict(list)
@@ -103,7 +103,7 @@ def _coco_rows(content: Mapping[str, Any], path: Path) -> list[Row]:
             labels[annotation["image_id"]].append(names[annotation["category_id"]])
         split = _split_of(path)
         return [
-            Row(str(image["file_name"]), tuple(dict.fromkeys(labels[image["id"]])), split=split)
+            LabelledRow(str(image["file_name"]), tuple(dict.fromkeys(labels[image["id"]])), split=split)
             for image in content["images"]
         ]
     except (KeyError, TypeError) as error:
@@ -117,7 +117,7 @@ def _split_of(path: Path) -> Split | None:
     return found[0] if len(set(found)) == 1 else split_named(path.parent.name)
 
 
-def _label_studio_rows(content: Sequence[Any], layout: Layout) -> Iterator[Row]:
+def _label_studio_rows(content: Sequence[Any], layout: DatasetLayout) -> Iterator[LabelledRow]:
     for task in content:
         short = "data" not in task
         data: Mapping[str, Any] = task if short else task["data"]
@@ -139,7 +139,7 @@ def _label_studio_rows(content: Sequence[Any], layout: Layout) -> Iterator[Row]:
             raise ConfigurationError(
                 f"annotators disagree about {place!r}: {opinions}; settle it and export again"
             )
-        yield Row(place, answers[0])
+        yield LabelledRow(place, answers[0])
 
 
 def _image_of(data: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from ...errors import ImageError
 from ...images import is_image
-from .rows import Layout
+from .rows import DatasetLayout
 
 IMAGE_SUFFIXES = frozenset(
     {
@@ -47,7 +47,7 @@ def is_junk(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _JUNK
 
 
-def image_files(folder: Path, layout: Layout) -> list[PurePosixPath]:
+def image_files(folder: Path, layout: DatasetLayout) -> list[PurePosixPath]:
     """The images of a folder and everything beneath it, sorted, relative to it; masks are left out.
 
     A file whose ending says nothing is an image where its first bytes say so.
@@ -147,7 +147,7 @@ class ImageFinder:
     def _search(self, wanted: PurePosixPath) -> list[Path]:
         if self._names is None:
             self._names = defaultdict(list)
-            for relative in image_files(self._folder, Layout([], "")):
+            for relative in image_files(self._folder, DatasetLayout([], "")):
                 path = self._folder / relative
                 self._names[path.name.casefold()].append(path)
                 if path.stem != path.name:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from ...errors import ConfigurationError
 from ..splits import Split
 from .files import image_files, is_junk
-from .rows import Layout, Row, split_named
+from .rows import DatasetLayout, LabelledRow, split_named
 
 _NEUTRAL = frozenset(
     {"image", "images", "img", "imgs", "picture", "pictures", "jpg", "jpeg", "png", "dicom", "dcm"}
@@ -31,7 +31,7 @@ class _Placed:
     names: tuple[str, ...]
 
 
-def read_folders(folder: Path, spelling: Mapping[str, str] | None = None) -> Layout:
+def read_folders(folder: Path, spelling: Mapping[str, str] | None = None) -> DatasetLayout:
     """Read images whose folders say class and split, in any order and depth.
 
     Args:
@@ -42,7 +42,7 @@ def read_folders(folder: Path, spelling: Mapping[str, str] | None = None) -> Lay
     Raises:
         ConfigurationError: there are no images in folders, or two levels of folders may be the classes.
     """
-    layout = Layout([], "a folder per class")
+    layout = DatasetLayout([], "a folder per class")
     placed = _placed(image_files(folder, layout))
     placed = _without_copies(folder, placed, layout)
     placed = _without_strays(placed, layout)
@@ -59,7 +59,9 @@ def read_folders(folder: Path, spelling: Mapping[str, str] | None = None) -> Lay
         layout.kind = "a folder per split and class"
     if level:
         layout.notes.append("classes are the innermost folders")
-    layout.rows = [Row(str(one.file), (one.names[level].strip(),), split=one.split) for one in classed]
+    layout.rows = [
+        LabelledRow(str(one.file), (one.names[level].strip(),), split=one.split) for one in classed
+    ]
     _note_empty(folder, layout)
     return layout
 
@@ -102,7 +104,7 @@ def _unwrapped(placed: list[_Placed]) -> list[_Placed]:
     return placed
 
 
-def _without_copies(folder: Path, placed: list[_Placed], layout: Layout) -> list[_Placed]:
+def _without_copies(folder: Path, placed: list[_Placed], layout: DatasetLayout) -> list[_Placed]:
     """Leave out a second copy of a set with splits inside of it, as Kaggle's chest X-rays have one."""
     places = sorted({one.before for one in placed if one.split}, key=len)
     inner = [place for place in places if any(place[: len(o)] == o and place != o for o in places)]
@@ -130,7 +132,7 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _without_strays(placed: list[_Placed], layout: Layout) -> list[_Placed]:
+def _without_strays(placed: list[_Placed], layout: DatasetLayout) -> list[_Placed]:
     """Leave out the few images that lie beside the folders of the splits."""
     strays = [one for one in placed if one.split is None]
     if not strays or len(strays) == len(placed):
@@ -177,7 +179,7 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" … ({len(names)})" if len(names) > _SHOWN else "")
 
 
-def _note_empty(folder: Path, layout: Layout) -> None:
+def _note_empty(folder: Path, layout: DatasetLayout) -> None:
     full = {parent for row in layout.rows for parent in PurePosixPath(row.path).parents}
     other = {
         parent

@@ -18,7 +18,7 @@ _BESIDE = re.compile(r"^(images?|imgs?|data|dataset|set|split|\d+)$")
 
 
 @dataclass(frozen=True)
-class Row:
+class LabelledRow:
     """One labelled image."""
 
     path: str
@@ -32,10 +32,10 @@ class Row:
 
 
 @dataclass
-class Layout:
+class DatasetLayout:
     """What was found in a folder or file, and how it was understood."""
 
-    rows: list[Row]
+    rows: list[LabelledRow]
     kind: str
     """In words, such as ``a folder per class``."""
     multilabel: bool = False

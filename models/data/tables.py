@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ...errors import ConfigurationError
 from .labels import MISSING, separator_of
-from .rows import Layout, Row, split_named
+from .rows import DatasetLayout, LabelledRow, split_named
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl"})
 PATH_COLUMNS = (
@@ -33,7 +33,7 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Table:
+class LabelTable:
     """A table as text."""
 
     name: str
@@ -57,7 +57,7 @@ class Columns:
     report: str | None = field(default=None, kw_only=True)
 
 
-def read_text_table(path: Path) -> Table:
+def read_text_table(path: Path) -> LabelTable:
     """Read csv, tsv or JSON lines.
 
     The encoding is UTF-8 or UTF-16, with a byte order mark or without, else Windows-1252; the delimiter is
@@ -90,7 +90,7 @@ def read_text_table(path: Path) -> Table:
         raise ConfigurationError(f"cannot read {path.name} as csv: {error}") from error
     if delimiter != ",":
         notes.append(f"fields are separated by {'a tab' if delimiter == chr(9) else repr(delimiter)}")
-    return Table(path.name, tuple(heading), tuple(rows), tuple(lines), tuple(notes))
+    return LabelTable(path.name, tuple(heading), tuple(rows), tuple(lines), tuple(notes))
 
 
 def _decoded(data: bytes) -> tuple[str, list[str]]:
@@ -124,7 +124,7 @@ def _row(name: str, heading: Sequence[str], values: Sequence[str], line: int) ->
     return {column: value.strip() for column, value in zip(heading, padded, strict=False) if column}
 
 
-def _json_lines(name: str, text: str) -> Table:
+def _json_lines(name: str, text: str) -> LabelTable:
     rows, lines = [], []
     for line, content in enumerate(text.splitlines(), start=1):
         if not content.strip():
@@ -135,12 +135,14 @@ def _json_lines(name: str, text: str) -> Table:
             raise ConfigurationError(f"line {line} of {name} is no JSON: {error}") from error
         if not isinstance(row, dict):
             raise ConfigurationError(f"line {line} of {name} is no object with named fields")
-        rows.append({key: _told(value) for key, value in row.items()})
+        rows.append({key: _described(value) for key, value in row.items()})
         lines.append(line)
-    return Table(name, tuple(dict.fromkeys(key for row in rows for key in row)), tuple(rows), tuple(lines))
+    return LabelTable(
+        name, tuple(dict.fromkeys(key for row in rows for key in row)), tuple(rows), tuple(lines)
+    )
 
 
-def _told(value: object) -> str:
+def _described(value: object) -> str:
     if isinstance(value, list):
         return "|".join(map(str, value))
     return "" if value is None else str(value).strip()
@@ -151,7 +153,7 @@ def plain_name(name: str) -> str:
     return "_".join(name.strip().casefold().replace("-", " ").split())
 
 
-def find_columns(table: Table, given: Columns) -> Columns:
+def find_columns(table: LabelTable, given: Columns) -> Columns:
     """Find the columns that say path, label, group, split and report.
 
     Raises:
@@ -178,13 +180,13 @@ def find_columns(table: Table, given: Columns) -> Columns:
     return Columns(path, label, marks=marks, group=group, split=split, report=first(("report",)))
 
 
-def _given(table: Table, name: str | None, option: str) -> str | None:
+def _given(table: LabelTable, name: str | None, option: str) -> str | None:
     if name is None or name in table.columns:
         return name
     raise ConfigurationError(f"{table.name} has no column {name!r} ({option}), only {list(table.columns)}")
 
 
-def _lacks(table: Table, column: str, option: str) -> ConfigurationError:
+def _lacks(table: LabelTable, column: str, option: str) -> ConfigurationError:
     near = difflib.get_close_matches(column, table.columns, 1, 0.5)
     hint = f"did you mean {near[0]!r}? Name it with" if near else "name it with"
     return ConfigurationError(
@@ -192,12 +194,14 @@ def _lacks(table: Table, column: str, option: str) -> ConfigurationError:
     )
 
 
-def _is_mark(table: Table, column: str) -> bool:
+def _is_mark(table: LabelTable, column: str) -> bool:
     values = {row.get(column, "") for row in table.rows}
     return bool(column) and bool(values) and values <= {"0", "1", "0.0", "1.0"}
 
 
-def labelled_rows(table: Table, given: Columns, multilabel: bool | None, accepted: frozenset[str]) -> Layout:
+def labelled_rows(
+    table: LabelTable, given: Columns, multilabel: bool | None, accepted: frozenset[str]
+) -> DatasetLayout:
     """Make the rows of a table of images.
 
     Args:
@@ -212,7 +216,7 @@ def labelled_rows(table: Table, given: Columns, multilabel: bool | None, accepte
     columns = find_columns(table, given)
     if not table.rows:
         raise ConfigurationError(f"{table.name} has no rows")
-    layout = Layout([], f"table {table.name}", notes=list(table.notes))
+    layout = DatasetLayout([], f"table {table.name}", notes=list(table.notes))
     if columns.marks:
         several = multilabel or any(sum(map(_marked, _marks(row, columns))) != 1 for row in table.rows)
         sign = None
@@ -221,7 +225,7 @@ def labelled_rows(table: Table, given: Columns, multilabel: bool | None, accepte
         texts = [row.get(columns.label or "", "") for row in table.rows]
         sign = separator_of(texts, multilabel)
         several = sign is not None
-        layout.notes += _told_of_signs(texts, sign)
+        layout.notes += _described_signs(texts, sign)
     rows = [
         _labelled(table.name, row, line, columns, sign, several, accepted)
         for row, line in zip(table.rows, table.lines, strict=True)
@@ -239,7 +243,7 @@ def _meaning(columns: Columns) -> str:
     return ", ".join(f"{what} is {column!r}" for what, column in named.items() if column)
 
 
-def _told_of_signs(texts: Sequence[str], sign: str | None) -> list[str]:
+def _described_signs(texts: Sequence[str], sign: str | None) -> list[str]:
     if sign is not None:
         example = next((text for text in texts if sign in text), None)
         return [f"several labels of an image are separated by {sign!r}, as in {example!r}"] if example else []
@@ -263,7 +267,7 @@ def _labelled(
     sign: str | None,
     several: bool,
     accepted: frozenset[str],
-) -> Row:
+) -> LabelledRow:
     path = row.get(columns.path or "", "")
     if columns.marks:
         marks = zip(columns.marks, _marks(row, columns), strict=True)
@@ -283,16 +287,16 @@ def _labelled(
     if text and split is None:
         raise ConfigurationError(f"line {line} of the csv names the split {text!r}; use train, val or test")
     group, report = (row.get(column or "") or None for column in (columns.group, columns.report))
-    return Row(path, tuple(dict.fromkeys(labels)), group, split, report, line)
+    return LabelledRow(path, tuple(dict.fromkeys(labels)), group, split, report, line)
 
 
-def _once(rows: Sequence[Row], merge: bool, layout: Layout) -> list[Row]:
+def _once(rows: Sequence[LabelledRow], merge: bool, layout: DatasetLayout) -> list[LabelledRow]:
     """Let each image be listed once.
 
     Raises:
         ConfigurationError: it is listed with different labels, splits or groups.
     """
-    found: dict[str, Row] = {}
+    found: dict[str, LabelledRow] = {}
     repeated: dict[str, int] = defaultdict(int)
     for row in rows:
         before = found.setdefault(row.path.replace("\\", "/"), row)
@@ -301,7 +305,7 @@ def _once(rows: Sequence[Row], merge: bool, layout: Layout) -> list[Row]:
         repeated[row.path] += 1
         if merge:
             labels = tuple(dict.fromkeys((*before.labels, *row.labels)))
-            found[row.path.replace("\\", "/")] = Row(
+            found[row.path.replace("\\", "/")] = LabelledRow(
                 before.path, labels, before.group, before.split, before.report, before.line
             )
         elif set(before.labels) != set(row.labels):

@@ -17,9 +17,15 @@ from typing import TYPE_CHECKING, Literal
 
 from ...case import Record, Task
 from ...errors import ConfigurationError, GeneralistError
-from ..journal import Log
+from ..jsonl import JsonlLog
 from ..specialist.progress import Progress
-from .conversations import Collection, Conversation, Turn, write_collection, write_conversations
+from .conversations import (
+    Collection,
+    ConversationTurn,
+    TrainingConversation,
+    write_collection,
+    write_conversations,
+)
 from .hints import label_text
 from .messages import message
 from .prompts import article
@@ -54,7 +60,7 @@ _REACH = 60
 """A negation this many characters before a label, in the same sentence, negates it."""
 
 
-class Written(Record):
+class BootstrapFile(Record):
     """What a generalist wrote of one image, and whether it may be learnt from."""
 
     image: str
@@ -70,11 +76,13 @@ class Written(Record):
     prompt: str
     """First twelve hex digits of the guiding prompt's sha256."""
 
-    def conversation(self, dataset: str, task: Task, kind: Kind) -> Conversation:
+    def conversation(self, dataset: str, task: Task, kind: Kind) -> TrainingConversation:
         """The same as a conversation that asks without the label."""
         question = ASKED[kind].format(modality=task.modality)
-        return Conversation(
-            f"{dataset}/{self.image}", (Turn("human", question), Turn("gpt", self.text)), self.image
+        return TrainingConversation(
+            f"{dataset}/{self.image}",
+            (ConversationTurn("human", question), ConversationTurn("gpt", self.text)),
+            self.image,
         )
 
 
@@ -119,7 +127,7 @@ def bootstrap(
     """
     _check(dataset, task)
     out.parent.mkdir(parents=True, exist_ok=True)
-    log = Log(out.with_suffix(".provenance.jsonl"), Written)
+    log = JsonlLog(out.with_suffix(".provenance.jsonl"), BootstrapFile)
     name = _name(generalist)
     if others := {(one.generalist, one.kind) for one in log} - {(name, kind)}:
         raise ConfigurationError(f"{log.path} holds texts of {min(others)}; name another file")
@@ -147,7 +155,7 @@ def write(
     *,
     kind: Kind = "description",
     max_new_tokens: int = 256,
-) -> Iterator[Written]:
+) -> Iterator[BootstrapFile]:
     """Let the generalist write about one batch of images; see ``bootstrap``."""
     prompts = [guided(task, _labels(item, task), kind) for item in items]
     asked = [
@@ -161,7 +169,7 @@ def write(
     for item, prompt, text in zip(items, prompts, texts, strict=True):
         labels = _labels(item, task)
         failed = isinstance(text, GeneralistError)
-        yield Written(
+        yield BootstrapFile(
             image=_place(item, dataset),
             kind=kind,
             labels=labels,

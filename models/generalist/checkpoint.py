@@ -24,7 +24,7 @@ _WHOLE_HASH_BYTES = 4 * 2**30
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class GeneralistCheckpoint:
     """A loaded model with its processor, and what to call it in results."""
 
     model: PreTrainedModel
@@ -35,7 +35,7 @@ class Checkpoint:
     """Whether it can discuss a case in words of its own; its card may say that it cannot."""
 
 
-def load_checkpoint(source: str | Path, device: str = "auto", dtype: str = "auto") -> Checkpoint:
+def load_checkpoint(source: str | Path, device: str = "auto", dtype: str = "auto") -> GeneralistCheckpoint:
     """Load a model for evaluation. Nothing is downloaded for a folder, and no remote code runs ever.
 
     Args:
@@ -77,7 +77,7 @@ def load_checkpoint(source: str | Path, device: str = "auto", dtype: str = "auto
     name = card.get("name")
     commit = getattr(model.config, "_commit_hash", None)
     version = weights_version(folder) if local else str(commit or source)[:12]
-    return Checkpoint(
+    return GeneralistCheckpoint(
         model.to(place).eval(),
         processor,
         str(name or folder.name),

@@ -28,7 +28,7 @@ _SPEAKERS: tuple[Speaker, ...] = get_args(Speaker)
 
 
 @dataclass(frozen=True)
-class Turn:
+class ConversationTurn:
     """What one side says, without the image's place and without control tokens."""
 
     speaker: Speaker
@@ -36,11 +36,11 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Conversation:
+class TrainingConversation:
     """A conversation about an image, or about none."""
 
     id: str
-    turns: tuple[Turn, ...]
+    turns: tuple[ConversationTurn, ...]
     image: str | None = None
     """Path of the image, relative to the collection's root."""
     group: str = ""
@@ -60,12 +60,12 @@ class Collection:
     repeats: float = 1.0
     """How often its conversations are seen in one epoch; below one, a part of them."""
 
-    def conversations(self) -> list[Conversation]:
+    def conversations(self) -> list[TrainingConversation]:
         """Read its file; see ``read_conversations``."""
         return read_conversations(self.annotation)
 
 
-def read_conversations(path: Path) -> list[Conversation]:
+def read_conversations(path: Path) -> list[TrainingConversation]:
     """Read a file.
 
     Raises:
@@ -74,7 +74,7 @@ def read_conversations(path: Path) -> list[Conversation]:
     return [_conversation(entry, f"{path.name}, {place}") for place, entry in _entries(path)]
 
 
-def write_conversations(conversations: Iterable[Conversation], path: Path) -> int:
+def write_conversations(conversations: Iterable[TrainingConversation], path: Path) -> int:
     """Write JSON lines, all of them or nothing; returns how many."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh, count = path.with_name(f".{path.name}.{os.getpid()}"), 0
@@ -114,7 +114,7 @@ def write_collection(collection: Collection, length: int, path: Path) -> None:
 
 def diagnosis_conversations(
     dataset: Dataset, task: Task, profile: Profile, split: str = "train"
-) -> Iterator[Conversation]:
+) -> Iterator[TrainingConversation]:
     """Make one conversation per image of a split: the profile's question, and the label as the answer.
 
     Raises:
@@ -129,9 +129,9 @@ def diagnosis_conversations(
     question = profile.closed_text(task).strip()
     for item in dataset.split(split):
         labels = item.labels or ((task.negative,) if task.negative else ())
-        turns = (Turn("human", question), Turn("gpt", answer_text(labels)))
+        turns = (ConversationTurn("human", question), ConversationTurn("gpt", answer_text(labels)))
         place = item.path.relative_to(dataset.folder).as_posix()
-        yield Conversation(f"{dataset.name}/{place}", turns, place)
+        yield TrainingConversation(f"{dataset.name}/{place}", turns, place)
 
 
 def _entries(path: Path) -> Iterator[tuple[str, Any]]:
@@ -163,7 +163,7 @@ def _parsed(text: str, place: str) -> Any:
         raise ConfigurationError(f"{place} is no JSON: {error}") from error
 
 
-def _conversation(entry: Any, place: str) -> Conversation:
+def _conversation(entry: Any, place: str) -> TrainingConversation:
     if not isinstance(entry, dict):
         raise ConfigurationError(f"{place} is no conversation: an object with `conversations` is needed")
     image, given = entry.get("image"), entry.get("conversations")
@@ -175,16 +175,18 @@ def _conversation(entry: Any, place: str) -> Conversation:
     _check_order([turn.speaker for turn in turns], place)
     _check_image(given, image, place)
     group = next((entry[name] for name in ("subject_id", "study_id", "group") if entry.get(name)), "")
-    return Conversation(str(entry.get("id", place)), turns, image, str(group), str(entry.get("split") or ""))
+    return TrainingConversation(
+        str(entry.get("id", place)), turns, image, str(group), str(entry.get("split") or "")
+    )
 
 
-def _turn(turn: Any, place: str) -> Turn:
+def _turn(turn: Any, place: str) -> ConversationTurn:
     if not isinstance(turn, dict) or not isinstance(turn.get("value"), str):
         raise ConfigurationError(f"{place} needs `from` and a text as `value`")
     speaker: Speaker | None = next((one for one in _SPEAKERS if one == turn.get("from")), None)
     if speaker is None:
         raise ConfigurationError(f"{place} is from {turn.get('from')!r}; use one of {list(_SPEAKERS)}")
-    return Turn(speaker, neutralise(turn["value"].replace(IMAGE, "")).strip())
+    return ConversationTurn(speaker, neutralise(turn["value"].replace(IMAGE, "")).strip())
 
 
 def _check_order(speakers: Sequence[str], place: str) -> None:
@@ -219,7 +221,7 @@ def _collection(name: str, entry: Any, path: Path) -> Collection:
     return Collection(name, path.parent / entry["root"], annotation, float(repeats))
 
 
-def _record(one: Conversation) -> dict[str, Any]:
+def _record(one: TrainingConversation) -> dict[str, Any]:
     turns = [{"from": turn.speaker, "value": turn.text} for turn in one.turns]
     if one.image is not None:
         first = next(turn for turn in turns if turn["from"] == "human")

@@ -11,7 +11,7 @@ import torch
 from ...errors import GeneralistError, ImageError
 from .chat_template import ChatTemplate
 from .messages import image_ids
-from .scoring import Prompt
+from .scoring import EncodedPrompt
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -26,7 +26,7 @@ _PIXELS_ALONE = ("internvl", "llava")
 """Model types whose images become embeddings from their pixels alone, one placeholder each."""
 
 
-class Encoder(ChatTemplate):
+class MessageEncoder(ChatTemplate):
     """Turns messages into prompts whose images are features, computed once per image.
 
     Text is tokenised with one placeholder per image, and the placeholder is then widened to as many as
@@ -44,7 +44,7 @@ class Encoder(ChatTemplate):
     def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, images: ImageStore) -> None:
         super().__init__(model, processor)
         self._images = images
-        self._features = _Features(model, Pixels(self._processor.image_processor))
+        self._features = _Features(model, PixelProcessor(self._processor.image_processor))
         self.placeholder = int(self.tokenizer.convert_tokens_to_ids(self._placeholder_text))
         self._before, self._after = (
             [token] if (token := getattr(self._processor, name, None)) is not None else []
@@ -64,7 +64,7 @@ class Encoder(ChatTemplate):
 
     def prompts(
         self, requests: Sequence[Sequence[BaseMessage]], tools: Sequence[Mapping[str, Any]] = ()
-    ) -> list[Prompt | GeneralistError]:
+    ) -> list[EncodedPrompt | GeneralistError]:
         """Encode prompts that end where the model's answer begins; a failure stands in its place."""
         wanted: list[tuple[tuple[str, ...], str] | GeneralistError] = []
         for messages in requests:
@@ -84,7 +84,7 @@ class Encoder(ChatTemplate):
 
     def _prompt(
         self, ids: tuple[str, ...], tokens: list[int], features: dict[str, torch.Tensor | GeneralistError]
-    ) -> Prompt | GeneralistError:
+    ) -> EncodedPrompt | GeneralistError:
         found: list[torch.Tensor] = []
         for id in ids:
             feature = features[id]
@@ -98,10 +98,10 @@ class Encoder(ChatTemplate):
                 widened += [*self._before, *[token] * len(next(waiting)), *self._after]
             else:
                 widened.append(token)
-        return Prompt(tuple(widened), torch.cat(found) if found else None, ids)
+        return EncodedPrompt(tuple(widened), torch.cat(found) if found else None, ids)
 
 
-class Pixels:
+class PixelProcessor:
     """An image processor's work for one image, with a short way for the fixed-size stretch.
 
     Most InternVL checkpoints resize to one square and normalise. The general processor spends longer on
@@ -157,7 +157,7 @@ class Pixels:
 class _Features:
     """Image features by image id, kept while they fit, since several prompts ask about one image."""
 
-    def __init__(self, model: PreTrainedModel, pixels: Pixels) -> None:
+    def __init__(self, model: PreTrainedModel, pixels: PixelProcessor) -> None:
         self._model: Any = model
         self._pixels = pixels
         self._kept: OrderedDict[str, torch.Tensor] = OrderedDict()

@@ -21,12 +21,12 @@ from langchain_openai import ChatOpenAI
 from pydantic import Field, SecretStr
 
 from ...errors import CallUnreadable, GeneralistError, ImageError
-from .calling import form_of, in_words, read_call
 from .deadline import keep_deadline, keep_deadline_async
 from .discovery import Level
 from .faults import broken_off, place
 from .messages import check_length, neutralise, parts
 from .parameters import RequestParameters, afollow, follow
+from .tool_calling import form_of, in_words, read_call
 from .tool_calls import specifications
 
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ class Hint:
         return " and ".join(label_text(label) for label in self.labels) or "none"
 
 
-def said_by(opinions: Sequence[Opinion]) -> list[Hint]:
+def hint_text(opinions: Sequence[Opinion]) -> list[Hint]:
     """Opinions with a decision; a draft report without labels is none. The order is kept."""
     return [
         Hint(

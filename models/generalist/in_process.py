@@ -12,12 +12,12 @@ import torch
 
 from ...case import Answer
 from ...errors import GeneralistError, PromptTooLong
-from .checkpoint import Checkpoint, load_checkpoint
-from .encoding import Encoder
+from .checkpoint import GeneralistCheckpoint, load_checkpoint
+from .encoding import MessageEncoder
 from .options import answer_from_scores
 from .processing import ProcessorEncoder, generate_each, score_each
 from .protocol import Choice
-from .scoring import Prompt, Scored, embed, score_options
+from .scoring import EncodedPrompt, OptionPrompt, embed, score_options
 from .tool_calls import read_calls, specifications
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class InProcessGeneralist:
         GeneralistError: the checkpoint has no chat template, image token or end of turn.
     """
 
-    def __init__(self, checkpoint: Checkpoint, images: ImageStore, batch_size: int = 32) -> None:
+    def __init__(self, checkpoint: GeneralistCheckpoint, images: ImageStore, batch_size: int = 32) -> None:
         self.name = f"{checkpoint.name} (in process)"
         self.version = checkpoint.version
         self.converses = checkpoint.converses
@@ -53,10 +53,10 @@ class InProcessGeneralist:
         self.batch_size = batch_size
         self._model: Any = checkpoint.model
         self._lock = threading.Lock()
-        self._encoder: Encoder | ProcessorEncoder
+        self._encoder: MessageEncoder | ProcessorEncoder
         with torch.inference_mode():
-            if Encoder.fits(checkpoint.model, checkpoint.processor) and self._attention_packs():
-                self._encoder = Encoder(checkpoint.model, checkpoint.processor, images)
+            if MessageEncoder.fits(checkpoint.model, checkpoint.processor) and self._attention_packs():
+                self._encoder = MessageEncoder(checkpoint.model, checkpoint.processor, images)
             else:
                 self._encoder = ProcessorEncoder(checkpoint.model, checkpoint.processor, images)
         limit = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
@@ -80,7 +80,7 @@ class InProcessGeneralist:
         """Score every option as the whole answer; see ``Generalist.choose``."""
         results: dict[int, Answer | GeneralistError] = {}
         with self._computing():
-            scored: dict[int, Scored] = {}
+            scored: dict[int, OptionPrompt] = {}
             for i, prompt in enumerate(self._encoder.prompts([request.messages for request in requests])):
                 try:
                     scored[i] = self._scored(prompt, requests[i])
@@ -100,7 +100,7 @@ class InProcessGeneralist:
         """Answer greedily, in batches of similar length; see ``Generalist.generate``."""
         results: dict[int, str | GeneralistError] = {}
         with self._computing():
-            ready: list[tuple[int, Prompt]] = []
+            ready: list[tuple[int, EncodedPrompt]] = []
             for i, prompt in enumerate(self._encoder.prompts(requests)):
                 try:
                     ready.append((i, self._fitting(prompt, 1)))
@@ -195,16 +195,16 @@ class InProcessGeneralist:
 
         return InProcessChat(generalist=self)
 
-    def _scores(self, requests: Sequence[Scored]) -> list[list[float]]:
-        if isinstance(self._encoder, Encoder):
+    def _scores(self, requests: Sequence[OptionPrompt]) -> list[list[float]]:
+        if isinstance(self._encoder, MessageEncoder):
             return score_options(self._model, requests, self._encoder.placeholder)
         return score_each(self._model, requests)
 
-    def _scored(self, prompt: Prompt | GeneralistError, request: Choice) -> Scored:
+    def _scored(self, prompt: EncodedPrompt | GeneralistError, request: Choice) -> OptionPrompt:
         options = self._encoder.options(request.options)
-        return Scored(self._fitting(prompt, max(map(len, options))), options)
+        return OptionPrompt(self._fitting(prompt, max(map(len, options))), options)
 
-    def _fitting(self, prompt: Prompt | GeneralistError, room: int) -> Prompt:
+    def _fitting(self, prompt: EncodedPrompt | GeneralistError, room: int) -> EncodedPrompt:
         if isinstance(prompt, GeneralistError):
             raise prompt
         excess = len(prompt.ids) + room - self.context_length
@@ -215,10 +215,12 @@ class InProcessGeneralist:
             )
         return prompt
 
-    def _continue(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[str]:
+    def _continue(self, prompts: Sequence[EncodedPrompt], max_new_tokens: int) -> list[str]:
         return [self._encoder.decode(ids) for ids in self._generated(prompts, max_new_tokens).tolist()]
 
-    def _generated(self, prompts: Sequence[Prompt], max_new_tokens: int, **extras: Any) -> torch.Tensor:
+    def _generated(
+        self, prompts: Sequence[EncodedPrompt], max_new_tokens: int, **extras: Any
+    ) -> torch.Tensor:
         """Greedy continuations, ids (n, new), padded behind with the end of turn."""
         from transformers import GenerationConfig
 
@@ -231,7 +233,7 @@ class InProcessGeneralist:
             eos_token_id=self._encoder.ends,
             pad_token_id=end,
         )
-        if not isinstance(self._encoder, Encoder):
+        if not isinstance(self._encoder, MessageEncoder):
             return generate_each(self._model, prompts, config, **extras)
         ids = torch.full((len(prompts), length), end, device=self._model.device)
         mask = torch.zeros_like(ids)
@@ -246,7 +248,7 @@ class InProcessGeneralist:
     def _attention_packs(self) -> bool:
         """Score a made-up prompt both ways: packed with its options, and option by option."""
         prompt, options = tuple(range(3, 8)), ((1, 2), (3, 4, 2))
-        packed = score_options(self._model, [Scored(Prompt(prompt), options)], placeholder=-1)[0]
+        packed = score_options(self._model, [OptionPrompt(EncodedPrompt(prompt), options)], placeholder=-1)[0]
         for option, score in zip(options, packed, strict=True):
             ids = torch.tensor([prompt + option], device=self._model.device)
             logits = self._model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float()

@@ -14,9 +14,9 @@ from pydantic import ConfigDict, Field
 
 from ...case import Answer
 from ...errors import AnswerUnparsed, ConfigurationError, GeneralistError
-from .choosing import without_thoughts
 from .discovery import Level
 from .endpoint import ImageUris
+from .option_choice import without_thoughts
 from .options import answer_from_text
 from .protocol import Choice
 

@@ -19,11 +19,11 @@ from ...case import Answer
 from ...errors import AnswerUnparsed, GeneralistError
 from ..background import BackgroundLoop
 from ..serving.profiles import Mode, ToolLevel, profile_of
-from .choosing import LETTERS, Asking, choose, mode_for, without_thoughts
 from .deadline import Deadline, within
 from .discovery import Endpoint, Level, ask_vllm, discover, tokens_of, tool_level
 from .endpoint import Calling, ImageUris, connect
 from .faults import check_address, explained, place, without_version
+from .option_choice import LETTERS, ChoiceRequest, choose, mode_for, without_thoughts
 from .parameters import RequestParameters
 from .protocol import Choice
 
@@ -277,8 +277,8 @@ class OpenAICompatibleGeneralist:
         return Calling(level, level == "constrained" and self.endpoint.vllm)
 
     @cached_property
-    def _asking(self) -> Asking:
-        return Asking(self.endpoint, self._own._get_request_payload, self._post, self._letter_ids)
+    def _choice_request(self) -> ChoiceRequest:
+        return ChoiceRequest(self.endpoint, self._own._get_request_payload, self._post, self._letter_ids)
 
     def _letter_ids(self) -> Mapping[str, tuple[int, ...]]:
         """Ids of each letter, with and without a space in front, where that is one token."""
@@ -298,7 +298,7 @@ class OpenAICompatibleGeneralist:
         try:
             async with self._ready:
                 with self._explained(), within(self._deadline):
-                    answer = await choose(self.mode, request, self._asking)
+                    answer = await choose(self.mode, request, self._choice_request)
         except AnswerUnparsed:
             self.counts["unparsed"] += 1
             raise

@@ -16,7 +16,7 @@ import torch
 from ...errors import GeneralistError, ImageError
 from .chat_template import ChatTemplate
 from .messages import image_ids
-from .scoring import Prompt, Scored
+from .scoring import EncodedPrompt, OptionPrompt
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -44,9 +44,9 @@ class ProcessorEncoder(ChatTemplate):
 
     def prompts(
         self, requests: Sequence[Sequence[BaseMessage]], tools: Sequence[Mapping[str, Any]] = ()
-    ) -> list[Prompt | GeneralistError]:
+    ) -> list[EncodedPrompt | GeneralistError]:
         """Encode prompts that end where the model's answer begins; a failure stands in its place."""
-        made: list[Prompt | GeneralistError] = []
+        made: list[EncodedPrompt | GeneralistError] = []
         for messages in requests:
             try:
                 made.append(self._prompt(messages, tools))
@@ -54,7 +54,7 @@ class ProcessorEncoder(ChatTemplate):
                 made.append(error)
         return made
 
-    def _prompt(self, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, Any]]) -> Prompt:
+    def _prompt(self, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, Any]]) -> EncodedPrompt:
         ids = image_ids(messages)
         text = self.render(messages, tools=tools)
         try:
@@ -73,15 +73,15 @@ class ProcessorEncoder(ChatTemplate):
                 f"the model's processor refuses this prompt with {len(ids)} images: {error}"
             ) from error
         inputs = {name: value for name, value in made.items() if name in self._taken}
-        return Prompt(tuple(made["input_ids"][0].tolist()), None, ids, inputs)
+        return EncodedPrompt(tuple(made["input_ids"][0].tolist()), None, ids, inputs)
 
 
-def score_each(model: Any, requests: Sequence[Scored]) -> list[list[float]]:
+def score_each(model: Any, requests: Sequence[OptionPrompt]) -> list[list[float]]:
     """Log-likelihood of every option of every request, one forward pass each; see ``scoring``."""
     return [[_score(model, request.prompt, option) for option in request.options] for request in requests]
 
 
-def generate_each(model: Any, prompts: Sequence[Prompt], config: Any, **extras: Any) -> torch.Tensor:
+def generate_each(model: Any, prompts: Sequence[EncodedPrompt], config: Any, **extras: Any) -> torch.Tensor:
     """Continuations (n, new) of prompts, one after the other, padded behind with ``config.pad_token_id``."""
     rows = list(_continued(model, prompts, config, extras))
     whole = torch.full((len(rows), max(map(len, rows), default=0)), config.pad_token_id)
@@ -91,7 +91,7 @@ def generate_each(model: Any, prompts: Sequence[Prompt], config: Any, **extras: 
 
 
 def _continued(
-    model: Any, prompts: Sequence[Prompt], config: Any, extras: Mapping[str, Any]
+    model: Any, prompts: Sequence[EncodedPrompt], config: Any, extras: Mapping[str, Any]
 ) -> Iterator[torch.Tensor]:
     for prompt in prompts:
         inputs = _on(model, prompt.inputs or {})
@@ -99,7 +99,7 @@ def _continued(
         yield ids[0, len(prompt.ids) :].cpu()
 
 
-def _score(model: Any, prompt: Prompt, option: tuple[int, ...]) -> float:
+def _score(model: Any, prompt: EncodedPrompt, option: tuple[int, ...]) -> float:
     inputs = _on(model, _with_answer(prompt, option[:-1]))
     limit = {"logits_to_keep": len(option)} if _keeps(model) else {}
     logits = model(**inputs, use_cache=False, **limit).logits[0, -len(option) :].float()
@@ -107,7 +107,7 @@ def _score(model: Any, prompt: Prompt, option: tuple[int, ...]) -> float:
     return logits.log_softmax(-1).gather(1, targets).double().sum().item()
 
 
-def _with_answer(prompt: Prompt, answer: Sequence[int]) -> dict[str, torch.Tensor]:
+def _with_answer(prompt: EncodedPrompt, answer: Sequence[int]) -> dict[str, torch.Tensor]:
     """Inputs with an answer behind the prompt: its tokens are seen, and are text."""
     inputs = dict(prompt.inputs or {})
     shape = inputs["input_ids"].shape

@@ -30,9 +30,9 @@ from .hints import (
     answer_text,
     counted,
     found_in,
+    hint_text,
     label_text,
     presence_of,
-    said_by,
     weighed,
     yes_or_no,
 )
@@ -143,7 +143,7 @@ class Profile:
             listed=",".join(options),
             negative=_negative(task),
             context=_context(context),
-            hints=self._diagnoses(said_by(opinions), found_in(similar_cases)),
+            hints=self._diagnoses(hint_text(opinions), found_in(similar_cases)),
         )
 
     def presence_text(
@@ -163,7 +163,7 @@ class Profile:
             option=f"'{label_text(option)}'",
             context=_context(context),
             hints=self._diagnoses(
-                [presence_of(option, hint) for hint in said_by(opinions)],
+                [presence_of(option, hint) for hint in hint_text(opinions)],
                 [Hint((yes_or_no(option in case.labels),), (case.similarity,)) for case in similar_cases],
             ),
         )
@@ -177,7 +177,7 @@ class Profile:
     ) -> str:
         """The user's text of ``open_messages``."""
         hints = self._reports(opinions, similar_cases) if task.kind is TaskKind.REPORT else ""
-        hints += self._diagnoses(said_by(opinions), found_in(similar_cases))
+        hints += self._diagnoses(hint_text(opinions), found_in(similar_cases))
         context = _context(case.context)
         if task.kind is TaskKind.REPORT:
             return _REPORT.format(

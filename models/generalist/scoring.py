@@ -31,7 +31,7 @@ _LONGEST_TREE = 1536
 
 
 @dataclass(frozen=True, eq=False)
-class Prompt:
+class EncodedPrompt:
     """A prompt as a model reads it."""
 
     ids: tuple[int, ...]
@@ -45,10 +45,10 @@ class Prompt:
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class OptionPrompt:
     """A prompt and the token ids of its options, each ending in the end-of-turn token."""
 
-    prompt: Prompt
+    prompt: EncodedPrompt
     options: tuple[tuple[int, ...], ...]
 
     @property
@@ -66,13 +66,15 @@ class _Tree:
     length: int
 
 
-def score_options(model: PreTrainedModel, requests: Sequence[Scored], placeholder: int) -> list[list[float]]:
+def score_options(
+    model: PreTrainedModel, requests: Sequence[OptionPrompt], placeholder: int
+) -> list[list[float]]:
     """Log-likelihood of every option of every request.
 
     Args:
         model: a transformers image-text-to-text model with plain causal attention.
         requests: any number; they are packed into batches of similar length.
-        placeholder: token id that ``Prompt.features`` replace.
+        placeholder: token id that ``EncodedPrompt.features`` replace.
 
     Returns:
         Per request one natural log-probability per option, computed in float32 and summed in float64.
@@ -86,7 +88,7 @@ def score_options(model: PreTrainedModel, requests: Sequence[Scored], placeholde
 
 
 def embed(
-    model: PreTrainedModel, ids: torch.Tensor, prompts: Sequence[Prompt], placeholder: int
+    model: PreTrainedModel, ids: torch.Tensor, prompts: Sequence[EncodedPrompt], placeholder: int
 ) -> torch.Tensor:
     """Input embeddings (n, length, d) of padded ids (n, length), with image features in their places."""
     embeddings = model.get_input_embeddings()(ids)
@@ -96,7 +98,7 @@ def embed(
     return embeddings
 
 
-def _trees(requests: Sequence[Scored], placeholder: int) -> list[_Tree]:
+def _trees(requests: Sequence[OptionPrompt], placeholder: int) -> list[_Tree]:
     """Join requests about the same images where their prompts begin alike up to behind the images."""
     about: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
     trees: list[_Tree] = []
@@ -120,7 +122,7 @@ def _trees(requests: Sequence[Scored], placeholder: int) -> list[_Tree]:
     return trees
 
 
-def _tree(requests: Sequence[Scored], members: tuple[int, ...], shared: int) -> _Tree:
+def _tree(requests: Sequence[OptionPrompt], members: tuple[int, ...], shared: int) -> _Tree:
     own = sum(len(requests[i].prompt.ids) - shared + requests[i].own_length for i in members)
     return _Tree(members, shared, shared + own)
 
@@ -144,7 +146,7 @@ def _batches(trees: Sequence[_Tree], limit: int) -> Iterator[list[_Tree]]:
 
 
 def _score_batch(
-    model: PreTrainedModel, requests: Sequence[Scored], trees: Sequence[_Tree], placeholder: int
+    model: PreTrainedModel, requests: Sequence[OptionPrompt], trees: Sequence[_Tree], placeholder: int
 ) -> Iterator[tuple[int, list[float]]]:
     layout = _Layout(requests, trees)
     device = model.device
@@ -180,7 +182,7 @@ class _Layout:
     options. ``predicted`` holds (row, column, target token, option) for each token of each option.
     """
 
-    def __init__(self, requests: Sequence[Scored], trees: Sequence[_Tree]) -> None:
+    def __init__(self, requests: Sequence[OptionPrompt], trees: Sequence[_Tree]) -> None:
         shape = (len(trees), max(tree.length for tree in trees))
         self.ids = torch.zeros(shape, dtype=torch.long)
         self.positions = torch.zeros(shape, dtype=torch.long)
@@ -199,7 +201,7 @@ class _Layout:
             self.branches[row, : len(line)] = branches
             self.leaves[row, : len(line)] = leaves
 
-    def _grow(self, line: list[_Token], row: int, branch: int, request: Scored, shared: int) -> None:
+    def _grow(self, line: list[_Token], row: int, branch: int, request: OptionPrompt, shared: int) -> None:
         """Append a prompt's own part and its options."""
         prompt = request.prompt.ids
         line += [_Token(prompt[place], place, branch, 0) for place in range(shared, len(prompt))]

@@ -45,7 +45,7 @@ class Sample(Record):
 
 
 @dataclass(frozen=True)
-class Origin:
+class SampleOrigin:
     """Where a data set comes from and on what terms its images may be passed on."""
 
     title: str
@@ -54,26 +54,26 @@ class Origin:
     remark: str = ""
 
 
-ORIGINS: Mapping[str, Origin] = {
-    "chest_xray": Origin(
+ORIGINS: Mapping[str, SampleOrigin] = {
+    "chest_xray": SampleOrigin(
         title="Paediatric chest X-rays (224 px)",
         licence="CC BY 4.0",
         attribution="Kermany, Zhang and Goldbaum 2018, Mendeley Data, doi:10.17632/rscbjbr9sj",
     ),
-    "brain_mri": Origin(
+    "brain_mri": SampleOrigin(
         title="Brain MRI (192 px)",
         licence="CC0 1.0",
         attribution="Nickparvar, Brain Tumor MRI Dataset, drawn from figshare, SARTAJ and Br35H",
         remark="CC0 is what the collection states; its own sources are the three named ones.",
     ),
-    "busi": Origin(
+    "busi": SampleOrigin(
         title="Breast ultrasound (256 px)",
         licence="CC BY 4.0",
         attribution="Al-Dhabyani et al. 2020, Dataset of breast ultrasound images, Data in Brief 28",
         remark="CC BY 4.0 is the licence of the derivative that MedMNIST publishes; other copies of "
         "the data set state other terms.",
     ),
-    "lung_histology": Origin(
+    "lung_histology": SampleOrigin(
         title="Lung histopathology, H&E (224 px)",
         licence="free use, as stated by its authors",
         attribution="Borkowski et al. 2019, LC25000, arXiv:1912.12142",

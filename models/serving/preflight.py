@@ -22,7 +22,7 @@ _NEEDED_WEIGHTS = (
 
 
 @dataclass(frozen=True)
-class Layout:
+class CheckpointLayout:
     """A checkpoint folder as read from its small files."""
 
     folder: Path
@@ -46,7 +46,7 @@ def is_meddr(folder: Path) -> bool:
     )
 
 
-def read_layout(folder: Path) -> Layout:
+def read_layout(folder: Path) -> CheckpointLayout:
     """Read what the checks need; no weight is loaded.
 
     Raises:
@@ -54,10 +54,10 @@ def read_layout(folder: Path) -> Layout:
     """
     config = _json(folder / "config.json")
     tokenizer = _json(folder / "tokenizer_config.json")
-    return Layout(folder, config, frozenset(_weights(folder)), tokenizer)
+    return CheckpointLayout(folder, config, frozenset(_weights(folder)), tokenizer)
 
 
-def check(layout: Layout) -> None:
+def check(layout: CheckpointLayout) -> None:
     """Refuse a checkpoint that would not load, or would answer wrongly.
 
     Raises:
@@ -68,7 +68,7 @@ def check(layout: Layout) -> None:
         raise ConfigurationError(f"{layout.folder} cannot be served as it is: " + "; ".join(found))
 
 
-def faults(layout: Layout) -> Iterator[str]:
+def faults(layout: CheckpointLayout) -> Iterator[str]:
     """Everything that is wrong."""
     config, vision = layout.config, layout.config.get("vision_config") or {}
     if ARCHITECTURE not in (config.get("architectures") or ()):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigurationError
-from .preflight import Layout, check, read_layout
+from .preflight import CheckpointLayout, check, read_layout
 from .tokenizer import ends_of, mended
 
 PLUGIN = "plugin"
@@ -76,7 +76,7 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**kept, **_FIELDS, "vision_config": vision}
 
 
-def _write(layout: Layout, folder: Path) -> None:
+def _write(layout: CheckpointLayout, folder: Path) -> None:
     folder.mkdir(parents=True)
     for path in sorted(layout.folder.iterdir()):
         if path.suffix == ".safetensors":

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor, nn
 
-    from .specialist import Specialist
+    from .specialist import TimmSpecialist
 
 Heat = npt.NDArray[np.float32]
 
@@ -30,7 +30,7 @@ _backward = threading.Lock()
 """One backward pass at a time: the library leaves gradients and flags on the shared network."""
 
 
-def activation_map(specialist: Specialist, image: Image, label: str) -> Heat:
+def activation_map(specialist: TimmSpecialist, image: Image, label: str) -> Heat:
     """Map where a specialist found what speaks for a label.
 
     Args:
@@ -59,7 +59,7 @@ def activation_map(specialist: Specialist, image: Image, label: str) -> Heat:
     return _on_image(heat, specialist, image)
 
 
-def _grad_cam(specialist: Specialist, image: Image, index: int) -> Heat:
+def _grad_cam(specialist: TimmSpecialist, image: Image, index: int) -> Heat:
     import torch
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -137,7 +137,7 @@ def _frozen(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def _on_image(heat: Heat, specialist: Specialist, image: Image) -> Heat:
+def _on_image(heat: Heat, specialist: TimmSpecialist, image: Image) -> Heat:
     """Bring heat over the network's input back onto the image, undoing canvas and stretching."""
     from PIL import Image as Pillow
 

@@ -14,8 +14,8 @@ from ...case import Missing, TaskKind
 from ...errors import ConfigurationError, SpecialistError
 from .card import SpecialistCard, Weights
 from .panel import Panel
-from .protocol import EmbeddingSpecialist, SpecialistProtocol
-from .specialist import Floats, Forward, Specialist, decisions_of, normalised
+from .protocol import EmbeddingSpecialist, Specialist
+from .specialist import Floats, Forward, TimmSpecialist, decisions_of, normalised
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,7 +26,7 @@ TOLERANCE = 1e-3
 """How far a row of probabilities may be from the sum of one."""
 
 
-class SpecialistAdapter(Specialist):
+class SpecialistAdapter(TimmSpecialist):
     """A specialist of the user's own as a member of a panel.
 
     Its ``features`` are the columns of ``predict``, followed by those of ``embed`` where it embeds.
@@ -38,8 +38,8 @@ class SpecialistAdapter(Specialist):
         ConfigurationError: it does not fit the protocol.
     """
 
-    def __init__(self, own: SpecialistProtocol) -> None:
-        if not isinstance(own, SpecialistProtocol):
+    def __init__(self, own: Specialist) -> None:
+        if not isinstance(own, Specialist):
             wanted = [name for name in ("name", "task", "labels", "predict") if not hasattr(own, name)]
             raise ConfigurationError(
                 f"{type(own).__name__} is no specialist: it lacks {', '.join(wanted)}; see gsco.Specialist"
@@ -121,9 +121,7 @@ class ExtendedPanels(Mapping[str, Panel]):
         TaskUnknown: one serves a task that is not known.
     """
 
-    def __init__(
-        self, panels: Mapping[str, Panel], own: Sequence[SpecialistProtocol], tasks: TaskBook
-    ) -> None:
+    def __init__(self, panels: Mapping[str, Panel], own: Sequence[Specialist], tasks: TaskBook) -> None:
         self._panels = panels
         self._tasks = tasks
         self._own: dict[str, dict[str, SpecialistAdapter]] = {}
@@ -151,7 +149,7 @@ class ExtendedPanels(Mapping[str, Panel]):
     def _extended(self, task: str) -> Panel:
         panel = self._panels[task] if task in self._panels else Panel(task, {})
         options = set(self._tasks.get(task).options)
-        members: dict[str, Specialist] = dict(panel.members)
+        members: dict[str, TimmSpecialist] = dict(panel.members)
         missing = [one for one in panel.missing if one.source.partition(":")[2] not in self._own[task]]
         for name, member in self._own[task].items():
             if set(member.card.labels) == options:
@@ -163,7 +161,7 @@ class ExtendedPanels(Mapping[str, Panel]):
         return Panel(task, members, missing=missing, retriever=panel.retriever)
 
 
-def _card(own: SpecialistProtocol, embeds: bool) -> SpecialistCard:
+def _card(own: Specialist, embeds: bool) -> SpecialistCard:
     kind, version = type(own), str(getattr(own, "version", ""))
     identity = f"{kind.__module__}.{kind.__qualname__} {own.task}/{own.name} {version}"
     return SpecialistCard(

@@ -12,12 +12,12 @@ import numpy.typing as npt
 from ...errors import SpecialistError
 from ..dataset import Dataset, Item
 from . import calibration
-from .card import Metric, SpecialistCard, write_card
+from .card import MetricValue, SpecialistCard, write_card
 from .metrics import score_with_intervals
-from .pixels import Pixels
+from .pixels import ImageTensors
 from .progress import Progress
 from .recipe import Decision, TrainingConfig
-from .specialist import Specialist, calibrated
+from .specialist import TimmSpecialist, calibrated
 from .weighting import Rule, learnt_prior, positive_weights
 
 CHUNK = 256
@@ -35,7 +35,7 @@ class Outputs:
 
 
 def run_split(
-    specialist: Specialist, items: Sequence[Item], *, title: str = "", quiet: bool = True
+    specialist: TimmSpecialist, items: Sequence[Item], *, title: str = "", quiet: bool = True
 ) -> Outputs:
     """Run a specialist over items of a data set.
 
@@ -47,7 +47,7 @@ def run_split(
     from .network import normalise
 
     card = specialist.card
-    pixels = Pixels([item.path for item in items], card.transform, memory=0)
+    pixels = ImageTensors([item.path for item in items], card.transform, memory=0)
     rows = []
     with Progress(title, len(items), quiet=quiet) as progress, torch.inference_mode():
         for start in range(0, len(items), CHUNK // 4):
@@ -66,7 +66,7 @@ def run_split(
     )
 
 
-def calibrate(specialist: Specialist, dataset: Dataset, config: TrainingConfig) -> SpecialistCard:
+def calibrate(specialist: TimmSpecialist, dataset: Dataset, config: TrainingConfig) -> SpecialistCard:
     """Fit temperature and decision rule on the validation split and return the completed card.
 
     Single-label: with ``decision`` other than ``argmax`` the probabilities are those under equal
@@ -104,7 +104,7 @@ def recalibrate(
     Raises:
         SpecialistError: it cannot be loaded, or the data set is not the one of its card.
     """
-    specialist = Specialist.load(folder, bases=bases)
+    specialist = TimmSpecialist.load(folder, bases=bases)
     card = specialist.card
     if card.data is None or card.data.sha256 != dataset.sha256:
         raise SpecialistError(
@@ -114,7 +114,7 @@ def recalibrate(
     config = TrainingConfig.model_validate({**recipe, "data": dataset.folder})
     card = calibrate(specialist, dataset, config).model_copy(update={"training": recipe})
     splits = [split for split in ("val", "test") if split in card.metrics]
-    metrics = assess(Specialist(card, specialist.network), dataset, splits, seed=card.seed)
+    metrics = assess(TimmSpecialist(card, specialist.network), dataset, splits, seed=card.seed)
     card = card.model_copy(
         update={"metrics": metrics, "reliability": metrics["val"]["balanced_accuracy"].value}
     )
@@ -135,8 +135,8 @@ def _calibrate_labels(
 
 
 def assess(
-    specialist: Specialist, dataset: Dataset, splits: Sequence[str], *, seed: int = 0, quiet: bool = True
-) -> dict[str, dict[str, Metric]]:
+    specialist: TimmSpecialist, dataset: Dataset, splits: Sequence[str], *, seed: int = 0, quiet: bool = True
+) -> dict[str, dict[str, MetricValue]]:
     """Measure a calibrated specialist on splits, with intervals from a bootstrap over groups."""
     card = specialist.card
     metrics = {}

@@ -62,7 +62,7 @@ class Transform(Record):
         return padded
 
 
-class Metric(Record):
+class MetricValue(Record):
     """A number with its bootstrap 95 % interval."""
 
     value: float
@@ -118,7 +118,7 @@ class SpecialistCard(Record):
     """For multi-label tasks: a label is said from this probability on. Empty means 0.5."""
     reliability: Probability | None = None
     """Balanced accuracy on the validation split."""
-    metrics: Mapping[str, Mapping[str, Metric]] = Field(default_factory=dict)
+    metrics: Mapping[str, Mapping[str, MetricValue]] = Field(default_factory=dict)
     """Per split: accuracy, balanced_accuracy, macro_f1, auroc and ece."""
     training: Mapping[str, JsonValue] = Field(default_factory=dict)
     """The training configuration, without the place of the data."""

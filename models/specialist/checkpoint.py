@@ -32,7 +32,7 @@ class Progressed:
 
 
 @dataclass
-class Checkpoint:
+class TrainingCheckpoint:
     """Everything that a training needs to go on where it stopped.
 
     Random numbers are not in it: those of an epoch derive from the seed and the epoch's number.

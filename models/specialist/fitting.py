@@ -17,12 +17,12 @@ from ...errors import SpecialistError
 from .augmentation import augment, mix
 from .calibration import sigmoid, softmax
 from .card import Transform
-from .checkpoint import Checkpoint, Progressed
+from .checkpoint import Progressed, TrainingCheckpoint
 from .device import choose_device, uses_bf16
 from .freezing import freeze, set_training, update_average
 from .metrics import score
 from .network import classifier_of, normalise, place
-from .pixels import Pixels
+from .pixels import ImageTensors
 from .progress import Progress
 from .recipe import TrainingConfig
 from .weighting import class_weights, positive_weights
@@ -38,7 +38,7 @@ _DIVERGED = "the loss is not finite; lower learning_rate or set precision = 'fp3
 class Examples:
     """Images and their targets."""
 
-    pixels: Pixels
+    pixels: ImageTensors
     targets: npt.NDArray[np.float32]
     """(n, labels), one-hot, or multi-hot for multi-label tasks."""
 
@@ -114,7 +114,7 @@ class Fitting:
         Raises:
             SpecialistError: the loss is not finite, or the checkpoint belongs to another training.
         """
-        checkpoint = Checkpoint(path, fingerprint, self.network, self.optimiser, self.average)
+        checkpoint = TrainingCheckpoint(path, fingerprint, self.network, self.optimiser, self.average)
         self.state = checkpoint.restore()
         with Progress(self.config.name, self.config.epochs * self.steps_per_epoch, quiet=quiet) as progress:
             progress.advance(self.state.epoch * self.steps_per_epoch)
@@ -202,7 +202,7 @@ class Fitting:
             scores = score(targets.argmax(1), probabilities.argmax(1), probabilities)
         return {"val_loss": float(loss), **{f"val_{name}": value for name, value in scores.items()}}
 
-    def logits(self, pixels: Pixels) -> npt.NDArray[np.float32]:
+    def logits(self, pixels: ImageTensors) -> npt.NDArray[np.float32]:
         """Return the kept network's logits (n, labels) in evaluation mode."""
         import torch
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .card import Metric
+from .card import MetricValue
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
@@ -125,7 +125,7 @@ def score_with_intervals(
     *,
     draws: int = 1000,
     seed: int = 0,
-) -> dict[str, Metric]:
+) -> dict[str, MetricValue]:
     """Compute every metric with its percentile bootstrap 95 % interval.
 
     Whole groups are drawn, since images of one patient are not independent. The calibration error of a
@@ -155,5 +155,7 @@ def score_with_intervals(
             continue
         excess = float(defined.mean()) - number if name == "ece" else 0.0
         low, high = np.clip(np.percentile(defined, [2.5, 97.5]) - excess, 0, 1)
-        intervals[name] = Metric(value=round(number, 4), low=round(float(low), 4), high=round(float(high), 4))
+        intervals[name] = MetricValue(
+            value=round(number, 4), low=round(float(low), 4), high=round(float(high), 4)
+        )
     return intervals

@@ -14,7 +14,7 @@ from ...case import Missing, Opinion, Record
 from ...disk import writing
 from ...errors import SpecialistError
 from .card import CARD_FILE, SpecialistCard, read_card
-from .specialist import Forward, Specialist
+from .specialist import Forward, TimmSpecialist
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +43,7 @@ class Panel:
     def __init__(
         self,
         task: str,
-        members: Mapping[str, Specialist],
+        members: Mapping[str, TimmSpecialist],
         *,
         missing: Sequence[Missing] = (),
         retriever: str = "",
@@ -79,7 +79,7 @@ class Panel:
             bases: folder of shared backbones; None means the bundled one.
             device: where they will run.
         """
-        members: dict[str, Specialist] = {}
+        members: dict[str, TimmSpecialist] = {}
         missing: dict[str, Missing] = {}
         retriever = ""
         for folder in folders:
@@ -139,19 +139,19 @@ def _read_retriever(folder: Path) -> str:
         raise SpecialistError(f"{PANEL_FILE} of {folder.name!r} cannot be read: {error}") from error
 
 
-def _load_member(home: Path, task: str, bases: Path | None, device: str | torch.device) -> Specialist:
+def _load_member(home: Path, task: str, bases: Path | None, device: str | torch.device) -> TimmSpecialist:
     try:
         card = read_card(home, SpecialistCard)
         if card.task != task or card.name != home.name:
             raise SpecialistError(f"its card is of {card.task}/{card.name}, its folder is {task}/{home.name}")
-        return Specialist.load(home, bases=bases, device=device)
+        return TimmSpecialist.load(home, bases=bases, device=device)
     except SpecialistError:
         raise
     except Exception as error:  # torch, timm and damaged files raise anything; one member must not stop all
         raise SpecialistError(f"it cannot be loaded: {type(error).__name__}: {error}") from error
 
 
-def _misfits(members: Mapping[str, Specialist], options: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def _misfits(members: Mapping[str, TimmSpecialist], options: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """Name the members whose labels are not those of the panel, and say why."""
     sets = {name: frozenset(member.card.labels) for name, member in members.items() if member.card.labels}
     foreign = {name for name, labels in sets.items() if options and not labels <= set(options)}

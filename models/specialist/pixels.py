@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DECODERS = 4
 
 
-class Pixels:
+class ImageTensors:
     """Resized RGB images by index.
 
     Args:

@@ -14,7 +14,7 @@ from ...disk import writing
 from .calibration import sigmoid, softmax
 from .metrics import score
 from .network import classifier_of, normalise, place, trunk
-from .pixels import Pixels
+from .pixels import ImageTensors
 from .progress import Progress
 from .recipe import TrainingConfig
 from .weighting import class_weights
@@ -34,7 +34,7 @@ PENALTIES = tuple(float(value) for value in np.logspace(-5, 1, 13))
 
 def embed_pixels(
     network: nn.Module,
-    pixels: Pixels,
+    pixels: ImageTensors,
     cache: Path,
     *,
     batch_size: int,
@@ -72,7 +72,7 @@ def embed_pixels(
 
 def _embed(
     network: nn.Module,
-    pixels: Pixels,
+    pixels: ImageTensors,
     indices: npt.NDArray[np.integer],
     batch_size: int,
     device: torch.device,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @runtime_checkable
-class SpecialistProtocol(Protocol):
+class Specialist(Protocol):
     """A classifier of the user's own, in any framework or behind any service.
 
     Three more attributes are read where they exist:
@@ -64,7 +64,7 @@ class SpecialistProtocol(Protocol):
 
 
 @runtime_checkable
-class EmbeddingSpecialist(SpecialistProtocol, Protocol):
+class EmbeddingSpecialist(Specialist, Protocol):
     """A specialist whose embeddings can also find similar known cases."""
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...errors import SpecialistError
 from .network import create_network
-from .specialist import Specialist, transform_of
+from .specialist import TimmSpecialist, transform_of
 
 CANVAS = 224
 """Side of every network's input in the reference."""
@@ -50,7 +50,7 @@ def parse_reference_name(name: str) -> ReferenceName:
 
 def read_reference_checkpoint(
     path: Path, labels: Sequence[str], *, task: str | None = None, multilabel: bool = False
-) -> Specialist:
+) -> TimmSpecialist:
     """Read a specialist that the reference's code trained.
 
     Args:
@@ -66,7 +66,7 @@ def read_reference_checkpoint(
     name = parse_reference_name(path.name)
     own = transform_of(create_network(name.architecture, len(labels)))
     transform = own.model_copy(update={"size": name.image_size, "canvas": CANVAS, "interpolation": "bicubic"})
-    return Specialist.from_timm(
+    return TimmSpecialist.from_timm(
         name.architecture,
         labels,
         task=task or re.sub(r"[^a-z0-9_-]+", "-", name.dataset.lower()),

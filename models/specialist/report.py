@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ...case import Opinion, TaskKind
 from ...errors import SpecialistError
 from .card import SpecialistCard, Weights, read_card, write_card
-from .specialist import Floats, Forward, Specialist
+from .specialist import Floats, Forward, TimmSpecialist
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,7 @@ _SPARE = 1_000_000
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
-class ReportSpecialist(Specialist):
+class ReportSpecialist(TimmSpecialist):
     """An image-to-text model whose opinion is a draft report instead of a label.
 
     It takes the place of a specialist in a panel: what it makes of an image, its ``features``, are the

@@ -61,7 +61,7 @@ def _resizers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="gsco-resize")
 
 
-class Specialist:
+class TimmSpecialist:
     """A timm classifier with its card.
 
     Args:
@@ -86,7 +86,7 @@ class Specialist:
     @classmethod
     def load(
         cls, folder: Path, *, bases: Path | None = None, device: str | torch.device = "cpu"
-    ) -> Specialist:
+    ) -> TimmSpecialist:
         """Load a trained specialist.
 
         Args:
@@ -127,7 +127,7 @@ class Specialist:
         transform: Transform | None = None,
         multilabel: bool = False,
         device: str | torch.device = "cpu",
-    ) -> Specialist:
+    ) -> TimmSpecialist:
         """Wrap a timm network or hub checkpoint that was trained elsewhere; it is not calibrated.
 
         Args:

@@ -21,11 +21,11 @@ from .card import CARD_FILE, Base, DataSummary, SpecialistCard, Transform, Weigh
 from .device import choose_device
 from .fitting import Examples, Fitting
 from .network import check_split, create_network, load_state, reset_classifier, trunk_hash
-from .pixels import Pixels
+from .pixels import ImageTensors
 from .probe import embed_pixels, fit_probe, set_classifier
 from .progress import Progress
 from .recipe import TrainingConfig
-from .specialist import Specialist, transform_of
+from .specialist import TimmSpecialist, transform_of
 from .weights import overlay_of, round_state, write_weights
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ class _Job:
     def examples(self, split: str) -> Examples:
         """Decode a split."""
         items = self.dataset.split(split)
-        pixels = Pixels([item.path for item in items], self.transform, memory=self.config.memory_mib * 2**20)
+        pixels = ImageTensors(
+            [item.path for item in items], self.transform, memory=self.config.memory_mib * 2**20
+        )
         with Progress(f"reading {split} images", len(items), quiet=self.quiet) as progress:
             pixels.load(progress)
         return Examples(pixels, targets_of(items, self.dataset.labels))
@@ -226,10 +228,14 @@ def _publish(job: _Job, history: dict[str, JsonValue], target: Path, command: st
     load_state(job.network, state, source="the trained weights")
     card = _card(job, history, weights, job.base if is_overlay else None, command)
     device = choose_device(config.device)
-    card = calibrate(Specialist(card, job.network, device=device), job.dataset, config)
+    card = calibrate(TimmSpecialist(card, job.network, device=device), job.dataset, config)
     splits = ["val", *(["test"] if config.evaluate_test and job.dataset.split("test") else [])]
     metrics = assess(
-        Specialist(card, job.network, device=device), job.dataset, splits, seed=config.seed, quiet=job.quiet
+        TimmSpecialist(card, job.network, device=device),
+        job.dataset,
+        splits,
+        seed=config.seed,
+        quiet=job.quiet,
     )
     reliability = metrics["val"]["balanced_accuracy"].value
     write_card(result, card.model_copy(update={"metrics": metrics, "reliability": reliability}))

@@ -10,10 +10,10 @@ import pytest
 from gsco.agent.api import GSCo
 from gsco.agent.assembly import parts_of
 from gsco.case import Case
-from gsco.evals.abilities.shown import LOG, Image, Shown
+from gsco.evals.abilities.ability_records import LOG, AbilityImage, AbilityRecord
+from gsco.evals.abilities.conversations import AT_ONCE, CALL, DECISION, PROTOCOL, consult
 from gsco.evals.abilities.suite import images_of
-from gsco.evals.abilities.talks import AT_ONCE, CALL, DECISION, PROTOCOL, consult
-from gsco.models.journal import read_log
+from gsco.models.jsonl import read_log
 from gsco.models.mini.samples import samples as bundled_samples
 from gsco.models.serving.process import Server
 from gsco.settings import Settings
@@ -40,7 +40,7 @@ def test_bundled_samples(gsco: GSCo, tmp_path: Path) -> None:
     for sample in bundled_samples():
         ref = gsco.images.put(sample.path)
         case = Case(id=ref.id, images=(ref,), group=sample.group)
-        images.append(Image(sample.file, gsco.tasks.get(sample.task), case, (sample.label,)))
+        images.append(AbilityImage(sample.file, gsco.tasks.get(sample.task), case, (sample.label,)))
     assert len(images) == 36
     _check(gsco, images, tmp_path)
 
@@ -59,9 +59,9 @@ def test_a_hundred_test_images(gsco: GSCo, tmp_path: Path) -> None:
     _check(gsco, images, tmp_path)
 
 
-def _check(gsco: GSCo, images: list[Image], out: Path) -> None:
+def _check(gsco: GSCo, images: list[AbilityImage], out: Path) -> None:
     consult(gsco, gsco.generalist(), images, out, quiet=True)
-    shown = list(read_log(out / LOG, Shown))
+    shown = list(read_log(out / LOG, AbilityRecord))
     assert len(shown) == 4 * len(images) and not any(one.error for one in shown)
     share = {
         ability: sum(one.right for one in shown if one.ability == ability) / len(images)

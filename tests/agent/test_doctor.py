@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from gsco.agent.cli import app
 from gsco.agent.doctor import Check, examine, healthy
-from gsco.agent.golden import golden
+from gsco.agent.serving_verification import verify_serving
 from gsco.settings import Settings
 from typer.testing import CliRunner
 
@@ -169,7 +169,7 @@ def test_a_served_generalist_is_asked_in_the_way_that_is_set(tmp_path: Path):
         settings = {"home": tmp_path, "generalist_url": url, "generalist_model": "mini"}
         assert found(**settings)["generalist"].found.endswith("answers 'normal' to a bundled image")
         check = found(**settings, generalist_mode="letters")["generalist"]
-        (served,) = [c for c in golden(Settings(**settings, generalist_mode="letters"), url)]
+        (served,) = [c for c in verify_serving(Settings(**settings, generalist_mode="letters"), url)]
     assert check.state == served.state == "wrong"
     assert "was not taught to answer by letters" in check.found and "taught" in served.found
 

@@ -16,7 +16,7 @@ from gsco.agent.cli import app
 from gsco.agent.erasure import forget
 from gsco.errors import ConfigurationError, ImageMissing, ThreadError
 from gsco.images import ImageStore, pixel_hash
-from gsco.models.specialist.specialist import Specialist
+from gsco.models.specialist.specialist import TimmSpecialist
 from gsco.settings import Settings
 from gsco.tools.stores.embedded import EmbeddedStore
 from gsco.tools.stores.protocol import Entry, KnownCase
@@ -75,7 +75,7 @@ def settings(home: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 @pytest.fixture
 def known(home: Path, specialist_folders: Path) -> list[bytes]:
     """Fill ``GSCO_HOME/cases`` with cases of the patient and of others; bytes that are the patient's."""
-    embedder = Specialist.load(specialist_folders / "shade" / "own")
+    embedder = TimmSpecialist.load(specialist_folders / "shade" / "own")
     secrets: list[bytes] = []
     with EmbeddedStore(home / "cases" / "cases.sqlite") as store:
         for n in range(40):

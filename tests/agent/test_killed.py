@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from gsco import GSCo
 from gsco.agent.assembly import LazyPanels
-from gsco.case import Decision
+from gsco.case import ReviewDecision
 from gsco.graphs.events import Final, ToolStarted
 from gsco.images import ImageStore
 from gsco.models.generalist.in_process import InProcessGeneralist
@@ -38,7 +38,7 @@ from gsco.images import ImageStore
 from gsco.models.generalist.in_process import InProcessGeneralist
 from gsco.tasks import TaskBook
 from gsco.tools.stores.embedded import EmbeddedStore
-import gsco.graphs.consultation, gsco.agent.consultation, langgraph.checkpoint.sqlite.aio, transformers, timm
+import gsco.graphs.consultation, gsco.agent.conversation, langgraph.checkpoint.sqlite.aio, transformers, timm
 
 torch.set_num_threads(1)
 
@@ -210,7 +210,7 @@ def test_killed_while_a_person_is_asked(nursery, reopened, home):
     gsco = reopened(review={"always"})
     consultation = gsco.consult("case", user="ann")
     assert consultation.pending().diagnosis.task == "shade"
-    turn = consultation.resume(Decision(action="approve", reviewer="Dr A"))
+    turn = consultation.resume(ReviewDecision(action="approve", reviewer="Dr A"))
     assert turn.diagnosis.review.decision.reviewer == "Dr A"
     assert [one.role for one in consultation.history()] == ["user", "assistant", "tool", "tool", "assistant"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from gsco import GSCo
 from gsco.agent.erasure import forget
-from gsco.case import Decision
+from gsco.case import ReviewDecision
 from gsco.errors import ConversationsUnavailable, ThreadError
 from gsco.models.mini.samples import samples
 from gsco.settings import Settings
@@ -93,7 +93,7 @@ def test_conversations_are_kept_listed_pruned_and_deleted(database: str, tmp_pat
     with opened(database, tmp_path, review="always") as gsco:
         consultation = gsco.consult("one", user="ana")
         assert [one.status for one in gsco.threads(user="ana")] == ["review"]
-        done = consultation.resume(Decision(action="approve", reviewer="Dr A"))
+        done = consultation.resume(ReviewDecision(action="approve", reviewer="Dr A"))
         assert done.diagnosis.review.decision.reviewer == "Dr A"
         consultation.send("How sure are you?")
         assert [one.turns for one in gsco.threads(user="ana")] == [2]

@@ -2,10 +2,10 @@
 
 import httpx
 import pytest
-from gsco.agent.access import Users
+from gsco.agent.auth import Users
 from gsco.agent.reviewers import Reviewers
 from gsco.agent.server.policy import ServerPolicy
-from gsco.case import Decision
+from gsco.case import ReviewDecision
 from gsco.errors import ConfigurationError, ReviewRefused
 from gsco.settings import Settings
 
@@ -40,8 +40,8 @@ def test_a_signature_is_the_users():
 )
 def test_a_name_holds_no_markup_or_control_characters(reviewer):
     with pytest.raises(ValueError, match="a name holds no"):
-        Decision(action="approve", reviewer=reviewer)
-    assert Decision(action="approve", reviewer="Dr. Zoë O'Neil-Müller (CT)")
+        ReviewDecision(action="approve", reviewer=reviewer)
+    assert ReviewDecision(action="approve", reviewer="Dr. Zoë O'Neil-Müller (CT)")
 
 
 @pytest.mark.attack

@@ -17,7 +17,7 @@ from gsco.agent.cli import app
 from gsco.case import Diagnosis
 from gsco.errors import EvidenceMissing
 from gsco.models.mini.samples import samples
-from gsco.tools.moving import move_cases
+from gsco.tools.store_copy import move_cases
 from gsco.tools.stores import open_store
 from gsco.tools.stores.protocol import Filter
 from gsco.tools.stores.weaviate import WeaviateStore

@@ -7,12 +7,12 @@ import time
 from html.parser import HTMLParser
 
 import pytest
-from gsco.agent.failures import visible
-from gsco.agent.printing import print_diagnosis
+from gsco.agent.exit_codes import visible
 from gsco.agent.reports import view_of
 from gsco.agent.reports.html import card, page, panel
 from gsco.agent.reports.pdf import pdf
 from gsco.agent.reports.sheet import Sheet
+from gsco.agent.terminal_output import print_diagnosis
 from gsco.case import Diagnosis, Missing
 from pypdf import PdfReader
 from rich.console import Console

@@ -13,7 +13,7 @@ from gsco.errors import ConfigurationError
 from gsco.models.dataset import Dataset, read_dataset
 from gsco.models.specialist.assessment import Outputs
 from gsco.models.specialist.card import Transform
-from gsco.models.specialist.specialist import Specialist
+from gsco.models.specialist.specialist import TimmSpecialist
 from PIL import Image
 
 TRAINED = np.array([0.2, 0.8])
@@ -88,8 +88,8 @@ def squares(folder: Path, shares: dict[str, int]) -> Dataset:
     return read_dataset(folder)
 
 
-def network(labels: tuple[str, ...]) -> Specialist:
-    return Specialist.from_timm(
+def network(labels: tuple[str, ...]) -> TimmSpecialist:
+    return TimmSpecialist.from_timm(
         "test_resnet", labels, task="squares", name="random", transform=Transform(size=16)
     )
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from gsco.benchmarks.separation import _auc_of, _corrected, conflicts_of, separation
-from gsco.evals.arbitration.rates import Said
+from gsco.evals.arbitration.rates import TaskAnswers
 from sklearn.metrics import roc_auc_score
 
 from ..evals.arbitration.test_conditions import TASK, known
 
 
-def conflicts(count: int, sure: float) -> Said:
+def conflicts(count: int, sure: float) -> TaskAnswers:
     """Half of the time the generalist alone is right with "a", else the evidence with "b".
 
     Args:
@@ -26,7 +26,7 @@ def conflicts(count: int, sure: float) -> Said:
     own = ["a"] * count + ["b", "a"]
     labels = {("", "generalist"): own, ("", "gsco-paper"): ["a"] * count + ["b", "b"]}
     alone = [{"a": p, "b": 1 - p, "c": 0.0} for p in (sure if t == "a" else 0.5 for t in truths)]
-    return Said(TASK, cases, labels, {}, [*alone, None, None])
+    return TaskAnswers(TASK, cases, labels, {}, [*alone, None, None])
 
 
 def test_only_conflicts_with_a_right_side_count() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .bench import Bench, write_dataset
+from .scripted_run import Bench, write_dataset
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,7 +8,7 @@ from gsco.errors import ConfigurationError
 from gsco.evals.cases import chosen_items, true_labels
 from gsco.models.dataset import Dataset, Item, read_dataset
 
-from .bench import write_dataset
+from .scripted_run import write_dataset
 
 SEVERAL = Task(
     name="m", modality="fundus", kind=TaskKind.MULTILABEL, options=("Normal", "AMD"), negative="Normal"

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from gsco.evals.records import OUTCOMES, Outcome
-from gsco.evals.runner import Bench as Parts
 from gsco.evals.runner import CaseSet, replay_cases
-from gsco.models.journal import read_log
+from gsco.evals.runner import RunContext as Parts
+from gsco.models.jsonl import read_log
 
 from ..machines import machines
-from . import bench as parts
-from .bench import PLAN, SHADE, Bench
+from . import scripted_run as parts
+from .scripted_run import PLAN, SHADE, Bench
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

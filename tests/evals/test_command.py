@@ -12,12 +12,12 @@ from gsco.agent.cli import app
 from gsco.evals import runner
 from gsco.evals.commands import SOME_FAILED
 from gsco.evals.plan import Plan
-from gsco.evals.runner import Bench as Parts
+from gsco.evals.runner import RunContext as Parts
 from gsco.evals.suites import read_suite
 from gsco.settings import Settings
 from typer.testing import CliRunner
 
-from .bench import SHADE, Bench
+from .scripted_run import SHADE, Bench
 
 
 def invoke(*arguments: str | Path) -> tuple[int, str, str]:
@@ -49,7 +49,7 @@ def plans(bench: Bench, card: None, monkeypatch: pytest.MonkeyPatch) -> list[Pla
         monkeypatch.setattr(bench.gsco, "tasks", TaskBook(settings.tasks))
         yield Parts(bench.gsco, bench.generalist, None, team)
 
-    monkeypatch.setattr(runner, "bench_of", parts)
+    monkeypatch.setattr(runner, "run_context_of", parts)
     return seen
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from gsco.errors import ConfigurationError
 from gsco.evals.records import Outcome
-from gsco.models.journal import Log, read_log
+from gsco.models.jsonl import JsonlLog, read_log
 
 
 def outcome(case: str, **fields: object) -> Outcome:
@@ -21,7 +21,7 @@ def outcome(case: str, **fields: object) -> Outcome:
 
 
 def test_what_is_appended_is_read_back(tmp_path: Path) -> None:
-    log = Log(tmp_path / "log.jsonl", Outcome)
+    log = JsonlLog(tmp_path / "log.jsonl", Outcome)
     assert list(log) == []
     first = outcome("1", labels=("a",), probabilities={"a": 1.0}, seconds={"gate": 0.1})
     log.append([first, outcome("2", error="GeneralistError: gone")])
@@ -34,11 +34,11 @@ def test_what_is_appended_is_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", [1, 40, -1])
 def test_a_line_that_a_kill_tore_is_cut_off(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "log.jsonl"
-    Log(path, Outcome).append([outcome("1"), outcome("2")])
+    JsonlLog(path, Outcome).append([outcome("1"), outcome("2")])
     first, second = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + second[:kept])
     assert [record.case for record in read_log(path, Outcome)] == ["1"]
-    log = Log(path, Outcome)
+    log = JsonlLog(path, Outcome)
     assert log.repaired == len(second[:kept])
     log.append([outcome("3")])
     assert [record.case for record in log] == ["1", "3"]
@@ -47,23 +47,23 @@ def test_a_line_that_a_kill_tore_is_cut_off(tmp_path: Path, kept: int) -> None:
 def test_a_file_that_is_one_torn_line_starts_empty(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_bytes(b'{"task": "' + b"x" * 200_000)
-    log = Log(path, Outcome)
+    log = JsonlLog(path, Outcome)
     assert log.repaired == 200_010
     assert list(log) == [] and path.stat().st_size == 0
 
 
 def test_a_long_torn_line_is_cut_back_to_the_last_whole_one(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    Log(path, Outcome).append([outcome("1")])
+    JsonlLog(path, Outcome).append([outcome("1")])
     with path.open("ab") as file:
         file.write(b"y" * 150_000)
-    assert Log(path, Outcome).repaired == 150_000
+    assert JsonlLog(path, Outcome).repaired == 150_000
     assert [record.case for record in read_log(path, Outcome)] == ["1"]
 
 
 def test_a_damaged_line_in_the_middle_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    Log(path, Outcome).append([outcome("1")])
+    JsonlLog(path, Outcome).append([outcome("1")])
     path.write_bytes(b"{}\n" + path.read_bytes())
     with pytest.raises(ConfigurationError, match=r"line 1 of log\.jsonl"):
         list(read_log(path, Outcome))

@@ -9,9 +9,9 @@ import pytest
 from gsco.errors import ConfigurationError
 from gsco.evals.records import OUTCOMES, Outcome
 from gsco.evals.report import JSON, MARKDOWN, report, report_of
-from gsco.models.journal import Log, read_log
+from gsco.models.jsonl import JsonlLog, read_log
 
-from .bench import PLAN, Bench
+from .scripted_run import PLAN, Bench
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_many_records_take_seconds(run_folder: Path) -> None:
         json.dumps({**run, "arms": {"vote": run["arms"]["vote"]}}), encoding="utf-8"
     )
     (run_folder / OUTCOMES).unlink()
-    Log(run_folder / OUTCOMES, Outcome).append(
+    JsonlLog(run_folder / OUTCOMES, Outcome).append(
         first.model_copy(update={"case": f"{case}.png", "group": str(case)}) for case in range(5000)
     )
     start = time.process_time()

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 from gsco.evals.records import OUTCOMES, Outcome
-from gsco.models.journal import read_log
+from gsco.models.jsonl import read_log
 
-from . import bench as script
-from .bench import Bench
+from . import scripted_run as script
+from .scripted_run import Bench
 
 KILLS = 10
 

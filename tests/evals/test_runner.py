@@ -11,10 +11,10 @@ from gsco.errors import ConfigurationError
 from gsco.evals.arms import GENERALISTS, arms_of
 from gsco.evals.records import EVIDENCE, OUTCOMES, CaseEvidence, Outcome, read_run_card
 from gsco.models.dataset import read_dataset
-from gsco.models.journal import read_log
-from gsco.models.specialist.specialist import Floats, Forward, Specialist
+from gsco.models.jsonl import read_log
+from gsco.models.specialist.specialist import Floats, Forward, TimmSpecialist
 
-from .bench import PLAN, SHADE, Bench, make_store, write_dataset
+from .scripted_run import PLAN, SHADE, Bench, make_store, write_dataset
 
 ARMS = [arm.name for arm in arms_of(["one", "two"]) if arm.name != "stacking"]
 """Nothing is fitted for the bench's task."""
@@ -148,15 +148,15 @@ class TestWhatIsKept:
     def test_a_specialist_that_fails_is_missing_and_counted(
         self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        head = Specialist.head
+        head = TimmSpecialist.head
 
-        def failing(self: Specialist, features: Floats) -> Forward:
+        def failing(self: TimmSpecialist, features: Floats) -> Forward:
             if self.name == "two":
                 raise RuntimeError("out of memory")
             return head(self, features)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Specialist, "head", failing)
+            patch.setattr(TimmSpecialist, "head", failing)
             finished = bench.replay(tmp_path)
         assert finished.errors == CASES
         by_arm = {name: [o for o in outcomes(tmp_path) if o.arm == name] for name in ARMS}

@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 from gsco.errors import ConfigurationError
 from gsco.evals.arms import best_single_source
-from gsco.evals.fit_command import chosen_candidate, next_steps, told
+from gsco.evals.fit_command import chosen_candidate, next_steps, summary_lines
 from gsco.evals.leakage import check_training
 from gsco.evals.records import OUTCOMES, Outcome
-from gsco.evals.runner import Bench as Parts
 from gsco.evals.runner import CaseSet, replay_cases
+from gsco.evals.runner import RunContext as Parts
 from gsco.evals.suites import Member
 from gsco.evals.task_fit import LabelledCase, arms_to_run, fit_task, halves, write_fit
 from gsco.graphs.collaboration_fit import CollaborationFit, HeldOutScores, read_fit
-from gsco.models.journal import read_log
+from gsco.models.jsonl import read_log
 from gsco.models.specialist.card import DataSummary
 from gsco.settings import Settings
 from gsco.tasks import TaskBook
 
-from .bench import PLAN, SHADE, Bench
+from .scripted_run import PLAN, SHADE, Bench
 
 CASES, VALIDATED = 24, 40
 
@@ -67,7 +67,7 @@ def test_a_rule_from_cases_to_the_decisions_that_use_it(weighing: Bench, fit_pla
     path = write_fit(found, tmp_path / "specialists")
     assert path == tmp_path / "specialists" / "shade" / "collaboration.json"
     assert read_fit([tmp_path / "specialists"], "shade") == found
-    lines = [*told(found), *next_steps(found, path, tmp_path / "specialists", Settings(), "squares")]
+    lines = [*summary_lines(found), *next_steps(found, path, tmp_path / "specialists", Settings(), "squares")]
     text = "\n".join(lines)
     assert chosen_candidate(found) in text and "Nothing can be promised" in text
     assert "GSCO_SPECIALISTS=" in text and "gsco eval run squares" in text

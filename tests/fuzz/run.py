@@ -27,11 +27,11 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from gsco.agent.access import Users
-from gsco.agent.failures import one_line
+from gsco.agent.auth import Users
+from gsco.agent.exit_codes import one_line
 from gsco.agent.json_limits import JsonTooComplex, parse_json
 from gsco.agent.server.data_uri import image_bytes
-from gsco.agent.server.problems import Problem
+from gsco.agent.server.errors import ApiError
 from gsco.agent.server.schema import ChatRequest, DecisionRequest, DiagnosisRequest
 from gsco.errors import ConfigurationError, ImageError, SpecialistError, TaskError
 from gsco.images import ImageLimits, read_image
@@ -197,7 +197,7 @@ def try_request(random: Random, folder: Path) -> None:
         return
     addresses = [value.image] if isinstance(value, DiagnosisRequest) and isinstance(value.image, str) else []
     for address in addresses:
-        with suppress(Problem):
+        with suppress(ApiError):
             image_bytes(address, "image")
 
 

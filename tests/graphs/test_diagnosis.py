@@ -13,15 +13,15 @@ from gsco.errors import (
     TaskMismatch,
     TaskUnknown,
 )
-from gsco.graphs.collaboration import Collaboration
 from gsco.graphs.diagnosis import build_diagnosis_graph, diagnosis_graph
+from gsco.graphs.diagnosis_context import DiagnosisContext
 from gsco.graphs.state import serializer
 from gsco.images import ImageStore
 from gsco.models.batching import Batcher
 from gsco.models.generalist.in_process import InProcessGeneralist
 from gsco.models.generalist.prompts import PROFILES
 from gsco.models.specialist.panel import Panel
-from gsco.models.specialist.specialist import Specialist
+from gsco.models.specialist.specialist import TimmSpecialist
 from gsco.tasks import TaskBook
 from gsco.tools.retrieval import Retrieval
 from gsco.tools.specialists import Specialists
@@ -50,14 +50,14 @@ def make(images, generalist, cards, specialist_folders, bank):
     """Put a collaboration together, with parts exchanged."""
     parts = []
 
-    def collaboration(folders=specialist_folders, store=bank, **changes) -> Collaboration:
+    def collaboration(folders=specialist_folders, store=bank, **changes) -> DiagnosisContext:
         panels = {task: Panel.load(task, [folders]) for task in TASKS}
         specialists = Specialists(panels, images)
         retrieval = Retrieval(lambda: EmbeddedStore(store, readonly=True), specialists)
         choose = Batcher(generalist.choose, max_batch=32)
         generate = Batcher(lambda asked: generalist.generate(asked, max_new_tokens=8), max_batch=32)
         parts.extend((specialists, retrieval, choose, generate))
-        made = Collaboration(
+        made = DiagnosisContext(
             tasks=TaskBook(cards),
             specialists=specialists,
             retrieval=retrieval,
@@ -86,7 +86,7 @@ def case(images, pictures):
     return make_case
 
 
-def run(collaboration: Collaboration, case: Case, task: str | None = "shade") -> Diagnosis:
+def run(collaboration: DiagnosisContext, case: Case, task: str | None = "shade") -> Diagnosis:
     state = asyncio.run(diagnosis_graph().ainvoke({"case": case, "task": task}, context=collaboration))
     return state["diagnosis"]
 
@@ -330,14 +330,14 @@ def test_corrupt_weights_are_missing_evidence_or_an_error(make, case, broken_fol
 
 
 def test_a_specialist_that_fails_at_run_time_is_missing_evidence_or_an_error(make, case, monkeypatch):
-    run_network = Specialist.features
+    run_network = TimmSpecialist.features
 
     def features(self, pixels, batch_size=64):
         if self.name == "own":
             raise RuntimeError("out of order")
         return run_network(self, pixels, batch_size)
 
-    monkeypatch.setattr(Specialist, "features", features)
+    monkeypatch.setattr(TimmSpecialist, "features", features)
     result = run(make(), case())
     assert {missing.source for missing in result.evidence.missing} == {"specialist:own", "retrieval"}
     assert len(result.evidence.opinions) == 2

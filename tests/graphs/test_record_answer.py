@@ -8,8 +8,8 @@ import re
 import pytest
 from gsco import GSCo
 from gsco.agent.assembly import LazyPanels
-from gsco.agent.desk import Earlier
-from gsco.case import Decision
+from gsco.agent.conversation_runner import PastConversation
+from gsco.case import ReviewDecision
 from gsco.graphs.events import Text, ToolStarted
 from gsco.graphs.explanation.answer import HONEST
 from gsco.images import ImageStore
@@ -132,7 +132,7 @@ def test_after_a_review_every_answer_is_the_persons_decision(make, pictures, act
     other = "bright" if proposed == "dark" else "dark"
     why = {} if action == "approve" else {"reason": "biopsy"}
     labels = {"labels": (other,)} if action == "edit" else {}
-    turn = consultation.resume(Decision(action=action, reviewer="ana", **why, **labels))
+    turn = consultation.resume(ReviewDecision(action=action, reviewer="ana", **why, **labels))
     again = consultation.send("So what is the diagnosis?")
     for text in (turn.text, again.text, consultation.send("Quel est le diagnostic ?").text):
         if action == "approve":
@@ -150,7 +150,7 @@ def test_a_conversation_that_is_resent_is_answered_from_evidence_gathered_anew(m
     gsco, generalist = make(DIAGNOSE)
     ref = images.put(pictures.stripes("lying", 72))
     before = (message("human", "What is this?", [ref.id]), message("ai", "It is dark."))
-    earlier = Earlier(messages=before, images=(ref,))
+    earlier = PastConversation(messages=before, images=(ref,))
 
     def ask(question):
         return streamed(gsco.consult(keep=False).astream(question, earlier=earlier))

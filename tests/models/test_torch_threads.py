@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from gsco.models import torch_threads
-from gsco.models.torch_threads import Threads, planned_threads, set_threads
+from gsco.models.torch_threads import TorchThreads, planned_threads, set_threads
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def test_it_is_measured_once_and_what_is_set_is_kept(monkeypatch: pytest.MonkeyP
     assert set_threads(0).count == torch.get_num_threads() == 1
     slower({1: 1.0, 2: 0.5}, monkeypatch)
     assert set_threads(0).count == 1
-    assert set_threads(2) == Threads(2, "2 torch threads, by GSCO_THREADS")
+    assert set_threads(2) == TorchThreads(2, "2 torch threads, by GSCO_THREADS")
     assert torch.get_num_threads() == 2
 
 
@@ -57,7 +57,7 @@ def test_the_environments_own_number_is_kept(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     before = torch.get_num_threads()
-    assert set_threads(0) == Threads(0, "3 torch threads, by OMP_NUM_THREADS")
+    assert set_threads(0) == TorchThreads(0, "3 torch threads, by OMP_NUM_THREADS")
     assert torch.get_num_threads() == before
 
 

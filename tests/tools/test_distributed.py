@@ -17,7 +17,7 @@ from gsco.case import Task
 from gsco.errors import ConfigurationError, ImageUnreadable, StoreError
 from gsco.models.dataset import Dataset, read_dataset
 from gsco.models.specialist.card import Transform
-from gsco.models.specialist.specialist import Specialist
+from gsco.models.specialist.specialist import TimmSpecialist
 from gsco.tools.distributed import build_index_on_ray
 from gsco.tools.indexing import IndexReport, build_index
 from gsco.tools.stores.embedded import EmbeddedStore
@@ -41,9 +41,11 @@ def two_nodes() -> Iterator[Any]:
         yield cluster
 
 
-def specialist(seed: int = 0) -> Specialist:
+def specialist(seed: int = 0) -> TimmSpecialist:
     torch.manual_seed(seed)
-    return Specialist.from_timm("test_resnet", LABELS, task="shade", name="one", transform=Transform(size=32))
+    return TimmSpecialist.from_timm(
+        "test_resnet", LABELS, task="shade", name="one", transform=Transform(size=32)
+    )
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def dataset(tmp_path: Path) -> Dataset:
     return read_dataset(folder)
 
 
-def spread_out(dataset: Dataset, one: Specialist, path: Path, **options: Any) -> IndexReport:
+def spread_out(dataset: Dataset, one: TimmSpecialist, path: Path, **options: Any) -> IndexReport:
     with EmbeddedStore(path) as store:
         reopen = functools.partial(EmbeddedStore, path, readonly=True)
         options = {"address": "auto", "workers": 2, "batch_size": 8, "quiet": True, **options}
@@ -77,7 +79,7 @@ from pathlib import Path
 from gsco.case import Task
 from gsco.models.dataset import read_dataset
 from gsco.models.specialist.card import Transform
-from gsco.models.specialist.specialist import Specialist
+from gsco.models.specialist.specialist import TimmSpecialist
 from gsco.tools.distributed import build_index_on_ray
 from gsco.tools.stores.embedded import EmbeddedStore
 

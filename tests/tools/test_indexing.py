@@ -18,7 +18,7 @@ from gsco.errors import ConfigurationError, ImageUnreadable, StoreError
 from gsco.images import pixel_hash, read_image
 from gsco.models.dataset import Dataset, Item, read_dataset
 from gsco.models.specialist.card import Transform
-from gsco.models.specialist.specialist import Specialist
+from gsco.models.specialist.specialist import TimmSpecialist
 from gsco.tools import pictures as pictures_module
 from gsco.tools.indexing import IndexReport, build_index, choose_retriever, spread
 from gsco.tools.pictures import read_pictures
@@ -32,18 +32,18 @@ LABELS = ("bright", "dark")
 TASK = Task(name="shade", modality="grey picture", options=LABELS, licence="CC0-1.0")
 
 
-def _specialist(architecture: str, name: str, *, task: str = "shade", seed: int = 0) -> Specialist:
+def _specialist(architecture: str, name: str, *, task: str = "shade", seed: int = 0) -> TimmSpecialist:
     torch.manual_seed(seed)
-    return Specialist.from_timm(architecture, LABELS, task=task, name=name, transform=Transform(size=32))
+    return TimmSpecialist.from_timm(architecture, LABELS, task=task, name=name, transform=Transform(size=32))
 
 
 @pytest.fixture(scope="module")
-def one() -> Specialist:
+def one() -> TimmSpecialist:
     return _specialist("test_resnet", "one")
 
 
 @pytest.fixture(scope="module")
-def two() -> Specialist:
+def two() -> TimmSpecialist:
     return _specialist("test_efficientnet", "two")
 
 
@@ -79,7 +79,7 @@ def dataset(tmp_path: Path) -> Dataset:
 
 
 def _build(
-    dataset: Dataset, specialists: Sequence[Specialist], store: EmbeddedStore, **options: object
+    dataset: Dataset, specialists: Sequence[TimmSpecialist], store: EmbeddedStore, **options: object
 ) -> IndexReport:
     return build_index(dataset, TASK, specialists, store, quiet=True, **{"batch_size": 8, **options})  # pyright: ignore
 
@@ -88,7 +88,7 @@ def _build(
 
 
 def test_the_store_holds_the_training_split(
-    dataset: Dataset, one: Specialist, two: Specialist, store: EmbeddedStore
+    dataset: Dataset, one: TimmSpecialist, two: TimmSpecialist, store: EmbeddedStore
 ) -> None:
     report = _build(dataset, [one, two], store)
     assert report == IndexReport(selected=20, added=20, encoders=("shade/one", "shade/two"))
@@ -115,7 +115,7 @@ def test_the_store_holds_the_training_split(
 
 
 def test_a_known_image_is_found_by_its_own_vector(
-    dataset: Dataset, one: Specialist, store: EmbeddedStore
+    dataset: Dataset, one: TimmSpecialist, store: EmbeddedStore
 ) -> None:
     _build(dataset, [one], store)
     images = [read_image(item.path) for item in dataset.split("train")]
@@ -123,7 +123,7 @@ def test_a_known_image_is_found_by_its_own_vector(
     assert [cases[0].sha256 for cases in found] == [pixel_hash(image) for image in images]
 
 
-def test_reports_come_along(tmp_path: Path, one: Specialist, store: EmbeddedStore) -> None:
+def test_reports_come_along(tmp_path: Path, one: TimmSpecialist, store: EmbeddedStore) -> None:
     dataset = _make_set(tmp_path / "set", [("a.png", "dark", "p", "train")])
     told = Dataset(
         dataset.folder,
@@ -137,7 +137,7 @@ def test_reports_come_along(tmp_path: Path, one: Specialist, store: EmbeddedStor
 
 @pytest.mark.parametrize("size", [0, 16])
 def test_thumbnails_are_as_large_as_asked(
-    dataset: Dataset, one: Specialist, store: EmbeddedStore, size: int
+    dataset: Dataset, one: TimmSpecialist, store: EmbeddedStore, size: int
 ) -> None:
     _build(dataset, [one], store, thumbnail=size)
     for entry in store.scan():
@@ -145,7 +145,9 @@ def test_thumbnails_are_as_large_as_asked(
         assert not entry.thumbnail or max(Image.open(io.BytesIO(entry.thumbnail)).size) == size
 
 
-def test_thumbnails_carry_nothing_of_the_file(tmp_path: Path, one: Specialist, store: EmbeddedStore) -> None:
+def test_thumbnails_carry_nothing_of_the_file(
+    tmp_path: Path, one: TimmSpecialist, store: EmbeddedStore
+) -> None:
     dataset = _make_set(tmp_path / "set", [("a.jpg", "dark", "p", "train"), ("b.png", "dark", "q", "train")])
     exif = Image.Exif()
     exif[0x010E] = "JANE DOE"
@@ -162,7 +164,7 @@ def test_thumbnails_carry_nothing_of_the_file(tmp_path: Path, one: Specialist, s
 class _Counted:
     """A specialist that counts the images it embeds."""
 
-    def __init__(self, specialist: Specialist) -> None:
+    def __init__(self, specialist: TimmSpecialist) -> None:
         self.card = specialist.card
         self.images = 0
         self.largest = 0
@@ -174,7 +176,9 @@ class _Counted:
         return self._specialist.embed(images)
 
 
-def test_what_is_there_is_not_embedded_again(dataset: Dataset, one: Specialist, store: EmbeddedStore) -> None:
+def test_what_is_there_is_not_embedded_again(
+    dataset: Dataset, one: TimmSpecialist, store: EmbeddedStore
+) -> None:
     counted = _Counted(one)
     _build(dataset, [counted], store)  # pyright: ignore[reportArgumentType]
     assert (counted.images, counted.largest) == (20, 8)
@@ -186,7 +190,7 @@ def test_what_is_there_is_not_embedded_again(dataset: Dataset, one: Specialist, 
 
 
 def test_another_specialist_completes_the_cases(
-    dataset: Dataset, one: Specialist, two: Specialist, store: EmbeddedStore
+    dataset: Dataset, one: TimmSpecialist, two: TimmSpecialist, store: EmbeddedStore
 ) -> None:
     _build(dataset, [one], store)
     assert _build(dataset, [one, two], store) == IndexReport(
@@ -196,7 +200,7 @@ def test_another_specialist_completes_the_cases(
 
 
 def test_specialists_that_share_an_encoder_run_once(
-    dataset: Dataset, one: Specialist, store: EmbeddedStore
+    dataset: Dataset, one: TimmSpecialist, store: EmbeddedStore
 ) -> None:
     first, second = _Counted(one), _Counted(one)
     _build(dataset, [first, second], store)  # pyright: ignore[reportArgumentType]
@@ -205,7 +209,7 @@ def test_specialists_that_share_an_encoder_run_once(
 
 
 def test_other_weights_under_the_same_name_are_refused(
-    dataset: Dataset, one: Specialist, store: EmbeddedStore
+    dataset: Dataset, one: TimmSpecialist, store: EmbeddedStore
 ) -> None:
     _build(dataset, [one], store)
     with pytest.raises(StoreError, match="other weights"):
@@ -214,7 +218,7 @@ def test_other_weights_under_the_same_name_are_refused(
 
 
 def test_other_weights_are_refused_though_new_cases_come_first(
-    dataset: Dataset, one: Specialist, store: EmbeddedStore
+    dataset: Dataset, one: TimmSpecialist, store: EmbeddedStore
 ) -> None:
     late = replace(dataset, items=tuple(item for item in dataset.items if item.split == "train")[-2:])
     _build(late, [one], store)
@@ -222,7 +226,7 @@ def test_other_weights_are_refused_though_new_cases_come_first(
         _build(dataset, [_specialist("test_resnet", "one", seed=5)], store, batch_size=4)
 
 
-def test_two_tasks_share_a_store(dataset: Dataset, one: Specialist, store: EmbeddedStore) -> None:
+def test_two_tasks_share_a_store(dataset: Dataset, one: TimmSpecialist, store: EmbeddedStore) -> None:
     _build(dataset, [one], store)
     other = Task(name="light", modality="picture", options=LABELS)
     build_index(dataset, other, [one], store, quiet=True)
@@ -233,7 +237,7 @@ def test_two_tasks_share_a_store(dataset: Dataset, one: Specialist, store: Embed
 
 
 def test_broken_images_are_reported_and_skipped(
-    dataset: Dataset, one: Specialist, store: EmbeddedStore, capsys: pytest.CaptureFixture[str]
+    dataset: Dataset, one: TimmSpecialist, store: EmbeddedStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (dataset.folder / "3.png").write_bytes(b"no image")
     (dataset.folder / "12.png").write_bytes((dataset.folder / "12.png").read_bytes()[:100])
@@ -245,14 +249,16 @@ def test_broken_images_are_reported_and_skipped(
     assert "skipped 3.png" in capsys.readouterr().err
 
 
-def test_a_set_of_broken_images_is_an_error(dataset: Dataset, one: Specialist, store: EmbeddedStore) -> None:
+def test_a_set_of_broken_images_is_an_error(
+    dataset: Dataset, one: TimmSpecialist, store: EmbeddedStore
+) -> None:
     for item in dataset.split("train"):
         item.path.write_bytes(b"no image")
     with pytest.raises(ImageUnreadable, match="none of the 20"):
         _build(dataset, [one], store)
 
 
-def test_duplicates_are_one_case(tmp_path: Path, one: Specialist, store: EmbeddedStore) -> None:
+def test_duplicates_are_one_case(tmp_path: Path, one: TimmSpecialist, store: EmbeddedStore) -> None:
     rows = [
         ("a.png", "dark", "p", "train"),
         ("b.bmp", "dark", "q", "train"),
@@ -267,7 +273,7 @@ def test_duplicates_are_one_case(tmp_path: Path, one: Specialist, store: Embedde
 
 
 def test_new_labels_of_known_cases_are_reported(
-    tmp_path: Path, one: Specialist, store: EmbeddedStore
+    tmp_path: Path, one: TimmSpecialist, store: EmbeddedStore
 ) -> None:
     _build(_make_set(tmp_path / "set", [("a.png", "dark", "p", "train")]), [one], store)
     corrected = _make_set(tmp_path / "set", [("a.png", "dark", "p", "train")])
@@ -277,7 +283,7 @@ def test_new_labels_of_known_cases_are_reported(
     assert [entry.case.labels for entry in store.scan()] == [("dark",)]
 
 
-def test_labels_must_be_the_tasks(dataset: Dataset, one: Specialist, store: EmbeddedStore) -> None:
+def test_labels_must_be_the_tasks(dataset: Dataset, one: TimmSpecialist, store: EmbeddedStore) -> None:
     task = Task(name="shade", modality="picture", options=("bright", "grey"))
     with pytest.raises(ConfigurationError, match="dark"):
         build_index(dataset, task, [one], store, quiet=True)
@@ -286,7 +292,9 @@ def test_labels_must_be_the_tasks(dataset: Dataset, one: Specialist, store: Embe
     assert build_index(dataset, report_task, [one], store, quiet=True).added == 20
 
 
-def test_there_must_be_something_to_index(dataset: Dataset, one: Specialist, store: EmbeddedStore) -> None:
+def test_there_must_be_something_to_index(
+    dataset: Dataset, one: TimmSpecialist, store: EmbeddedStore
+) -> None:
     with pytest.raises(ConfigurationError, match="at least one specialist"):
         _build(dataset, [], store)
     train_only = Dataset(dataset.folder, tuple(dataset.split("train")), LABELS, "0" * 64)
@@ -297,7 +305,7 @@ def test_there_must_be_something_to_index(dataset: Dataset, one: Specialist, sto
 # Choosing cases
 
 
-def test_a_cap_is_spread_over_groups(tmp_path: Path, one: Specialist, store: EmbeddedStore) -> None:
+def test_a_cap_is_spread_over_groups(tmp_path: Path, one: TimmSpecialist, store: EmbeddedStore) -> None:
     rows = [(f"{n}.png", "dark", "crowd" if n < 10 else f"p{n}", "train") for n in range(15)]
     rows += [(f"b{n}.png", "bright", f"b{n}", "train") for n in range(3)]
     dataset = _make_set(tmp_path / "set", rows)
@@ -348,7 +356,7 @@ from pathlib import Path
 from gsco.case import Task
 from gsco.models.dataset import read_dataset
 from gsco.models.specialist.card import Transform
-from gsco.models.specialist.specialist import Specialist
+from gsco.models.specialist.specialist import TimmSpecialist
 from gsco.tools.indexing import build_index
 from gsco.tools.stores.embedded import EmbeddedStore
 
@@ -374,7 +382,7 @@ def _index_in_a_process(dataset: Dataset, path: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-def test_after_a_kill_the_same_call_goes_on(tmp_path: Path, one: Specialist) -> None:
+def test_after_a_kill_the_same_call_goes_on(tmp_path: Path, one: TimmSpecialist) -> None:
     dataset = _make_set(tmp_path / "shades", _rows(train=160))
     killed = tmp_path / "killed.sqlite"
     process = _index_in_a_process(dataset, killed)
@@ -407,7 +415,7 @@ def _fill(
 
 
 def test_the_encoder_that_finds_the_right_labels_is_chosen(
-    dataset: Dataset, one: Specialist, two: Specialist, store: EmbeddedStore
+    dataset: Dataset, one: TimmSpecialist, two: TimmSpecialist, store: EmbeddedStore
 ) -> None:
     train = Dataset(dataset.folder, tuple(dataset.split("train")), LABELS, "0" * 64)
     images = [read_image(item.path) for item in train.items]
@@ -423,7 +431,7 @@ def test_the_encoder_that_finds_the_right_labels_is_chosen(
 
 
 def test_agreement_is_counted_without_the_own_group(
-    dataset: Dataset, one: Specialist, store: EmbeddedStore
+    dataset: Dataset, one: TimmSpecialist, store: EmbeddedStore
 ) -> None:
     _fill(store, dataset, lambda n, image: {"shade/one": one.embed([image])[0]})
     choice = choose_retriever(dataset, [one], store, k=4, quiet=True)
@@ -447,7 +455,7 @@ def test_agreement_of_several_labels_is_their_overlap() -> None:
 
 
 def test_choosing_needs_something_to_choose_by(
-    dataset: Dataset, one: Specialist, store: EmbeddedStore
+    dataset: Dataset, one: TimmSpecialist, store: EmbeddedStore
 ) -> None:
     train = Dataset(dataset.folder, tuple(dataset.split("train")), LABELS, "0" * 64)
     for broken, specialists, k in ((train, [one], 3), (dataset, [], 3), (dataset, [one], 0)):

@@ -6,7 +6,7 @@ import pytest
 from gsco.errors import ImageMissing, SpecialistError
 from gsco.images import ImageStore
 from gsco.models.specialist.panel import Panel
-from gsco.models.specialist.specialist import Specialist
+from gsco.models.specialist.specialist import TimmSpecialist
 from gsco.tools.specialists import Specialists
 
 TASKS = ("shade", "stripes", "marks")
@@ -33,13 +33,13 @@ def specialists(panels, images):
 def passes(monkeypatch):
     """Sizes of the batches that went through any network."""
     seen = []
-    run = Specialist.features
+    run = TimmSpecialist.features
 
     def features(self, images, batch_size=64):
         seen.append(len(images))
         return run(self, images, batch_size)
 
-    monkeypatch.setattr(Specialist, "features", features)
+    monkeypatch.setattr(TimmSpecialist, "features", features)
     return seen
 
 
@@ -121,14 +121,14 @@ def test_probabilities_of_several_images_are_averaged(specialists, images, pictu
 
 def test_a_failure_is_that_calls_alone_and_not_remembered(specialists, images, pictures, monkeypatch):
     good, bad = images.put(pictures.shade("dark", 1)), images.put(pictures.shade("bright", 2))
-    run, broken = Specialist.features, [True]
+    run, broken = TimmSpecialist.features, [True]
 
     def features(self, pixels, batch_size=64):
         if broken[0] and any(np.asarray(image).mean() > 128 for image in pixels):
             raise RuntimeError("shape mismatch")
         return run(self, pixels, batch_size)
 
-    monkeypatch.setattr(Specialist, "features", features)
+    monkeypatch.setattr(TimmSpecialist, "features", features)
 
     async def ask(ref):
         return await specialists.opinion("shade", "own", ref)
@@ -144,9 +144,9 @@ def test_a_failure_is_that_calls_alone_and_not_remembered(specialists, images, p
 
 
 def test_an_output_that_is_no_number_is_a_failure(specialists, images, pictures, monkeypatch):
-    run = Specialist.features
+    run = TimmSpecialist.features
     monkeypatch.setattr(
-        Specialist, "features", lambda self, pixels, batch_size=64: run(self, pixels) * np.nan
+        TimmSpecialist, "features", lambda self, pixels, batch_size=64: run(self, pixels) * np.nan
     )
     ref = images.put(pictures.shade("dark", 1))
     with pytest.raises(SpecialistError, match="not finite"):

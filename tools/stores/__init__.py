@@ -41,7 +41,7 @@ def open_store(address: str | Path, *, home: Path, writable: bool = False, api_k
     if writable:
         raise ConfigurationError("the bundled bank is only read; name a path for a store of your own")
     from ...models.mini import bundled
-    from .unpacked import unpack_bank
+    from .bundled_bank import unpack_bank
 
     return EmbeddedStore(unpack_bank(bundled("bank") / "bank.npz", home / "banks"), readonly=True)
 

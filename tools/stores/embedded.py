@@ -20,12 +20,12 @@ from ...case import SimilarCase
 from ...errors import StoreError
 from ...models.specialist.progress import Progress
 from . import rows
-from .builder import GraphBuilder
 from .database import connect, damage_of, errors_of, in_rows
 from .exact import Ban, Hit
 from .graph import INDEX_ABOVE, make_graph
-from .loaded import LoadedVectors
+from .index_builder import GraphBuilder
 from .protocol import EVERYTHING, Entry, Exclusion, Filter, KnownCase, Vectors
+from .vector_cache import VectorCache
 from .vectors import checked_entry, checked_queries
 from .verification import Damage, StoreCheck, verified_thumbnail, verify_cases, verify_thumbnails
 
@@ -70,7 +70,7 @@ class EmbeddedStore:
         self._lock = threading.RLock()
         self._process = os.getpid()
         self._builder = GraphBuilder(self.path)
-        self._vectors = LoadedVectors(self.path, self._builder.want)
+        self._vectors = VectorCache(self.path, self._builder.want)
         connection = connect(self.path, readonly=readonly, timeout=timeout)
         self._connection: sqlite3.Connection | None = connection
         self._verified = False

@@ -70,11 +70,11 @@ class ExactIndex:
     def __len__(self) -> int:
         return self._size
 
-    def view(self) -> View:
+    def view(self) -> IndexView:
         """The rows that are here now."""
         n = self._size
         arrays = (self._matrix[:n], self._keys[:n], self._ids[:n], self._kinds[:n])
-        return View(*arrays, codes=dict(self._codes))
+        return IndexView(*arrays, codes=dict(self._codes))
 
     def reserve(self, more: int) -> None:
         """Make room for so many more rows, so that a long load copies nothing twice."""
@@ -90,7 +90,7 @@ class ExactIndex:
 
 
 @dataclass(frozen=True)
-class View:
+class IndexView:
     """The rows of an index at one moment; searched without a lock."""
 
     matrix: Vectors

@@ -111,7 +111,7 @@ def stamp_of(path: Path, encoder: str) -> int:
         return 0
 
 
-def open_graph(path: Path, sql: sqlite3.Connection, encoder: str, space: rows.Encoder) -> Graph | None:
+def open_graph(path: Path, sql: sqlite3.Connection, encoder: str, space: rows.StoredEncoder) -> Graph | None:
     """Open the graph of an encoder; None if there is none that fits the database."""
     folder = folder_of(path, encoder)
     try:
@@ -175,8 +175,8 @@ def make_graph(
 def _grown(
     folder: Path,
     old: Graph | None,
-    batches: Iterator[rows.Batch],
-    space: rows.Encoder,
+    batches: Iterator[rows.VectorBatch],
+    space: rows.StoredEncoder,
     advance: Callable[[int], object],
 ) -> tuple[Index, int, Keys, npt.NDArray[np.int32], list[Kind]]:
     index = _empty(space.width)
@@ -201,8 +201,8 @@ def _grown(
 
 
 def _new_rows(
-    sql: sqlite3.Connection, space: rows.Encoder, last: int, stop: Callable[[], bool]
-) -> Iterator[rows.Batch]:
+    sql: sqlite3.Connection, space: rows.StoredEncoder, last: int, stop: Callable[[], bool]
+) -> Iterator[rows.VectorBatch]:
     while batch := rows.after(sql, space, last, _AT_ONCE):
         if stop():
             raise Stopped
@@ -214,7 +214,7 @@ def _new_rows(
 def _publish(
     folder: Path,
     encoder: str,
-    space: rows.Encoder,
+    space: rows.StoredEncoder,
     index: Index,
     last: int,
     keys: Keys,
@@ -251,7 +251,7 @@ def _publish(
                 other.unlink()
 
 
-def _belongs(graph: Graph, sql: sqlite3.Connection, space: rows.Encoder) -> bool:
+def _belongs(graph: Graph, sql: sqlite3.Connection, space: rows.StoredEncoder) -> bool:
     """Whether a sample of its vectors are those of the database, the newest ones among them.
 
     Deleted ones are fine. But where all of the newest are gone the database may be an older one, put back
@@ -269,7 +269,7 @@ def _belongs(graph: Graph, sql: sqlite3.Connection, space: rows.Encoder) -> bool
     return own is not None and np.array_equal(np.asarray(own).reshape(kept.shape), kept)
 
 
-def _dead(graph: Graph, sql: sqlite3.Connection, space: rows.Encoder) -> int:
+def _dead(graph: Graph, sql: sqlite3.Connection, space: rows.StoredEncoder) -> int:
     """How many of its vectors are not in the database any more."""
     return graph.card.size - rows.number_until(sql, space, graph.card.last)
 

@@ -20,7 +20,7 @@ from .verification import COLUMNS, Damage, vectors_block, verified_thumbnail, ve
 _LOADED_AT_ONCE = 2048
 
 
-class Encoder(NamedTuple):
+class StoredEncoder(NamedTuple):
     """A vector space of the store."""
 
     code: int
@@ -60,10 +60,10 @@ def insert(sql: sqlite3.Connection, entry: Entry) -> bool:
     return known is None
 
 
-def encoders(sql: sqlite3.Connection) -> dict[str, Encoder]:
+def encoders(sql: sqlite3.Connection) -> dict[str, StoredEncoder]:
     """Every encoder by name."""
     rows = sql.execute("SELECT name, encoder, width FROM encoders ORDER BY name")
-    return {name: Encoder(code, width, name) for name, code, width in rows}
+    return {name: StoredEncoder(code, width, name) for name, code, width in rows}
 
 
 def cases(sql: sqlite3.Connection, rows: Iterable[int]) -> dict[int, KnownCase]:
@@ -84,7 +84,7 @@ def entries(sql: sqlite3.Connection, rows: Iterable[int]) -> list[Entry]:
         "SELECT case_row, encoder, name, width, halves, checksum FROM vectors JOIN encoders USING (encoder)"
     )
     for row, code, name, width, halves, checksum in in_rows(sql, f"{joined} WHERE case_row IN", list(known)):
-        encoder = Encoder(code, width, name)
+        encoder = StoredEncoder(code, width, name)
         vectors[row][name] = encoder.vectors([known[row].id], [halves], [checksum])[0]
     query = "SELECT case_row, jpeg, checksum FROM thumbnails WHERE case_row IN"
     jpegs = {
@@ -95,7 +95,7 @@ def entries(sql: sqlite3.Connection, rows: Iterable[int]) -> list[Entry]:
     return sorted(whole, key=lambda entry: entry.case.id)
 
 
-class Batch(NamedTuple):
+class VectorBatch(NamedTuple):
     """Vectors of one encoder as they lie in the file, column by column."""
 
     rows: tuple[int, ...]
@@ -105,7 +105,7 @@ class Batch(NamedTuple):
     kinds: list[Kind]
     halves: tuple[bytes, ...]
     checksums: tuple[int, ...]
-    """Those on record; ``Encoder.vectors`` compares them."""
+    """Those on record; ``StoredEncoder.vectors`` compares them."""
 
 
 _COLUMNS = "vectors.row, cases.row, cases.id, cases.task, cases.modality, halves, vectors.checksum"
@@ -113,7 +113,7 @@ _COLUMNS = "vectors.row, cases.row, cases.id, cases.task, cases.modality, halves
 
 def load(
     sql: sqlite3.Connection,
-    encoder: Encoder,
+    encoder: StoredEncoder,
     index: ExactIndex,
     *,
     after: int,
@@ -169,7 +169,7 @@ def verify_vectors(sql: sqlite3.Connection) -> int:
     return number
 
 
-def after(sql: sqlite3.Connection, encoder: Encoder, last: int, number: int) -> Batch | None:
+def after(sql: sqlite3.Connection, encoder: StoredEncoder, last: int, number: int) -> VectorBatch | None:
     """The next vectors of an encoder, of rows above ``last``; None where there are no more."""
     query = (
         f"SELECT {_COLUMNS} FROM vectors JOIN cases ON cases.row = case_row "
@@ -179,7 +179,7 @@ def after(sql: sqlite3.Connection, encoder: Encoder, last: int, number: int) -> 
 
 
 def vectors_of(
-    sql: sqlite3.Connection, encoder: Encoder, keys: Sequence[int]
+    sql: sqlite3.Connection, encoder: StoredEncoder, keys: Sequence[int]
 ) -> dict[int, tuple[str, bytes]]:
     """The case's id and the vector, as it lies in the file, by case row; gone ones are left out."""
     query = (
@@ -195,7 +195,7 @@ def vectors_of(
 
 
 def scored_of(
-    sql: sqlite3.Connection, encoder: Encoder, keys: Sequence[int]
+    sql: sqlite3.Connection, encoder: StoredEncoder, keys: Sequence[int]
 ) -> dict[int, tuple[str, Vectors]]:
     """Like ``vectors_of``, at single precision."""
     found = vectors_of(sql, encoder, keys)
@@ -205,17 +205,17 @@ def scored_of(
     return {key: (id, vector) for (key, (id, _)), vector in zip(found.items(), vectors, strict=True)}
 
 
-def number_until(sql: sqlite3.Connection, encoder: Encoder, last: int) -> int:
+def number_until(sql: sqlite3.Connection, encoder: StoredEncoder, last: int) -> int:
     """How many vectors of an encoder there are up to a row."""
     query = "SELECT count(*) FROM vectors INDEXED BY vectors_by_case WHERE encoder = ? AND row <= ?"
     return sql.execute(query, (encoder.code, last)).fetchone()[0]
 
 
-def _batch(found: Sequence[tuple[Any, ...]]) -> Batch | None:
+def _batch(found: Sequence[tuple[Any, ...]]) -> VectorBatch | None:
     if not found:
         return None
     seen, keys, ids, tasks, modalities, halves, checksums = zip(*found, strict=True)
-    return Batch(seen, keys, ids, list(zip(tasks, modalities, strict=True)), halves, checksums)
+    return VectorBatch(seen, keys, ids, list(zip(tasks, modalities, strict=True)), halves, checksums)
 
 
 def _marks(pairs: int) -> str:

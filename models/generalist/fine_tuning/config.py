@@ -15,13 +15,13 @@ Count = Annotated[int, Field(gt=0)]
 RECIPES = Path(__file__).with_name("recipes")
 
 
-class Section(BaseModel):
+class FineTuningSection(BaseModel):
     """Base of every section: immutable, and a misspelt field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Lora(Section):
+class Lora(FineTuningSection):
     """Low-rank changes of the language model's linear layers."""
 
     rank: Count = 16
@@ -32,7 +32,7 @@ class Lora(Section):
     )  # fmt: skip
 
 
-class FineTuning(Section):
+class FineTuning(FineTuningSection):
     """All that determines a run. See ``fine_tuning/recipes/meddr.toml``."""
 
     base: str

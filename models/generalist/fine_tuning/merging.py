@@ -23,7 +23,7 @@ _WRAPPED = re.compile(r"\.base_model\.model\b|\.base_layer\b")
 
 
 @dataclass(frozen=True)
-class Change:
+class LowRankUpdate:
     """A low-rank change of one module's weight: scale · b · a."""
 
     a: Tensor
@@ -66,7 +66,7 @@ def merge(checkpoint: Path, adapter: Path | None, out: Path) -> Path:
     return out
 
 
-def _write(files: list[Path], fresh: Path, changes: Mapping[str, Change], scale: float) -> list[str]:
+def _write(files: list[Path], fresh: Path, changes: Mapping[str, LowRankUpdate], scale: float) -> list[str]:
     """Write the shards; returns the modules whose change found no weight."""
     from safetensors import safe_open
     from safetensors.torch import save_file
@@ -91,7 +91,7 @@ def _write(files: list[Path], fresh: Path, changes: Mapping[str, Change], scale:
     return sorted(waiting)
 
 
-def _of_adapter(folder: Path) -> tuple[dict[str, Change], float]:
+def _of_adapter(folder: Path) -> tuple[dict[str, LowRankUpdate], float]:
     """Changes and scale of peft's folder."""
     from safetensors.torch import load_file
 
@@ -106,7 +106,7 @@ def _of_adapter(folder: Path) -> tuple[dict[str, Change], float]:
     return _paired(weights.items()), config["lora_alpha"] / divisor
 
 
-def _of_checkpoint(folder: Path, files: list[Path]) -> tuple[dict[str, Change], float]:
+def _of_checkpoint(folder: Path, files: list[Path]) -> tuple[dict[str, LowRankUpdate], float]:
     """Changes that a checkpoint holds itself; InternVL's alpha is twice the rank ``use_llm_lora``."""
     from safetensors import safe_open
 
@@ -117,7 +117,7 @@ def _of_checkpoint(folder: Path, files: list[Path]) -> tuple[dict[str, Change], 
     return _paired(found.items()), 2.0
 
 
-def _paired(weights: Any) -> dict[str, Change]:
+def _paired(weights: Any) -> dict[str, LowRankUpdate]:
     sides: dict[str, dict[str, Tensor]] = {}
     for name, weight in weights:
         found = _OWN.fullmatch(name)
@@ -127,7 +127,7 @@ def _paired(weights: Any) -> dict[str, Change]:
         sides.setdefault(module, {})[found["side"]] = weight
     if halves := [module for module, pair in sides.items() if len(pair) < 2]:
         raise ConfigurationError(f"the adapter has only one half of {halves[0]}")
-    return {module: Change(pair["A"], pair["B"]) for module, pair in sides.items()}
+    return {module: LowRankUpdate(pair["A"], pair["B"]) for module, pair in sides.items()}
 
 
 def _copy_rest(checkpoint: Path, fresh: Path) -> None:

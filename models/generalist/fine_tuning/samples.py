@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ....errors import ConfigurationError, ImageError
-from ..conversations import Collection, Conversation
+from ..conversations import Collection, TrainingConversation
 from ..prompts import SYSTEM
 from ..training.architecture import MEAN, STD
 from .layout import IMAGE, IMAGE_END, IMAGE_START
@@ -34,7 +34,7 @@ class Template:
     tokenizer: Any
     image_tokens: int
 
-    def write(self, conversation: Conversation) -> tuple[list[int], list[int]]:
+    def write(self, conversation: TrainingConversation) -> tuple[list[int], list[int]]:
         """Token ids, and the same as labels where the model speaks.
 
         Raises:
@@ -57,7 +57,7 @@ class Template:
                 raise ConfigurationError(f"the checkpoint's tokenizer does not know {token}")
         return int(self.tokenizer.convert_tokens_to_ids(IMAGE))
 
-    def _pieces(self, conversation: Conversation) -> list[tuple[str, bool]]:
+    def _pieces(self, conversation: TrainingConversation) -> list[tuple[str, bool]]:
         turns = list(conversation.turns)
         system = turns.pop(0).text if turns[0].speaker == "system" else SYSTEM
         pieces = [(f"<|im_start|>system\n{system}<|im_end|>", False)]
@@ -89,7 +89,7 @@ class Samples(torch.utils.data.Dataset[dict[str, Any]]):
         self, collections: Sequence[Collection], template: Template, image_size: int, max_tokens: int
     ) -> None:
         self._template, self._size = template, image_size
-        self._known: list[tuple[Path, Conversation]] = []
+        self._known: list[tuple[Path, TrainingConversation]] = []
         self.left_out = 0
         """Conversations that are too long."""
         for collection in collections:
@@ -108,7 +108,7 @@ class Samples(torch.utils.data.Dataset[dict[str, Any]]):
         pixels = None if conversation.image is None else read_pixels(root / conversation.image, self._size)
         return {"ids": ids, "labels": labels, "pixels": pixels}
 
-    def _fits(self, conversation: Conversation, max_tokens: int) -> bool:
+    def _fits(self, conversation: TrainingConversation, max_tokens: int) -> bool:
         fits = len(self._template.write(conversation)[0]) <= max_tokens
         self.left_out += not fits
         return fits

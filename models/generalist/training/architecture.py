@@ -13,8 +13,8 @@ import torch
 
 from ..checkpoint import without_bars
 from .config import Architecture
-from .stage import cast
 from .tokenizer import CHAT_TEMPLATE, END_OF_TURN, IMAGE, PADDING, token_id
+from .trainer import cast
 
 if TYPE_CHECKING:
     from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerFast

@@ -14,8 +14,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..prompts import SYSTEM, answer_text
+from .example import ImageView, PromptTurn, TrainingPrompt
 from .mixture import Mixture
-from .scene import Prompt, Turn, View
 from .tokenizer import END_OF_TURN, IMAGE, IMAGE_END, IMAGE_START, PADDING, TURN, token_id
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ NOT_SCORED = -100
 
 
 @dataclass(frozen=True)
-class Batch:
+class PromptBatch:
     """Rows of token ids; each row holds all prompts about one image, behind what they begin with alike.
 
     It lies on the CPU; only ``mask`` is made where it is needed.
@@ -45,7 +45,7 @@ class Batch:
     positions: Tensor
     branches: Tensor
     targets: Tensor
-    views: Sequence[View]
+    views: Sequence[ImageView]
 
     def mask(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """What came before each token in its own prompt; additive, (rows, 1, length, length)."""
@@ -55,7 +55,7 @@ class Batch:
         hidden = torch.finfo(dtype).min
         return torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill(~seen, hidden)[:, None]
 
-    def parts(self, tokens: int) -> Iterator[tuple[slice, Batch]]:
+    def parts(self, tokens: int) -> Iterator[tuple[slice, PromptBatch]]:
         """Cut the batch into groups of rows of at most so many tokens with padding, at least one row each.
 
         Yields:
@@ -66,7 +66,7 @@ class Batch:
         for start in range(0, rows, step):
             own = slice(start, start + step)
             columns = (self.ids, self.positions, self.branches, self.targets)
-            yield own, Batch(*(column[own] for column in columns), views=self.views[own])
+            yield own, PromptBatch(*(column[own] for column in columns), views=self.views[own])
 
     def weights(self, power: float) -> Tensor:
         """What each scored target counts, in row-major order: an answer as much as its length to a power."""
@@ -87,7 +87,7 @@ Line = tuple[list[int], list[int], list[int], list[int]]
 
 
 @dataclass(frozen=True)
-class Written:
+class TokenisedConversation:
     """A conversation as token ids."""
 
     ids: list[int]
@@ -101,7 +101,7 @@ class Written:
         return [id if learnt else NOT_SCORED for id, learnt in follow]
 
 
-class Writer:
+class ConversationWriter:
     """Writes conversations as the model's chat template does.
 
     Args:
@@ -115,7 +115,7 @@ class Writer:
         self._end = token_id(tokenizer, END_OF_TURN)
         self._padding = token_id(tokenizer, PADDING)
 
-    def questions(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+    def questions(self, prompts: Sequence[TrainingPrompt]) -> list[list[int]]:
         """Token ids up to where the last answer begins."""
         return self._ids(["".join(text for text, _ in self._pieces(prompt)[:-1]) for prompt in prompts])
 
@@ -123,7 +123,7 @@ class Writer:
         """Token ids of answers with the end of the turn."""
         return [[*ids, self._end] for ids in self._ids([answer_text((answer,)) for answer in answers])]
 
-    def written(self, prompts: Sequence[Prompt]) -> list[Written]:
+    def written(self, prompts: Sequence[TrainingPrompt]) -> list[TokenisedConversation]:
         """Token ids of whole conversations."""
         pieces = [self._pieces(prompt) for prompt in prompts]
         ids = iter(self._ids([text for one in pieces for text, _ in one]))
@@ -131,10 +131,10 @@ class Writer:
         for one in pieces:
             parts = [(next(ids), learnt) for _, learnt in one]
             learnt = [learnt for part, learnt in parts for _ in part]
-            found.append(Written([id for part, _ in parts for id in part], learnt))
+            found.append(TokenisedConversation([id for part, _ in parts for id in part], learnt))
         return found
 
-    def line(self, prompts: Sequence[Written]) -> Line:
+    def line(self, prompts: Sequence[TokenisedConversation]) -> Line:
         """One row: what all begin with, up to the first learnt token, then the rest of each."""
         first = min(prompt.learnt.index(True) for prompt in prompts) - 1
         shared = min(_common([prompt.ids for prompt in prompts]), first)
@@ -148,7 +148,7 @@ class Writer:
             targets += prompt.targets[shared:]
         return ids, positions, branches, targets
 
-    def batch(self, lines: Sequence[Line], views: Sequence[View]) -> Batch:
+    def batch(self, lines: Sequence[Line], views: Sequence[ImageView]) -> PromptBatch:
         """Pad rows on the right."""
         length = max(len(ids) for ids, *_ in lines)
         fillings = (self._padding, 0, -1, NOT_SCORED)
@@ -156,15 +156,15 @@ class Writer:
             torch.tensor([line[k] + [fillings[k]] * (length - len(line[k])) for line in lines])
             for k in range(4)
         ]
-        return Batch(*columns, views=views)
+        return PromptBatch(*columns, views=views)
 
-    def _pieces(self, prompt: Prompt) -> list[tuple[str, bool]]:
+    def _pieces(self, prompt: TrainingPrompt) -> list[tuple[str, bool]]:
         """Texts in order, and whether the assistant says them; the last one is the answer."""
         tools = "".join(f"\n{json.dumps(tool, ensure_ascii=False)}" for tool in prompt.tools)
         listed = f"\n<tools>{tools}\n</tools>" if tools else ""
         opening = f"{TURN}system\n{SYSTEM}{listed}{END_OF_TURN}"
         pieces = [(f"{opening}{TURN}user\n{self._image}\n{prompt.text}{END_OF_TURN}", False)]
-        for turn in (*prompt.turns, Turn("assistant", prompt.answer)):
+        for turn in (*prompt.turns, PromptTurn("assistant", prompt.answer)):
             own = turn.role == "assistant"
             text = f"<tool_response>\n{turn.text}\n</tool_response>" if turn.role == "tool" else turn.text
             pieces += [(f"{TURN}{turn.role}\n", False), (f"{text}{END_OF_TURN}", own)]
@@ -174,7 +174,7 @@ class Writer:
         return self._tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
-class Batches(Dataset[list[Batch]]):
+class Batches(Dataset[list[PromptBatch]]):
     """Batch number *n* is the same in every run.
 
     Args:
@@ -185,10 +185,12 @@ class Batches(Dataset[list[Batch]]):
         first: number of the first scene.
     """
 
-    def __init__(self, mixture: Mixture, writer: Writer, rows: int, seed: int, first: int = 0) -> None:
+    def __init__(
+        self, mixture: Mixture, writer: ConversationWriter, rows: int, seed: int, first: int = 0
+    ) -> None:
         self._mixture, self._writer, self._rows, self._seed, self._first = mixture, writer, rows, seed, first
 
-    def from_step(self, step: int, workers: int = 0) -> Iterator[Batch]:
+    def from_step(self, step: int, workers: int = 0) -> Iterator[PromptBatch]:
         """Yield the batches from one step on, without end.
 
         Args:
@@ -208,7 +210,7 @@ class Batches(Dataset[list[Batch]]):
         for batches in chunks:
             yield from batches
 
-    def __getitem__(self, chunk: int) -> list[Batch]:
+    def __getitem__(self, chunk: int) -> list[PromptBatch]:
         """Draw batches together, and sort their rows by length among themselves."""
         size = self._rows * BATCHES_AT_ONCE
         numbers = range(self._first + chunk * size, self._first + (chunk + 1) * size)

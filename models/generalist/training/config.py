@@ -27,13 +27,13 @@ _SHARED_SIZES = ("image_size", "patch_size")
 FAMILIES: tuple[Family, ...] = get_args(Family)
 
 
-class Section(BaseModel):
+class TrainingSection(BaseModel):
     """Base of every section: immutable, and a misspelt field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Architecture(Section):
+class Architecture(TrainingSection):
     """Sizes of the vision tower, the projector and the decoder."""
 
     image_size: Count = 112
@@ -65,7 +65,7 @@ class Architecture(Section):
         return self
 
 
-class Source(Section):
+class Source(TrainingSection):
     """A data set and the task that its labels answer."""
 
     folder: Path
@@ -83,7 +83,7 @@ class Source(Section):
         return Path(self.task).stem if self.task.endswith((".toml", ".json")) else self.task
 
 
-class Questions(Section):
+class QuestionSource(TrainingSection):
     """Images with short questions: those of a file, or those that the labels of a data set answer."""
 
     folder: Path
@@ -100,7 +100,7 @@ class Questions(Section):
     licence: str = ""
 
 
-class Labelling(Section):
+class Labelling(TrainingSection):
     """A stage in which a network learns all labels of all tasks together."""
 
     epochs: Count = 30
@@ -140,7 +140,7 @@ class Vision(Labelling):
     """Weight of the cosine distance to the teacher's features."""
 
 
-class Evidence(Section):
+class EvidenceConfig(TrainingSection):
     """What stands in the training prompts as specialists' opinions and similar cases."""
 
     experts: tuple[Count, Count] = (1, 6)
@@ -176,7 +176,7 @@ class Evidence(Section):
         return self
 
 
-class Stage(Section):
+class Stage(TrainingSection):
     """A stage in which the decoder learns."""
 
     prompts: Count = 160_000
@@ -212,7 +212,7 @@ class Language(Stage):
     profiles: dict[str, Weight] = Field(default={"paper": 0.4, "calibrated": 0.6})
 
 
-class GeneralistTraining(Section):
+class GeneralistTraining(TrainingSection):
     """All that determines a training run. See ``models/mini/recipes/generalist.toml``."""
 
     name: str = "mini-generalist"
@@ -227,7 +227,7 @@ class GeneralistTraining(Section):
     tower: Path | None = None
     """Folder of an earlier generalist whose vision tower is taken over instead of training one."""
     sources: tuple[Source, ...]
-    questions: tuple[Questions, ...] = ()
+    questions: tuple[QuestionSource, ...] = ()
     """Read in the second stage only; the tower does not learn from them."""
     texts: tuple[Path, ...] = ()
     """Text for the tokenizer, relative to ``data``: JSON lists of ``question`` and ``answer``."""
@@ -235,7 +235,7 @@ class GeneralistTraining(Section):
     teacher: Teacher | None = Teacher()
     """None: the tower learns from labels alone."""
     vision: Vision = Vision()
-    evidence: Evidence = Evidence()
+    evidence: EvidenceConfig = EvidenceConfig()
     language: Language = Language()
     joint: Stage | None = None
     """A last stage in which the tower learns too."""

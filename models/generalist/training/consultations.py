@@ -16,8 +16,8 @@ from ....case import Missing, Opinion, SimilarCase, Task
 from ..functions import classified, declared, functions
 from ..tool_calls import called, specifications
 from .evidence import Random
-from .names import DIAGNOSES, MODALITIES
-from .scene import Prompt, Scene, Turn, View
+from .example import ImageView, PromptTurn, Scene, TrainingPrompt
+from .renamed_labels import DIAGNOSES, MODALITIES
 
 REQUESTS: Mapping[str, tuple[str, ...]] = {
     "diagnose": (
@@ -39,7 +39,7 @@ Parts = tuple[tuple[Opinion, ...], tuple[SimilarCase, ...]]
 
 
 @dataclass(frozen=True)
-class Desk:
+class AvailableTools:
     """What stands ready in one conversation.
 
     Attributes:
@@ -66,7 +66,7 @@ class Desk:
 
 def draw_consultation(
     random: Random, scene: Scene, tasks: Sequence[Task], evidence: Callable[[], Parts]
-) -> Prompt:
+) -> TrainingPrompt:
     """Draw a conversation about a scene's image.
 
     Args:
@@ -75,7 +75,7 @@ def draw_consultation(
         tasks: of all sources.
         evidence: draws opinions and similar cases for the scene.
     """
-    desk = draw_desk(random, scene, tasks)
+    desk = draw_available_tools(random, scene, tasks)
     needs = {"tasks": "list_tasks", "similar": "retrieve_cases"}
     kinds = [kind for kind in REQUESTS if needs.get(kind, "classify") in desk.names]
     weights = [CHANCES[kind] for kind in kinds]
@@ -85,15 +85,15 @@ def draw_consultation(
     return replace(_opened(desk, kind, random, scene.view), answer=answer, turns=tuple(turns))
 
 
-def draw_stray(random: Random, view: View, tasks: Sequence[Task]) -> Prompt:
+def draw_stray(random: Random, view: ImageView, tasks: Sequence[Task]) -> TrainingPrompt:
     """Draw a conversation about an image that no task fits."""
     chosen = tuple(tasks[index] for index in random.permutation(len(tasks)))
-    desk = Desk(chosen, _functions(random), None, draw_id(random))
+    desk = AvailableTools(chosen, _functions(random), None, draw_id(random))
     kind = str(random.choice(["diagnose", "specialists"]))
     return replace(_opened(desk, kind, random, view), answer=NO_TASK)
 
 
-def draw_desk(random: Random, scene: Scene, tasks: Sequence[Task]) -> Desk:
+def draw_available_tools(random: Random, scene: Scene, tasks: Sequence[Task]) -> AvailableTools:
     """Draw which tasks and functions stand ready; the scene's own task is among them."""
     own = scene.task
     others = [task for task in tasks if task.name != own.name]
@@ -105,7 +105,7 @@ def draw_desk(random: Random, scene: Scene, tasks: Sequence[Task]) -> Desk:
         strange = [_strange(random, number) for number in range(int(random.integers(2)))]
         mixed = [own, *(others[index] for index in kept), *strange]
         chosen = [mixed[index] for index in random.permutation(len(mixed))]
-    return Desk(tuple(chosen), _functions(random), own.name, draw_id(random))
+    return AvailableTools(tuple(chosen), _functions(random), own.name, draw_id(random))
 
 
 def draw_id(random: Random) -> str:
@@ -113,9 +113,9 @@ def draw_id(random: Random) -> str:
     return f"img-{int(random.integers(16**12)):012x}"
 
 
-def _opened(desk: Desk, kind: str, random: Random, view: View) -> Prompt:
+def _opened(desk: AvailableTools, kind: str, random: Random, view: ImageView) -> TrainingPrompt:
     text = f"Image {desk.image}. {random.choice(REQUESTS[kind])}"
-    return Prompt(text, "", (), view, "consultation", tools=desk.tools)
+    return TrainingPrompt(text, "", (), view, "consultation", tools=desk.tools)
 
 
 def _functions(random: Random) -> tuple[str, ...]:
@@ -126,7 +126,9 @@ def _functions(random: Random) -> tuple[str, ...]:
     return tuple(kept[index] for index in random.permutation(len(kept)))
 
 
-def _course(kind: str, desk: Desk, outcomes: tuple[Opinion | Missing, ...]) -> tuple[list[Turn], str]:
+def _course(
+    kind: str, desk: AvailableTools, outcomes: tuple[Opinion | Missing, ...]
+) -> tuple[list[PromptTurn], str]:
     """The turns up to the last call, and that call."""
     if kind == "tasks":
         return [], called("list_tasks", {})
@@ -136,8 +138,8 @@ def _course(kind: str, desk: Desk, outcomes: tuple[Opinion | Missing, ...]) -> t
         return [], desk.call("diagnose")
     said = {one.labels for one in outcomes if isinstance(one, Opinion)}
     if kind == "diagnose" and len(said) > 1 and "retrieve_cases" in desk.names:
-        asked = Turn("assistant", desk.call("classify"))
-        return [asked, Turn("tool", classified(outcomes))], desk.call("retrieve_cases")
+        asked = PromptTurn("assistant", desk.call("classify"))
+        return [asked, PromptTurn("tool", classified(outcomes))], desk.call("retrieve_cases")
     return [], desk.call("classify")
 
 

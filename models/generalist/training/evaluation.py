@@ -11,12 +11,12 @@ import torch
 
 from .. import scoring
 from ..prompts import PROFILES
-from .batches import Writer
+from .batches import ConversationWriter
 from .config import Family, GeneralistTraining
+from .example import TrainingPrompt
 from .features import Features
 from .mixture import Mixture
 from .pixels import Images
-from .scene import Prompt
 
 if TYPE_CHECKING:
     from transformers import InternVLForConditionalGeneration
@@ -36,7 +36,11 @@ class Evaluation:
     """
 
     def __init__(
-        self, config: GeneralistTraining, mixture: Mixture, writer: Writer, sources: Sequence[Images]
+        self,
+        config: GeneralistTraining,
+        mixture: Mixture,
+        writer: ConversationWriter,
+        sources: Sequence[Images],
     ) -> None:
         self._config, self._writer, self._sources = config, writer, sources
         self._prompts = _prompts(config, mixture, sources)
@@ -64,13 +68,13 @@ class Evaluation:
         for prompt, ids in zip(self._prompts, self._writer.questions(self._prompts), strict=True):
             seen = inner.multi_modal_projector(features.of(prompt.view, 0)[None])[0]
             options = tuple(map(tuple, self._writer.answers(prompt.options)))
-            requests.append(scoring.Scored(scoring.Prompt(tuple(ids), seen), options))
+            requests.append(scoring.OptionPrompt(scoring.EncodedPrompt(tuple(ids), seen), options))
         placeholder = int(model.config.image_token_id)
         scores = scoring.score_options(model, requests, placeholder)
         return [p.options[int(np.argmax(values))] for p, values in zip(self._prompts, scores, strict=True)]
 
 
-def vote(prompt: Prompt) -> str:
+def vote(prompt: TrainingPrompt) -> str:
     """The label of most specialists or, without any, of most similar cases; of equals the first."""
     voices = prompt.opinions or prompt.similar
     return Counter(label for voice in voices for label in voice.labels).most_common(1)[0][0]
@@ -85,7 +89,7 @@ def line(scores: Mapping[str, Mapping[str, float]]) -> str:
     return f"validation {means} | plain: {alone}"
 
 
-def _prompts(config: GeneralistTraining, mixture: Mixture, sources: Sequence[Images]) -> list[Prompt]:
+def _prompts(config: GeneralistTraining, mixture: Mixture, sources: Sequence[Images]) -> list[TrainingPrompt]:
     profiles = [PROFILES[name] for name, weight in config.language.profiles.items() if weight]
     prompts = []
     for number, images in enumerate(sources):

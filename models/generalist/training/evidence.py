@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ....case import Opinion, SimilarCase
-from .config import Evidence
+from .config import EvidenceConfig
 
 Random = np.random.Generator
 
@@ -43,7 +43,7 @@ class Circumstances:
 
 
 def draw_circumstances(
-    random: Random, options: Sequence[str], truth: int, settings: Evidence
+    random: Random, options: Sequence[str], truth: int, settings: EvidenceConfig
 ) -> Circumstances:
     """Draw what a case's evidence has in common."""
     others = [index for index in range(len(options)) if index != truth]
@@ -58,7 +58,7 @@ def draw_circumstances(
     )
 
 
-def draw_opinions(random: Random, case: Circumstances, settings: Evidence) -> tuple[Opinion, ...]:
+def draw_opinions(random: Random, case: Circumstances, settings: EvidenceConfig) -> tuple[Opinion, ...]:
     """A panel's opinions on one case; every expert is good, bad or one-sided."""
     count = int(random.integers(settings.experts[0], settings.experts[1] + 1))
     return tuple(
@@ -67,7 +67,7 @@ def draw_opinions(random: Random, case: Circumstances, settings: Evidence) -> tu
     )
 
 
-def draw_recalls(random: Random, options: int, settings: Evidence) -> npt.NDArray[np.float64]:
+def draw_recalls(random: Random, options: int, settings: EvidenceConfig) -> npt.NDArray[np.float64]:
     """An expert's recall per option, (options,)."""
     weights = np.array([settings.good, settings.bad, settings.one_sided])
     kind = random.choice(3, p=weights / weights.sum())
@@ -90,7 +90,7 @@ def draw_opinion(random: Random, case: Circumstances, recalls: npt.NDArray[np.fl
         name: of the expert.
     """
     count = len(case.options)
-    said = case.lure if case.misled else _said(random, case, recalls)
+    said = case.lure if case.misled else _opinion(random, case, recalls)
     precision = _precision(recalls, said)
     strength = random.uniform(2.0, 10.0)
     right = said == case.truth
@@ -112,7 +112,7 @@ def draw_opinion(random: Random, case: Circumstances, recalls: npt.NDArray[np.fl
     )
 
 
-def draw_neighbours(random: Random, case: Circumstances, settings: Evidence) -> tuple[SimilarCase, ...]:
+def draw_neighbours(random: Random, case: Circumstances, settings: EvidenceConfig) -> tuple[SimilarCase, ...]:
     """Similar cases, most similar first; encoders are good or bad, and neighbours err together."""
     count = int(random.integers(settings.neighbours[0], settings.neighbours[1] + 1))
     chance = 1.0 / len(case.options)
@@ -146,7 +146,7 @@ def similar_case(label: str, similarity: float) -> SimilarCase:
     )
 
 
-def _said(random: Random, case: Circumstances, recalls: npt.NDArray[np.float64]) -> int:
+def _opinion(random: Random, case: Circumstances, recalls: npt.NDArray[np.float64]) -> int:
     if _normal_share(_mixed(random, case)) < recalls[case.truth]:
         return case.truth
     if random.random() < case.luring:

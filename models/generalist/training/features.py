@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...specialist.progress import Progress
+from .example import ImageView
 from .pixels import Images, augment, normalise
-from .scene import View
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +56,7 @@ class Features:
                     self._kept[number][:, variant] = view
                     progress.advance(len(images))
 
-    def of(self, view: View, variant: int) -> Tensor:
+    def of(self, view: ImageView, variant: int) -> Tensor:
         """Features of one view, (tokens, 4 · vision width)."""
         kept, variant = self._kept[view.source], variant % self._variants
         if view.share == 1:
@@ -77,14 +77,14 @@ def shuffled_features(model: InternVLForConditionalGeneration, images: Tensor) -
 
 def batch_images(
     sources: Sequence[Images],
-    views: Sequence[View],
+    views: Sequence[ImageView],
     side: int,
     generator: torch.Generator,
     device: torch.device,
 ) -> Tensor:
     """Augmented, normalised images of views, (n, 3, side, side), on a device."""
 
-    def pixels(view: View, image: int) -> Tensor:
+    def pixels(view: ImageView, image: int) -> Tensor:
         return torch.from_numpy(sources[view.source].pixels[image]).float()
 
     seen = [

@@ -10,12 +10,12 @@ import torch
 from torch.nn import functional
 
 from .architecture import set_attention
-from .batches import NOT_SCORED, Batch, Batches, Writer
+from .batches import NOT_SCORED, Batches, ConversationWriter, PromptBatch
 from .config import GeneralistTraining, Stage
 from .features import Features, batch_images, shuffled_features
 from .mixture import Mixture
 from .pixels import Images
-from .stage import Optimisation, dtype_of, freeze
+from .trainer import Optimisation, dtype_of, freeze
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,7 @@ def train_language(
     config: GeneralistTraining,
     model: InternVLForConditionalGeneration,
     mixture: Mixture,
-    writer: Writer,
+    writer: ConversationWriter,
     sources: Sequence[Images],
     evaluate: Evaluate,
 ) -> None:
@@ -71,7 +71,7 @@ def train_jointly(
     config: GeneralistTraining,
     model: InternVLForConditionalGeneration,
     mixture: Mixture,
-    writer: Writer,
+    writer: ConversationWriter,
     sources: Sequence[Images],
     evaluate: Evaluate,
 ) -> None:
@@ -96,7 +96,7 @@ def train_jointly(
 
 
 def answer_loss(
-    model: InternVLForConditionalGeneration, batch: Batch, features: Tensor, power: float = 1.0
+    model: InternVLForConditionalGeneration, batch: PromptBatch, features: Tensor, power: float = 1.0
 ) -> Tensor:
     """Cross-entropy of the answers' tokens.
 
@@ -132,7 +132,7 @@ def answer_loss(
 def _losses(
     config: GeneralistTraining,
     model: InternVLForConditionalGeneration,
-    batch: Batch,
+    batch: PromptBatch,
     seen: Callable[[slice], Tensor],
 ) -> Iterator[Tensor]:
     """The batch's loss in parts that add up to it, so many tokens at once as the memory is to hold."""

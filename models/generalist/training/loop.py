@@ -16,20 +16,20 @@ from ....tasks import builtin_tasks, load_task
 from ...specialist.progress import Progress
 from ..prompts import SYSTEM
 from .architecture import build_model, save_generalist
-from .batches import Writer
+from .batches import ConversationWriter
 from .config import GeneralistTraining, Source
+from .cross_fitting import PanelEvidence
 from .evaluation import Evaluation, line
+from .example import Material
+from .initialisation import start_from
 from .language import train_jointly, train_language
 from .mixture import Mixture, training_texts
-from .names import DIAGNOSES, MODALITIES, NEUTRAL, SENTENCES
 from .pixels import Images, read_images
 from .questions import QuestionSet, read_questions
 from .real_evidence import RealEvidence
-from .scene import Material
-from .start import start_from
+from .renamed_labels import DIAGNOSES, MODALITIES, NEUTRAL, SENTENCES
 from .teacher import train_teacher
 from .tokenizer import train_tokenizer
-from .twins import PanelEvidence
 from .views import predictions
 from .vision import (
     CHECKPOINT,
@@ -83,7 +83,7 @@ def train_generalist(config: GeneralistTraining, *, until: Literal["vision", "en
     questions = read_questions(config)
     mixtures = _mixtures(config, tasks, images, questions)
     tokenizer = _tokenizer(config, mixtures["train"])
-    writer = Writer(tokenizer, config.architecture.image_tokens)
+    writer = ConversationWriter(tokenizer, config.architecture.image_tokens)
     model = build_model(config.architecture, tokenizer, config.seed)
     load_tower(model, config.work / CHECKPOINT)
     started = None if config.start is None else start_from(model, tokenizer, config.start)

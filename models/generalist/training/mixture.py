@@ -15,11 +15,11 @@ from ..prompts import PRESENCE, PROFILES, Profile, answer_text
 from .config import Family, GeneralistTraining, Language
 from .consultations import draw_consultation, draw_stray
 from .evidence import Random, draw_circumstances, draw_neighbours, draw_opinions
-from .names import DIAGNOSES, MODALITIES, NEUTRAL
+from .example import ImageView, Material, Scene, TrainingPrompt
 from .questions import QuestionSet, ask_about, draw_questions
 from .real_evidence import mislead
+from .renamed_labels import DIAGNOSES, MODALITIES, NEUTRAL
 from .reports import draw_report
-from .scene import Material, Prompt, Scene, View
 
 BARE: tuple[Family, ...] = ("plain", "question", "report")
 """Families that need the labels' own names, since the image alone must tell them."""
@@ -48,7 +48,7 @@ class Mixture:
     ) -> None:
         self._questions = tuple(questions)
         self._foreign = [
-            View(len(materials) + number, image)
+            ImageView(len(materials) + number, image)
             for number, known in enumerate(questions)
             for image in known.foreign
         ]
@@ -61,7 +61,7 @@ class Mixture:
             [np.flatnonzero(m.targets == label) for label in range(len(m.labels))] for m in materials
         ]
 
-    def prompts(self, number: int) -> tuple[Prompt, ...]:
+    def prompts(self, number: int) -> tuple[TrainingPrompt, ...]:
         """Return the prompts of that number: several about one image with the same options.
 
         They differ in family, profile and evidence, so their beginnings are alike and are computed once.
@@ -82,17 +82,19 @@ class Mixture:
             return tuple(draw_questions(random, self._questions[number], place, len(families), profile))
         clear = self._config.language.clear
         if clear and "plain" in families and random.random() < clear:
-            seen = replace(scene, view=View(scene.source, scene.image))
+            seen = replace(scene, view=ImageView(scene.source, scene.image))
             return (self._prompt(random, seen, "plain", self._profile(random)),)
         return tuple(self._prompt(random, scene, family, self._profile(random)) for family in families)
 
-    def about(self, random: Random, family: Family, profile: Profile, source: int, image: int) -> Prompt:
+    def about(
+        self, random: Random, family: Family, profile: Profile, source: int, image: int
+    ) -> TrainingPrompt:
         """Make one prompt that shows its own image under its own labels, for validation."""
         material = self._materials[source]
         task = _shuffled(random, material.task, material.labels)
         truth = int(material.targets[image])
         return self._prompt(
-            random, Scene(task, material.labels, truth, image, View(source, image)), family, profile
+            random, Scene(task, material.labels, truth, image, ImageView(source, image)), family, profile
         )
 
     def _profile(self, random: Random) -> Profile:
@@ -107,7 +109,7 @@ class Mixture:
             names = _other_names(random, int(random.integers(2, 9)))
             task = Task(name="invented", modality=str(random.choice(MODALITIES)), options=names)
             truth = int(random.integers(len(names)))
-            view = View(source, image)
+            view = ImageView(source, image)
             return Scene(_shuffled(random, task, names), names, truth, image, view, own=False)
         material = self._materials[source]
         own = draw >= self._settings.invented + self._settings.renamed
@@ -116,7 +118,7 @@ class Mixture:
         view = self._view(random, source, image)
         return Scene(task, names, int(material.targets[image]), image, view, own)
 
-    def _view(self, random: Random, source: int, image: int) -> View:
+    def _view(self, random: Random, source: int, image: int) -> ImageView:
         """An image that looks as this one would if the tower had never seen it.
 
         The tower knows its training images by heart; a decoder that learnt from them alone would trust
@@ -132,41 +134,41 @@ class Mixture:
         between = min(MOST_BETWEEN, 4 * errors * self._config.language.between)
         draw = random.random()
         if draw >= between + errors - between / 4:
-            return View(source, image)
+            return ImageView(source, image)
         others = np.where(np.arange(len(chances)) == truth, 0.0, chances)
         members = self._of_label[source][int(random.choice(len(chances), p=others / others.sum()))]
         if not len(members):
-            return View(source, image)
+            return ImageView(source, image)
         other = int(random.choice(members))
         if draw < between:
             # With the density 2x, a quarter of these shares lies below one half: looks wrong.
-            return View(source, image, other, float(random.random() ** 0.5))
-        return View(source, other)
+            return ImageView(source, image, other, float(random.random() ** 0.5))
+        return ImageView(source, other)
 
-    def _prompt(self, random: Random, scene: Scene, family: Family, profile: Profile) -> Prompt:
+    def _prompt(self, random: Random, scene: Scene, family: Family, profile: Profile) -> TrainingPrompt:
         if family == "question":
             organ = self._materials[scene.source].organ
-            return ask_about(random, scene, self._shown(scene), organ, profile)
+            return ask_about(random, scene, self._label(scene), organ, profile)
         said, found = _parts(random, family, scene.own)
         opinions, similar = self._evidence(random, scene, said, found)
         # Without evidence the answer is what is to be seen; with it, what the evidence is about.
-        answer = scene.names[scene.truth] if said or found else self._shown(scene)
+        answer = scene.names[scene.truth] if said or found else self._label(scene)
         if family == "report":
             return draw_report(random, scene, answer, opinions, similar, profile)
         place = (scene.view, family, opinions, similar)
         if family != "presence":
             text = profile.closed_text(scene.task, opinions, similar)
-            return Prompt(text, answer_text((answer,)), scene.task.options, *place)
+            return TrainingPrompt(text, answer_text((answer,)), scene.task.options, *place)
         option = answer if random.random() < 0.5 else str(random.choice(scene.task.options))
         text = profile.presence_text(scene.task, option, opinions, similar)
-        return Prompt(text, PRESENCE[0] if option == answer else PRESENCE[1], PRESENCE, *place)
+        return TrainingPrompt(text, PRESENCE[0] if option == answer else PRESENCE[1], PRESENCE, *place)
 
-    def _shown(self, scene: Scene) -> str:
+    def _label(self, scene: Scene) -> str:
         if scene.view.share < 1:
             return scene.answer
         return scene.names[int(self._materials[scene.source].targets[scene.view.image])]
 
-    def _consultation(self, random: Random, scene: Scene) -> Prompt:
+    def _consultation(self, random: Random, scene: Scene) -> TrainingPrompt:
         tasks = [material.task for material in self._materials]
         if self._foreign and random.random() < STRAY:
             return draw_stray(random, self._foreign[int(random.integers(len(self._foreign)))], tasks)

@@ -14,10 +14,10 @@ from ....case import Case, ImageRef, Task, TaskKind
 from ....errors import ConfigurationError
 from ...dataset import Dataset, Item, read_dataset
 from ..prompts import PRESENCE, Profile, answer_text
-from .config import GeneralistTraining, Questions, Source
+from .config import GeneralistTraining, QuestionSource, Source
 from .evidence import NO_HASH, Random
+from .example import ImageView, Scene, TrainingPrompt
 from .pixels import MARGIN, Images, decoded
-from .scene import Prompt, Scene, View
 
 NO_CASE = Case(id="training", images=(ImageRef(sha256=NO_HASH, width=1, height=1),))
 MODALITY = ("Which imaging modality is this?", "What kind of image is this?", "What modality was used?")
@@ -25,7 +25,7 @@ ORGAN = ("Which organ is shown?", "Which part of the body is shown?", "What orga
 
 
 @dataclass(frozen=True)
-class Asked:
+class AnsweredQuestion:
     """A question with its answer."""
 
     question: str
@@ -37,7 +37,7 @@ class QuestionSet:
     """Images with questions about each."""
 
     images: Images
-    asked: tuple[tuple[Asked, ...], ...]
+    asked: tuple[tuple[AnsweredQuestion, ...], ...]
     """Per image, at least one."""
     modality: str
     foreign: tuple[int, ...] = ()
@@ -56,7 +56,7 @@ def read_questions(config: GeneralistTraining) -> list[QuestionSet]:
 
 def draw_questions(
     random: Random, known: QuestionSet, source: int, count: int, profile: Profile
-) -> list[Prompt]:
+) -> list[TrainingPrompt]:
     """Draw questions about one image, all different as far as there are so many.
 
     Args:
@@ -70,12 +70,12 @@ def draw_questions(
     asked = known.asked[image]
     places = [*random.permutation(len(asked)), *random.integers(len(asked), size=count)][:count]
     return [
-        _prompt(profile, known.modality, asked[place].question, asked[place].answer, View(source, image))
+        _prompt(profile, known.modality, asked[place].question, asked[place].answer, ImageView(source, image))
         for place in places
     ]
 
 
-def ask_about(random: Random, scene: Scene, label: str, organ: str, profile: Profile) -> Prompt:
+def ask_about(random: Random, scene: Scene, label: str, organ: str, profile: Profile) -> TrainingPrompt:
     """Draw a question about a task's image: modality, organ, finding or presence."""
     modality = scene.task.modality
     asked = label if random.random() < 0.5 else str(random.choice(scene.names))
@@ -91,21 +91,21 @@ def ask_about(random: Random, scene: Scene, label: str, organ: str, profile: Pro
     return _prompt(profile, told, question, answer, scene.view)
 
 
-def _prompt(profile: Profile, modality: str, question: str, answer: str, view: View) -> Prompt:
+def _prompt(profile: Profile, modality: str, question: str, answer: str, view: ImageView) -> TrainingPrompt:
     task = Task(name="question", kind=TaskKind.QUESTION, modality=modality)
     text = profile.open_text(task, NO_CASE.model_copy(update={"question": question}))
-    return Prompt(text, answer_text((answer,)), (), view, "question")
+    return TrainingPrompt(text, answer_text((answer,)), (), view, "question")
 
 
-def _from_file(config: GeneralistTraining, given: Questions) -> QuestionSet:
+def _from_file(config: GeneralistTraining, given: QuestionSource) -> QuestionSet:
     assert given.file is not None
     path, folder = config.data / given.file, config.data / given.folder
     try:
         content = path.read_bytes()
         records: list[dict[str, Any]] = json.loads(content)
-        found: dict[str, list[Asked]] = {}
+        found: dict[str, list[AnsweredQuestion]] = {}
         for record in records:
-            asked = Asked(str(record["question"]).strip(), str(record["answer"]).strip().lower())
+            asked = AnsweredQuestion(str(record["question"]).strip(), str(record["answer"]).strip().lower())
             found.setdefault(str(record["image_name"]), []).append(asked)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(
@@ -119,7 +119,7 @@ def _from_file(config: GeneralistTraining, given: Questions) -> QuestionSet:
     )
 
 
-def _from_labels(config: GeneralistTraining, given: Questions) -> QuestionSet:
+def _from_labels(config: GeneralistTraining, given: QuestionSource) -> QuestionSet:
     dataset = read_dataset(config.data / given.folder, seed=config.seed)
     items = dataset.split("train")
     unknown = sorted(set(dataset.labels) - set(given.shows))
@@ -127,23 +127,30 @@ def _from_labels(config: GeneralistTraining, given: Questions) -> QuestionSet:
         raise ConfigurationError(f"questions on {given.folder}: `shows` says nothing of the labels {unknown}")
     modalities = sorted({modality for modality, _ in given.shows.values()})
 
-    def asked(label: str) -> tuple[Asked, ...]:
+    def questions_about(label: str) -> tuple[AnsweredQuestion, ...]:
         modality, organ = given.shows[label]
         presence = [
-            Asked(f"Is this {other}?", PRESENCE[0] if other == modality else PRESENCE[1])
+            AnsweredQuestion(f"Is this {other}?", PRESENCE[0] if other == modality else PRESENCE[1])
             for other in modalities
         ]
-        known = [*(Asked(text, modality) for text in MODALITY), *(Asked(text, organ) for text in ORGAN)]
+        known = [
+            *(AnsweredQuestion(text, modality) for text in MODALITY),
+            *(AnsweredQuestion(text, organ) for text in ORGAN),
+        ]
         return (*known, *presence)
 
     images = _images(config, given, [item.path for item in items], dataset.sha256)
     foreign = tuple(index for index, item in enumerate(items) if item.labels[0] in given.foreign)
     return QuestionSet(
-        images, tuple(asked(item.labels[0]) for item in items), given.modality, foreign, given.weight
+        images,
+        tuple(questions_about(item.labels[0]) for item in items),
+        given.modality,
+        foreign,
+        given.weight,
     )
 
 
-def _images(config: GeneralistTraining, given: Questions, paths: list[Path], sha256: str) -> Images:
+def _images(config: GeneralistTraining, given: QuestionSource, paths: list[Path], sha256: str) -> Images:
     name = given.folder.name
     items = tuple(Item(path, (name,), path.name, "train") for path in paths)
     dataset = Dataset(config.data / given.folder, items, (name,), sha256)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from ....case import Opinion, SimilarCase, TaskKind
 from ..prompts import Profile, article
 from .evidence import Random
-from .names import UNREMARKABLE
+from .example import Scene, TrainingPrompt
 from .questions import NO_CASE
-from .scene import Prompt, Scene
+from .renamed_labels import UNREMARKABLE
 
 
 def draw_report(
@@ -19,7 +19,7 @@ def draw_report(
     opinions: Sequence[Opinion],
     similar: Sequence[SimilarCase],
     profile: Profile,
-) -> Prompt:
+) -> TrainingPrompt:
     """Draw a report of a scene's image.
 
     Args:
@@ -33,7 +33,7 @@ def draw_report(
     task = scene.task.model_copy(update={"kind": TaskKind.REPORT, "options": (), "negative": None})
     text = profile.open_text(task, NO_CASE, opinions, similar)
     answer = report(scene.task.modality, label)
-    return Prompt(text, answer, (), scene.view, "report", tuple(opinions), tuple(similar))
+    return TrainingPrompt(text, answer, (), scene.view, "report", tuple(opinions), tuple(similar))
 
 
 def report(modality: str, label: str) -> str:

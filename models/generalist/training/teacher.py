@@ -17,7 +17,7 @@ from torch.nn import functional
 from ...specialist.backbone import LITE0_ARCHITECTURE, read_lite0
 from .config import GeneralistTraining
 from .pixels import Images
-from .stage import Optimisation, dtype_of
+from .trainer import Optimisation, dtype_of
 from .views import Views, accuracies, percents
 
 if TYPE_CHECKING:

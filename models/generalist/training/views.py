@@ -32,7 +32,7 @@ class Labeller(Protocol):
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ViewBatch:
     """One batch of views.
 
     Attributes:
@@ -93,7 +93,7 @@ class Views:
         self._chances = np.cumsum(chances / chances.sum())
         self.steps = settings.steps(len(self._targets))
 
-    def draw(self, step: int) -> Drawn:
+    def draw(self, step: int) -> ViewBatch:
         """The views of one step, on the training's device."""
         random = np.random.default_rng([self._seed, self._channel, step])
         batch = self._settings.batch
@@ -113,7 +113,7 @@ class Views:
         partners, shares = partners.to(self._device), shares.to(self._device)
         if self._settings.mixed:
             images = torch.lerp(images[partners], images, shares[:, None, None, None])
-        return Drawn(images, targets, targets[partners], shares)
+        return ViewBatch(images, targets, targets[partners], shares)
 
     def _gathered(self, chosen: npt.NDArray[np.int64]) -> Tensor:
         if len(self._pixels) == 1:

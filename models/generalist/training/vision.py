@@ -14,8 +14,8 @@ from ....errors import ConfigurationError, GeneralistError
 from .architecture import build_model
 from .config import GeneralistTraining
 from .pixels import Images, normalise
-from .stage import Optimisation, cast, dtype_of, read_checkpoint, write_checkpoint
 from .teacher import TeacherNetwork, matching_loss
+from .trainer import Optimisation, cast, dtype_of, read_checkpoint, write_checkpoint
 from .views import BATCH_OF_EVALUATION, Views, accuracies, percents
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from gsco import GSCo
-from gsco.case import Decision
+from gsco.case import ReviewDecision
 from gsco.graphs.explanation.answer import ASKABLE, HONEST, SEND
 from gsco.graphs.explanation.question import PHRASINGS
 from gsco.models.mini.samples import samples
@@ -124,7 +124,7 @@ def test_after_a_review(tmp_path, action):
         proposed = asked.diagnosis.label
         other = "malignant" if proposed != "malignant" else "benign"
         given = {"edit": {"reason": "biopsy", "labels": (other,)}, "reject": {"reason": "blurred"}}
-        turn = consultation.resume(Decision(action=action, reviewer="ana", **given.get(action, {})))
+        turn = consultation.resume(ReviewDecision(action=action, reviewer="ana", **given.get(action, {})))
         record = turn.diagnosis
         for text, topics in fitting("busi", 3):
             answer = consultation.send(text).text

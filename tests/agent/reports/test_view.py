@@ -94,7 +94,7 @@ def test_a_multilabel_case_without_labels_says_so(diagnosis):
 
 
 def test_the_shares_of_a_decision_are_shown_for_and_against(diagnosis):
-    from gsco.case import Answer, Fusion, Observed, Voice
+    from gsco.case import Answer, Fusion, ObservedAccuracy, Voice
 
     fusion = Fusion(
         rule="fused", fitted=True, decision="dark", rival="bright", log_odds=0.7, prior=-0.3,
@@ -110,7 +110,7 @@ def test_the_shares_of_a_decision_are_shown_for_and_against(diagnosis):
             update={
                 "fusion": fusion,
                 "generalist_answer": answer,
-                "observed": Observed(n=212, right=201),
+                "observed": ObservedAccuracy(n=212, right=201),
                 "promise": "answers alone; certified error at most 5%",
             }
         )

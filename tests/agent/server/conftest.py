@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import uvicorn
 from gsco import GSCo
-from gsco.agent.access import Users
+from gsco.agent.auth import Users
 from gsco.agent.server.app import create_app
 from gsco.agent.server.policy import ServerPolicy
 from PIL import Image

@@ -244,7 +244,7 @@ def test_a_person_decides(make_gsco, pictures):
 
 
 def test_with_keys_the_record_says_whose_key_decided(make_gsco, pictures):
-    from gsco.agent.access import Users
+    from gsco.agent.auth import Users
 
     from .conftest import KEYS
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from gsco.case import Decision, Diagnosis
+from gsco.case import Diagnosis, ReviewDecision
 
 from .conftest import data_uri, served
 
@@ -372,7 +372,7 @@ def test_a_person_s_decision_is_part_of_the_evidence(make_gsco, pictures):
     with make_gsco(review="always") as gsco, served(gsco) as address:
         shown = user(image(data_uri(pictures.shade("dark", 92))))
         first = chat(address, shown)
-        edit = Decision(action="edit", reviewer="Dr A", reason="seen", labels=("bright",))
+        edit = ReviewDecision(action="edit", reviewer="Dr A", reason="seen", labels=("bright",))
         thread = first["gsco"]["thread"]
         decided = httpx.post(
             f"{address}/v1/threads/{thread}/decision", json=edit.model_dump(mode="json"), timeout=240

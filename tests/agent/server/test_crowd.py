@@ -4,7 +4,7 @@ import asyncio
 
 import httpx
 import pytest
-from gsco.agent.access import Users
+from gsco.agent.auth import Users
 from gsco.agent.server.policy import ServerPolicy
 from gsco.images import pixel_hash
 

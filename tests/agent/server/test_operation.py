@@ -94,7 +94,7 @@ def test_logs_tell_nothing_of_anybody(make_gsco, pictures, caplog, monkeypatch):
 
 
 def test_the_schema_is_served_and_says_that_keys_are_asked(gsco):
-    from gsco.agent.access import Users
+    from gsco.agent.auth import Users
     from gsco.agent.server.app import create_app
 
     bare, locked = (

@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from gsco.agent.access import Users
-from gsco.agent.server.doorkeeper import Doorkeeper
+from gsco.agent.auth import Users
+from gsco.agent.server.auth_middleware import AuthMiddleware
 from gsco.agent.server.policy import ServerPolicy
 
 from .conftest import KEYS, asked, data_uri, running, served
-from .test_doorkeeper import ANNA, LOCAL, Inner, knock
+from .test_auth_middleware import ANNA, LOCAL, Inner, knock
 
 pytestmark = pytest.mark.attack
 BEN = (b"authorization", b"Bearer key-of-ben-0123456789")
@@ -111,7 +111,7 @@ def test_a_decision_goes_on_without_its_client():
             raise AssertionError
 
         scope = {"type": "http", "method": "POST", "path": "/v1/threads/a/decision", "headers": [LOCAL]}
-        await Doorkeeper(app, ServerPolicy())(scope, receive, send)
+        await AuthMiddleware(app, ServerPolicy())(scope, receive, send)
 
     asyncio.run(run())
     assert done.is_set()
@@ -133,7 +133,7 @@ def test_slow_bodies_keep_nobody_waiting(gsco):
 
 
 def test_what_arrives_is_bounded_for_all_together():
-    door = Doorkeeper(Inner(0.3), ServerPolicy(max_bytes=1000, at_once=4))
+    door = AuthMiddleware(Inner(0.3), ServerPolicy(max_bytes=1000, at_once=4))
 
     async def all_at_once():
         return await asyncio.gather(*(knock(door, LOCAL, body=(b"x" * 900,)) for _ in range(4)))
@@ -144,7 +144,7 @@ def test_what_arrives_is_bounded_for_all_together():
 
 
 def test_one_user_does_not_take_all():
-    door = Doorkeeper(Inner(0.3), ServerPolicy(users=Users.parse(KEYS), at_once=8, user_at_once=2))
+    door = AuthMiddleware(Inner(0.3), ServerPolicy(users=Users.parse(KEYS), at_once=8, user_at_once=2))
 
     async def all_at_once():
         return await asyncio.gather(*(knock(door, who) for who in (*[ANNA] * 6, BEN)))
@@ -185,7 +185,7 @@ def test_an_application_that_ends_late_is_waited_for():
             await receive()
             await send({"type": "lifespan.shutdown.complete"})
             return
-        await Doorkeeper(app, ServerPolicy())(scope, receive, send)
+        await AuthMiddleware(app, ServerPolicy())(scope, receive, send)
 
     with running(lambda: lifeless) as address:
         assert httpx.post(f"{address}/x").status_code == 200

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from gsco.agent.api import GSCo
 from gsco.errors import ConfigurationError, GeneralistError
+from gsco.evals.abilities.ability_records import LOG, AbilityImage, AbilityRecord
+from gsco.evals.abilities.conversations import CALL, DECISION, PROTOCOL, consult
 from gsco.evals.abilities.report import MARKDOWN, report, table
-from gsco.evals.abilities.shown import LOG, Image, Shown
 from gsco.evals.abilities.suite import TOOLS, ask, show
-from gsco.evals.abilities.talks import CALL, DECISION, PROTOCOL, consult
-from gsco.models.journal import read_log
+from gsco.models.jsonl import read_log
 from gsco.tasks import TaskBook
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from ...scripted import ScriptedChat, call, calls
-from ..bench import SHADE, Bench, Reader, make_store
+from ..scripted_run import SHADE, Bench, Reader, make_store
 
 
 class Talker(Reader):
@@ -55,12 +55,12 @@ class Talker(Reader):
 
 
 @pytest.fixture
-def images(bench: Bench) -> list[Image]:
+def images(bench: Bench) -> list[AbilityImage]:
     from gsco.case import Case
 
     items = bench.dataset.split("test")[:3]
     return [
-        Image(
+        AbilityImage(
             item.path.name,
             SHADE,
             Case(id=item.path.name, images=(bench.gsco.images.put(item.path),)),
@@ -70,11 +70,11 @@ def images(bench: Bench) -> list[Image]:
     ]
 
 
-def shown(out: Path) -> list[Shown]:
-    return list(read_log(out / LOG, Shown))
+def shown(out: Path) -> list[AbilityRecord]:
+    return list(read_log(out / LOG, AbilityRecord))
 
 
-def test_choices_are_counted(bench: Bench, images: list[Image], tmp_path: Path) -> None:
+def test_choices_are_counted(bench: Bench, images: list[AbilityImage], tmp_path: Path) -> None:
     show(bench.gsco, Talker(), images, tmp_path, quiet=True)
     by_ability = {ability: [one for one in shown(tmp_path) if one.ability == ability] for ability in TOOLS}
     assert all(len(found) == 3 and all(one.right == 1 for one in found) for found in by_ability.values())
@@ -82,12 +82,14 @@ def test_choices_are_counted(bench: Bench, images: list[Image], tmp_path: Path) 
     assert "| tool choice | shade | 3 | 100.0%" in (tmp_path / "abilities.md").read_text()
 
 
-def test_a_wrong_task_is_a_wrong_choice(bench: Bench, images: list[Image], tmp_path: Path) -> None:
+def test_a_wrong_task_is_a_wrong_choice(bench: Bench, images: list[AbilityImage], tmp_path: Path) -> None:
     show(bench.gsco, Talker(task="chest_xray"), images, tmp_path, quiet=True)
     assert not any(one.right for one in shown(tmp_path) if one.ability in TOOLS)
 
 
-def test_nothing_is_asked_twice_and_failures_again(bench: Bench, images: list[Image], tmp_path: Path) -> None:
+def test_nothing_is_asked_twice_and_failures_again(
+    bench: Bench, images: list[AbilityImage], tmp_path: Path
+) -> None:
     talker = Talker()
     talker.fails = True
     show(bench.gsco, talker, images, tmp_path, quiet=True)
@@ -100,7 +102,7 @@ def test_nothing_is_asked_twice_and_failures_again(bench: Bench, images: list[Im
 
 
 def test_consultations_stand_beside_the_fixed_protocol(
-    bench: Bench, images: list[Image], tmp_path: Path
+    bench: Bench, images: list[AbilityImage], tmp_path: Path
 ) -> None:
     (tmp_path / "shade.toml").write_text(
         'name = "shade"\nmodality = "grey square"\noptions = ["dark", "bright"]\nabstain_below = 0.6\n'

@@ -14,10 +14,10 @@ from gsco.evals.arbitration.conditions import (
     SHUFFLED,
     SPECIALISTS_WRONG,
     Known,
+    evidence_label,
     hard_lure,
     mixed_up,
     restricted,
-    said_by_evidence,
 )
 
 TASK = Task(name="t", modality="MRI", options=("a", "b", "c"))
@@ -114,8 +114,8 @@ def test_an_arm_sees_its_own_evidence() -> None:
     assert {arm: (said(one), near(one)) for arm, one in seen.items()} == {
         "generalist": ("", ""), "moed": ("aab", ""), "rad": ("", "acc"), "gsco-paper": ("aab", "acc"),
     }  # fmt: skip
-    assert said_by_evidence(evidence, TASK, "moed") == "a"
-    assert said_by_evidence(evidence, TASK, "rad") == "c"
-    assert said_by_evidence(evidence, TASK, "generalist") is None
+    assert evidence_label(evidence, TASK, "moed") == "a"
+    assert evidence_label(evidence, TASK, "rad") == "c"
+    assert evidence_label(evidence, TASK, "generalist") is None
     # One voice each for a, b and the neighbours' c: the likeliest to the specialists.
-    assert said_by_evidence(known(said="ab", near="ccc").evidence, TASK, "gsco-paper") == "b"
+    assert evidence_label(known(said="ab", near="ccc").evidence, TASK, "gsco-paper") == "b"

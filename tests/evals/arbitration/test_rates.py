@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from gsco.evals.arbitration.conditions import Known
-from gsco.evals.arbitration.rates import Said, against_vote, rates
+from gsco.evals.arbitration.rates import TaskAnswers, against_vote, rates
 
 from .test_conditions import TASK, known
 
@@ -16,7 +16,7 @@ GSCO = ("a", "a", "b", "a")
 VOTE = ("a", "b", "b", "a")
 
 
-def made(**changes: tuple[str | None, ...]) -> Said:
+def made(**changes: tuple[str | None, ...]) -> TaskAnswers:
     cases: list[Known] = [known(f"case {k}", said=spoken, near=spoken[0]) for k, spoken in enumerate(SPOKEN)]
     labels: dict[tuple[str, str], tuple[str | None, ...]] = {
         ("", "generalist"): ALONE,
@@ -38,10 +38,10 @@ def made(**changes: tuple[str | None, ...]) -> Said:
         for arm in arms:
             labels[condition, arm] = changes.get(f"{condition}, {arm}", GSCO)
     numbers = {("noise image", "generalist"): np.array([0.5, 0.7, 0.6, np.nan])}
-    return Said(TASK, cases, labels, numbers)
+    return TaskAnswers(TASK, cases, labels, numbers)
 
 
-def values(said: Said) -> dict[tuple[str, str], tuple[float, int] | None]:
+def values(said: TaskAnswers) -> dict[tuple[str, str], tuple[float, int] | None]:
     return {
         (rate.name, rate.arm): None if rate.mean is None else (rate.mean.value, rate.mean.n)
         for rate in rates([said], rounds=50)
@@ -73,7 +73,7 @@ def test_no_answer_is_wrong_and_no_such_case_is_no_rate() -> None:
     found = values(made(**{"specialists wrong, gsco-paper": (None, "a", "a", "a")}))
     assert found["truth found: specialists wrong, neighbours real", "gsco-paper"] == (0.75, 4)
     said = made()
-    right = Said(TASK, said.cases, {**said.labels, ("", "generalist"): ("a",) * 4}, said.probabilities)
+    right = TaskAnswers(TASK, said.cases, {**said.labels, ("", "generalist"): ("a",) * 4}, said.probabilities)
     assert values(right)["self-correct: all evidence right, alone wrong", "gsco-paper"] is None
 
 
@@ -85,7 +85,7 @@ def test_order_and_noise() -> None:
 
 def test_the_mean_is_over_tasks_and_the_interval_holds_it() -> None:
     one, other = made(), made(**{"all evidence wrong, gsco-paper": ("b", "b", "b", "b")})
-    other = Said(TASK.model_copy(update={"name": "u"}), other.cases, other.labels, other.probabilities)
+    other = TaskAnswers(TASK.model_copy(update={"name": "u"}), other.cases, other.labels, other.probabilities)
     rate = next(
         r for r in rates([one, other]) if (r.name, r.arm) == ("truth found: all evidence wrong", "gsco-paper")
     )

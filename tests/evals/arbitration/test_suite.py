@@ -10,9 +10,9 @@ from gsco.errors import ConfigurationError
 from gsco.evals.arbitration.conditions import CONDITIONS
 from gsco.evals.arbitration.report import curve, report
 from gsco.evals.arbitration.suite import ANSWERS, Altered, arbitrate
-from gsco.models.journal import read_log
+from gsco.models.jsonl import read_log
 
-from ..bench import PLAN, SHADE, Bench
+from ..scripted_run import PLAN, SHADE, Bench
 
 CASES = 10
 ALTERED = CASES * sum(len(condition.arms) for condition in CONDITIONS)

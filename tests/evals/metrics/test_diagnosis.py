@@ -14,7 +14,7 @@ from gsco.evals.metrics.draws import Kernel, mean_of
 from gsco.evals.metrics.registry import METRICS, metric
 from gsco.evals.outcomes import current
 from gsco.evals.report import report_of
-from gsco.evals.reports.blocks import Table, sections
+from gsco.evals.reports.blocks import ReportTable, sections
 from gsco.models.specialist.metrics import score
 from sklearn import metrics as sklearn
 
@@ -180,6 +180,8 @@ def test_a_registered_metric_is_in_the_report(finished_run: Path) -> None:
         said = [outcome.labels for outcome in current(finished_run).outcomes["vote"]]
         assert arm.metrics["says_dark"].value == np.mean([labels == ("dark",) for labels in said])
         assert arm.metrics["says_dark"].low <= arm.metrics["says_dark"].high
-        assert any("dark is said" in block.headings for block in sections(found) if isinstance(block, Table))
+        assert any(
+            "dark is said" in block.headings for block in sections(found) if isinstance(block, ReportTable)
+        )
     finally:
         del METRICS["says_dark"]

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 from gsco.case import Answer, Case, Evidence, GateReport, ImageRef, SimilarCase, Task, TaskKind
 from gsco.errors import PromptTooLong
-from gsco.graphs.collaboration import Collaboration
+from gsco.graphs.diagnosis_context import DiagnosisContext
 from gsco.graphs.fusion import present_labels
 from gsco.graphs.nodes.ask import ask, choices, joined, without_farthest
 from gsco.models.generalist.prompts import PRESENCE, PROFILES
@@ -80,7 +80,7 @@ LESION = Task(name="t", modality="MRI", options=("a", "b"))
 FOUND = tuple(similar(number, 0.5 + 0.04 * (number * 7 % 11)) for number in range(10))
 
 
-def reading(most: int) -> tuple[Collaboration, list[int]]:
+def reading(most: int) -> tuple[DiagnosisContext, list[int]]:
     """A generalist that reads at most so many similar cases, and how many it was asked with."""
     asked: list[int] = []
 
@@ -104,7 +104,7 @@ def reading(most: int) -> tuple[Collaboration, list[int]]:
         "load_generalist": loaded,
         "generalist_name": lambda: "g",
     }
-    return Collaboration(choose=choose, generate=generate, profile=PROFILES["paper"], **rest), asked
+    return DiagnosisContext(choose=choose, generate=generate, profile=PROFILES["paper"], **rest), asked
 
 
 @pytest.mark.parametrize("most", [0, 1, 4, 7, 9, 10])

@@ -12,8 +12,8 @@ from gsco.errors import ConfigurationError
 from gsco.models.dataset import Dataset, Item
 from gsco.models.generalist.conversations import (
     Collection,
-    Conversation,
-    Turn,
+    ConversationTurn,
+    TrainingConversation,
     diagnosis_conversations,
     read_collections,
     read_conversations,
@@ -22,15 +22,18 @@ from gsco.models.generalist.conversations import (
 )
 from gsco.models.generalist.prompts import PROFILES
 
-TALK = Conversation(
+TALK = TrainingConversation(
     "one",
     (
-        Turn("system", "Answer the questions."), Turn("human", "What is it?"), Turn("gpt", "A lung."),
-        Turn("human", "Größe < 5 mm?"), Turn("gpt", "No."),
+        ConversationTurn("system", "Answer the questions."),
+        ConversationTurn("human", "What is it?"),
+        ConversationTurn("gpt", "A lung."),
+        ConversationTurn("human", "Größe < 5 mm?"),
+        ConversationTurn("gpt", "No."),
     ),
     "images/é.png",
-)  # fmt: skip
-BARE = Conversation("two", (Turn("human", "Hello?"), Turn("gpt", "Hello.")))
+)
+BARE = TrainingConversation("two", (ConversationTurn("human", "Hello?"), ConversationTurn("gpt", "Hello.")))
 
 
 def entry(*turns: tuple[str, str], **fields: Any) -> dict[str, Any]:
@@ -56,7 +59,7 @@ def test_a_list_is_read_as_lines_are(tmp_path: Path) -> None:
     path = tmp_path / "list.json"
     path.write_text(json.dumps([one]), encoding="utf-8")
     assert read_conversations(path) == read_conversations(written(tmp_path / "lines.jsonl", one))
-    assert read_conversations(path)[0].turns[0] == Turn("human", "What?")
+    assert read_conversations(path)[0].turns[0] == ConversationTurn("human", "What?")
 
 
 def test_control_tokens_are_made_harmless(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from gsco.models.generalist import Choice, Generalist, load_generalist
 from gsco.models.generalist import encoding as encoding_module
 from gsco.models.generalist import scoring as scoring_module
 from gsco.models.generalist.checkpoint import weights_version
-from gsco.models.generalist.encoding import Pixels
+from gsco.models.generalist.encoding import PixelProcessor
 from gsco.models.generalist.functions import Function, declared
 from gsco.models.generalist.in_process import InProcessGeneralist
 from gsco.models.generalist.messages import message
@@ -185,7 +185,7 @@ def test_features_are_computed_once_per_image(
 def test_short_image_processing_equals_the_processor(
     reference: Reference, images: ImageStore, refs: list[ImageRef], index: int
 ) -> None:
-    pixels = Pixels(reference.processor.image_processor)
+    pixels = PixelProcessor(reference.processor.image_processor)
     image = images.get(refs[index])
     assert torch.equal(pixels(image), pixels.general(image)) or torch.allclose(
         pixels(image), pixels.general(image), atol=1e-6

@@ -27,14 +27,14 @@ from gsco.models.generalist import (
     AsyncGeneralist,
     Choice,
     Generalist,
-    choosing,
     discovery,
     load_generalist,
+    option_choice,
 )
-from gsco.models.generalist.choosing import beyond_common_beginning, lettered
 from gsco.models.generalist.in_process import InProcessGeneralist
 from gsco.models.generalist.messages import message
 from gsco.models.generalist.openai_compatible import OpenAICompatibleGeneralist
+from gsco.models.generalist.option_choice import beyond_common_beginning, lettered
 from gsco.models.generalist.prompts import PROFILES
 from gsco.models.serving.profiles import profile_of
 from gsco.settings import Settings
@@ -440,8 +440,8 @@ def test_letters_are_the_strings_of_a_question_with_letters(
 
 async def _tokens_of(generalist: OpenAICompatibleGeneralist, request: Choice, text: str) -> Any:
     extra = {"continue_final_message": True, "add_generation_prompt": False, "prompt_logprobs": 0}
-    body = await choosing._body(generalist._asking, request.messages, max_tokens=1, extra_body=extra)
-    return await choosing._tokens_with(body, text, generalist._asking)
+    body = await option_choice._body(generalist._asking, request.messages, max_tokens=1, extra_body=extra)
+    return await option_choice._tokens_with(body, text, generalist._asking)
 
 
 def test_letters_of_another_server_come_from_its_likeliest_tokens(
@@ -715,8 +715,8 @@ def test_letters_are_refused_for_a_model_that_was_not_taught_them() -> None:
     for name in ("mini", "meddr"):
         known = discovery.Endpoint(("m",), True, "<|im_end|>", profile=profile_of(name))
         with pytest.raises(GeneralistError, match=f"{name} was not taught to answer by letters"):
-            choosing.mode_for("letters", known)
-        assert choosing.mode_for("auto", known) == "strings"
+            option_choice.mode_for("letters", known)
+        assert option_choice.mode_for("auto", known) == "strings"
 
 
 def test_sums_start_where_options_differ() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gsco.agent.golden import TOLERANCE, golden
+from gsco.agent.serving_verification import TOLERANCE, verify_serving
 from gsco.benchmarks.perf.pictures import fresh_cases
 from gsco.case import Answer, Case, ImageRef, Opinion, SimilarCase, TaskKind
 from gsco.errors import GeneralistError, PromptTooLong
@@ -299,7 +299,7 @@ def _until(reached: Callable[[], bool], patience: float = 60.0) -> None:
 
 
 def test_the_golden_check_passes(vllm_mini: Server, tmp_path: Path) -> None:
-    checks = {check.subject: check for check in golden(Settings(home=tmp_path), vllm_mini.url)}
+    checks = {check.subject: check for check in verify_serving(Settings(home=tmp_path), vllm_mini.url)}
     assert {check.state for check in checks.values()} == {"ok"}, checks
     assert "50 cases: 0 other labels" in checks["answers"].found
     worst = re.search(r"at most ([\d.]+)", checks["answers"].found)

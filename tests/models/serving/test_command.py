@@ -11,7 +11,7 @@ from gsco.errors import ConfigurationError
 from gsco.models.mini import bundled
 from gsco.models.serving import PROFILES, profile_named, profile_of
 from gsco.models.serving.command import Launch
-from gsco.models.serving.launching import planned
+from gsco.models.serving.launch_plan import planned
 
 
 def flags(launch: Launch) -> dict[str, str]:

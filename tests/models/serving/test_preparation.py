@@ -11,7 +11,7 @@ import pytest
 import torch
 from gsco.errors import ConfigurationError
 from gsco.models.generalist.fine_tuning.merging import merge
-from gsco.models.serving.launching import planned, ready
+from gsco.models.serving.launch_plan import planned, ready
 from gsco.models.serving.preflight import is_meddr
 from gsco.models.serving.preparation import is_prepared, prepare
 from gsco.models.serving.profiles import profile_named

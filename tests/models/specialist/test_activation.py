@@ -7,12 +7,12 @@ from gsco.models.mini import bundled
 from gsco.models.mini.samples import samples
 from gsco.models.specialist.activation import activation_map
 from gsco.models.specialist.card import Transform
-from gsco.models.specialist.specialist import Specialist
+from gsco.models.specialist.specialist import TimmSpecialist
 from PIL import Image
 
 
-def of(task: str, name: str) -> Specialist:
-    return Specialist.load(bundled("specialists") / task / name)
+def of(task: str, name: str) -> TimmSpecialist:
+    return TimmSpecialist.load(bundled("specialists") / task / name)
 
 
 @pytest.mark.parametrize("name", ["lite0", "mobilenet", "probe", "regnet"])
@@ -61,7 +61,7 @@ def test_the_specialist_is_left_as_it_was():
 def test_heat_on_a_canvas_lies_where_the_image_is(make_image):
     network = timm.create_model("test_efficientnet")
     card = {"task": "x", "labels": ["a", "b"]}
-    small = Specialist.from_timm("test_efficientnet", **card, transform=Transform(size=64, canvas=160))
+    small = TimmSpecialist.from_timm("test_efficientnet", **card, transform=Transform(size=64, canvas=160))
     small.network.load_state_dict(
         {name: value for name, value in network.state_dict().items() if not name.startswith("classifier")},
         strict=False,
@@ -73,7 +73,7 @@ def test_heat_on_a_canvas_lies_where_the_image_is(make_image):
     "architecture", ["test_vit", "test_convnext", "test_vit2", "swin_tiny_patch4_window7_224"]
 )
 def test_other_families_have_a_map(architecture, make_image):
-    specialist = Specialist.from_timm(architecture, ["a", "b"], task="x")
+    specialist = TimmSpecialist.from_timm(architecture, ["a", "b"], task="x")
     heat = np.stack([activation_map(specialist, make_image("RGB", (90, 60)), label) for label in "ab"])
     assert heat.max() > 0.9, "one of two opposite labels is spoken for"
 
@@ -84,6 +84,6 @@ def test_a_label_that_it_does_not_know():
 
 
 def test_a_writer_of_reports_has_no_map(report_folder):
-    writer = Specialist.load(report_folder / "report" / "writer")
+    writer = TimmSpecialist.load(report_folder / "report" / "writer")
     with pytest.raises(SpecialistError, match="it drafts reports"):
         activation_map(writer, Image.new("L", (50, 50)), "flu")

@@ -17,7 +17,7 @@ import pytest
 import torch
 from gsco.errors import SpecialistError
 from gsco.models.specialist.report import ReportSpecialist
-from gsco.models.specialist.specialist import Specialist
+from gsco.models.specialist.specialist import TimmSpecialist
 from gsco.models.specialist.weights import read_foreign_state
 from safetensors.torch import load, save
 
@@ -94,7 +94,7 @@ def test_hostile_weights_are_refused(trained: Path, tmp_path: Path, kind: str) -
     content = HOSTILE[kind]((trained / "weights.safetensors").read_bytes(), mark)
     folder = with_weights(trained, tmp_path / trained.name, content)
     with pytest.raises(SpecialistError):
-        Specialist.load(folder)
+        TimmSpecialist.load(folder)
     assert not mark.exists()
 
 
@@ -107,7 +107,7 @@ def test_weights_that_never_end_are_not_read(trained: Path, tmp_path: Path, targ
     else:
         (folder / "weights.safetensors").symlink_to(target)
     with pytest.raises(SpecialistError, match="not a regular file"):
-        Specialist.load(folder)
+        TimmSpecialist.load(folder)
 
 
 def test_a_foreign_checkpoint_runs_nothing(tmp_path: Path) -> None:

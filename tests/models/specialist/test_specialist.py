@@ -14,7 +14,7 @@ from gsco.case import TaskKind
 from gsco.errors import SpecialistError
 from gsco.models.specialist.card import SpecialistCard, Transform, Weights, write_card
 from gsco.models.specialist.network import create_network, reset_classifier
-from gsco.models.specialist.specialist import Specialist
+from gsco.models.specialist.specialist import TimmSpecialist
 from gsco.models.specialist.weights import write_weights
 from PIL import Image
 from pydantic import ValidationError
@@ -33,18 +33,18 @@ def pictures(n: int = 5) -> list[Image.Image]:
 
 
 @pytest.fixture
-def specialist() -> Specialist:
+def specialist() -> TimmSpecialist:
     torch.manual_seed(0)
-    return Specialist.from_timm("test_resnet", LABELS, task="t", transform=Transform(size=32))
+    return TimmSpecialist.from_timm("test_resnet", LABELS, task="t", transform=Transform(size=32))
 
 
-def with_card(specialist: Specialist, **changes: Any) -> Specialist:
-    return Specialist(specialist.card.model_copy(update=changes), specialist.network)
+def with_card(specialist: TimmSpecialist, **changes: Any) -> TimmSpecialist:
+    return TimmSpecialist(specialist.card.model_copy(update=changes), specialist.network)
 
 
 @pytest.mark.parametrize("architecture", ["test_resnet", "test_vit", "test_convnext"])
 def test_one_forward_pass_gives_everything(architecture: str) -> None:
-    specialist = Specialist.from_timm(architecture, LABELS, task="t", transform=Transform(size=64))
+    specialist = TimmSpecialist.from_timm(architecture, LABELS, task="t", transform=Transform(size=64))
     forward = specialist.forward(pictures())
     assert forward.probabilities.shape == (5, 3)
     assert forward.probabilities.dtype == forward.embeddings.dtype == np.float32
@@ -56,7 +56,7 @@ def test_one_forward_pass_gives_everything(architecture: str) -> None:
     np.testing.assert_array_equal(specialist.embed(pictures()), forward.embeddings)
 
 
-def test_it_computes_what_timm_computes(specialist: Specialist) -> None:
+def test_it_computes_what_timm_computes(specialist: TimmSpecialist) -> None:
     image = pictures(1)[0]
     pixels = np.asarray(image.resize((32, 32), Image.Resampling.BICUBIC), dtype=np.float32) / 255
     transform = specialist.card.transform
@@ -66,14 +66,14 @@ def test_it_computes_what_timm_computes(specialist: Specialist) -> None:
     np.testing.assert_allclose(specialist.predict([image]), expected, atol=1e-5)
 
 
-def test_batches_do_not_change_the_result(specialist: Specialist) -> None:
+def test_batches_do_not_change_the_result(specialist: TimmSpecialist) -> None:
     np.testing.assert_allclose(
         specialist.predict(pictures(), 2), specialist.predict(pictures(), 64), atol=1e-5
     )
     assert specialist.forward([]).probabilities.shape == (0, 3)
 
 
-def test_temperature_and_bias(specialist: Specialist) -> None:
+def test_temperature_and_bias(specialist: TimmSpecialist) -> None:
     logits = specialist.logits(specialist.features(pictures()))
     bias = np.array([0.0, 1.0, -1.0])
     calibrated = with_card(specialist, temperature=2.0, bias=tuple(bias)).predict(pictures())
@@ -81,7 +81,7 @@ def test_temperature_and_bias(specialist: Specialist) -> None:
     np.testing.assert_allclose(calibrated, exponents / exponents.sum(1, keepdims=True), rtol=1e-4)
 
 
-def test_multilabel_uses_thresholds(specialist: Specialist) -> None:
+def test_multilabel_uses_thresholds(specialist: TimmSpecialist) -> None:
     logits = specialist.logits(specialist.features(pictures()))
     several = with_card(specialist, kind=TaskKind.MULTILABEL, thresholds=(0.0, 1.0, 0.5))
     forward = several.forward(pictures())
@@ -94,7 +94,7 @@ def test_multilabel_uses_thresholds(specialist: Specialist) -> None:
     ]
 
 
-def test_opinion(specialist: Specialist) -> None:
+def test_opinion(specialist: TimmSpecialist) -> None:
     rated = with_card(specialist, reliability=0.75)
     forward = rated.forward(pictures())
     opinion = rated.opinion(forward, 3)
@@ -110,9 +110,9 @@ def test_opinion(specialist: Specialist) -> None:
     assert opinion.version == rated.card.weights.sha256[:12]
 
 
-def test_specialists_with_one_trunk_share_its_features(specialist: Specialist) -> None:
+def test_specialists_with_one_trunk_share_its_features(specialist: TimmSpecialist) -> None:
     torch.manual_seed(0)
-    twin = Specialist.from_timm("test_resnet", LABELS, task="other", transform=Transform(size=32))
+    twin = TimmSpecialist.from_timm("test_resnet", LABELS, task="other", transform=Transform(size=32))
     reset_classifier(twin.network)
     assert twin.trunk_key == specialist.trunk_key
     shared = twin.head(specialist.features(pictures()))
@@ -122,9 +122,9 @@ def test_specialists_with_one_trunk_share_its_features(specialist: Specialist) -
 
 
 def test_loading_gives_what_was_trained(trained: Path) -> None:
-    specialist = Specialist.load(trained)
+    specialist = TimmSpecialist.load(trained)
     assert specialist.card.labels == ("blue", "green", "red")
-    again = Specialist.load(trained)
+    again = TimmSpecialist.load(trained)
     np.testing.assert_array_equal(specialist.predict(pictures()), again.predict(pictures()))
 
 
@@ -168,7 +168,7 @@ def test_broken_specialists(
     folder = Path(shutil.copytree(trained, tmp_path / "tiny"))
     damage(folder)
     with pytest.raises(SpecialistError, match=message):
-        Specialist.load(folder)
+        TimmSpecialist.load(folder)
 
 
 @pytest.mark.attack
@@ -199,13 +199,13 @@ def test_a_card_names_nothing_but_timms_registry(
     folder = Path(shutil.copytree(trained, tmp_path / "tiny"))
     change_card(architecture=architecture)(folder)
     with pytest.raises(SpecialistError, match="no name of timm's registry"):
-        Specialist.load(folder)
+        TimmSpecialist.load(folder)
 
 
 GIANT = """
 import resource, sys
 from pathlib import Path
-from gsco.models.specialist.specialist import Specialist
+from gsco.models.specialist.specialist import TimmSpecialist
 from gsco.models.specialist.weights import write_weights
 import timm, torch, safetensors.torch
 Specialist.load(Path(sys.argv[1]))
@@ -241,14 +241,14 @@ def test_a_network_that_the_weights_do_not_fit_allocates_nothing(
 
 
 def test_a_network_with_derived_tensors_is_built_too(tmp_path: Path) -> None:
-    specialist = Specialist.from_timm(
+    specialist = TimmSpecialist.from_timm(
         "swin_s3_tiny_224", ("x", "y"), task="t", name="swin", transform=Transform(size=224)
     )
     folder = tmp_path / "swin"
     folder.mkdir()
     weights = write_weights(folder, specialist.network.state_dict(), "float32")
     write_card(folder, specialist.card.model_copy(update={"weights": weights}))
-    again = Specialist.load(folder)
+    again = TimmSpecialist.load(folder)
     image = [Image.new("RGB", (60, 60), (10, 200, 90))]
     np.testing.assert_allclose(again.embed(image), specialist.embed(image), atol=1e-5)
 
@@ -257,7 +257,7 @@ def test_from_timm_reads_a_checkpoint(tmp_path: Path) -> None:
     torch.manual_seed(1)
     network = create_network("test_vit", 2, image_size=48)
     torch.save(network.state_dict(), tmp_path / "mine.pth")
-    specialist = Specialist.from_timm(
+    specialist = TimmSpecialist.from_timm(
         "test_vit",
         ("no", "yes"),
         task="t",
@@ -273,17 +273,17 @@ def test_from_timm_reads_a_checkpoint(tmp_path: Path) -> None:
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(specialist.network.state_dict()[name], tensor)
     with pytest.raises(SpecialistError, match=r"mine\.pth does not fit"):
-        Specialist.from_timm("test_vit", LABELS, task="t", checkpoint=tmp_path / "mine.pth")
+        TimmSpecialist.from_timm("test_vit", LABELS, task="t", checkpoint=tmp_path / "mine.pth")
 
 
 def test_from_timm_takes_timms_own_transform() -> None:
     network: Any = create_network("test_resnet", 2)
-    transform = Specialist.from_timm("test_resnet", ("x", "y"), task="t").card.transform
+    transform = TimmSpecialist.from_timm("test_resnet", ("x", "y"), task="t").card.transform
     assert transform.size == network.pretrained_cfg["input_size"][-1]
     assert transform.mean == tuple(network.pretrained_cfg["mean"])
 
 
-def test_labels_must_match_the_outputs(specialist: Specialist) -> None:
+def test_labels_must_match_the_outputs(specialist: TimmSpecialist) -> None:
     with pytest.raises(SpecialistError, match="2 labels but another number of outputs"):
         with_card(specialist, labels=("a", "b"))
 

@@ -15,7 +15,7 @@ from gsco.models.specialist.card import SpecialistCard, Transform, read_card
 from gsco.models.specialist.device import uses_bf16
 from gsco.models.specialist.network import create_network
 from gsco.models.specialist.recipe import TrainingConfig
-from gsco.models.specialist.specialist import Specialist
+from gsco.models.specialist.specialist import TimmSpecialist
 from gsco.models.specialist.training import train_specialist
 from PIL import Image
 from safetensors.torch import load_file
@@ -82,11 +82,11 @@ def test_it_learns_and_the_card_tells_how(trained: Path, colours: Path) -> None:
     assert str(colours) not in (trained / "card.json").read_text(encoding="utf-8")
     assert {file.name for file in trained.iterdir()} == {"card.json", "weights.safetensors"}
     assert not list((trained.parents[1] / ".training").iterdir())
-    assert Specialist.load(trained).predict([Image.new("RGB", (50, 50), (200, 50, 40))]).argmax() == 2
+    assert TimmSpecialist.load(trained).predict([Image.new("RGB", (50, 50), (200, 50, 40))]).argmax() == 2
 
 
 def test_the_metrics_are_those_of_the_stored_weights(trained: Path, colours: Path) -> None:
-    specialist = Specialist.load(trained)
+    specialist = TimmSpecialist.load(trained)
     items = read_dataset(colours).split("test")
     images = [Image.open(item.path) for item in items]
     decided = specialist.forward(images).decisions
@@ -173,14 +173,14 @@ def test_a_linear_probe_is_an_overlay_on_its_backbone(recipe: Recipe, bases: Pat
     assert (card.base.name, card.encoder) == ("small", "small")
     assert card.reliability is not None
     assert card.reliability > 0.8
-    specialist = Specialist.load(folder, bases=bases)
+    specialist = TimmSpecialist.load(folder, bases=bases)
     sized = train_specialist(
         recipe(init="small", trainable="head", name="sized", image_size=48), tmp_path, bases=bases, quiet=True
     )
     assert read_card(sized, SpecialistCard).encoder == "small@48"
-    assert specialist.trunk_key != Specialist.load(sized, bases=bases).trunk_key
+    assert specialist.trunk_key != TimmSpecialist.load(sized, bases=bases).trunk_key
     with pytest.raises(SpecialistError, match="no backbone 'small'"):
-        Specialist.load(folder, bases=tmp_path)
+        TimmSpecialist.load(folder, bases=tmp_path)
 
 
 def test_a_probe_goes_on_from_its_cached_embeddings(
@@ -207,7 +207,7 @@ def test_partly_trained_networks_store_only_what_changed(
     stored = {name.split("::")[0] for name in load_file(folder / "weights.safetensors")}
     assert stored
     assert all(name.startswith(("layer4.", "fc.")) for name in stored)
-    specialist = Specialist.load(folder, bases=bases)
+    specialist = TimmSpecialist.load(folder, bases=bases)
     assert specialist.card.encoder == "colours/tiny"
     outputs = run_split(specialist, read_dataset(config.data).split("val"))
     found = specialist.head(
@@ -224,7 +224,7 @@ def test_a_pattern_without_a_parameter_is_an_error(recipe: Recipe, bases: Path, 
 
 def test_multilabel(recipe: Recipe, mixtures: Path, bases: Path, tmp_path: Path) -> None:
     config = recipe(data=mixtures, task="mixtures", epochs=6, batch_size=16)
-    specialist = Specialist.load(train_specialist(config, tmp_path, quiet=True))
+    specialist = TimmSpecialist.load(train_specialist(config, tmp_path, quiet=True))
     card = specialist.card
     assert card.kind == "multilabel_diagnosis"
     assert len(card.thresholds) == 3

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from gsco.errors import StoreError, VectorMismatch
 from gsco.tools.stores.bank import read_bank, read_card, write_bank
+from gsco.tools.stores.bundled_bank import unpack_bank
 from gsco.tools.stores.embedded import EmbeddedStore
 from gsco.tools.stores.protocol import Entry, Filter
-from gsco.tools.stores.unpacked import unpack_bank
 
 from .conformance import HOSTILE, case, unit
 
@@ -248,7 +248,7 @@ def test_a_folder_that_cannot_be_made(bank: Path, tmp_path: Path) -> None:
 
 def test_processes_unpack_at_once(bank: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from gsco.tools.stores.unpacked import unpack_bank\n"
+        "import sys; from gsco.tools.stores.bundled_bank import unpack_bank\n"
         "from gsco.tools.stores.embedded import EmbeddedStore\n"
         "s = EmbeddedStore(unpack_bank(sys.argv[1], sys.argv[2]), readonly=True); print(s.count())"
     )

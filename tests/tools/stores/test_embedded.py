@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from gsco.errors import StoreError, VectorMismatch
 from gsco.tools.stores.embedded import EmbeddedStore
-from gsco.tools.stores.exact import Hit, View
+from gsco.tools.stores.exact import Hit, IndexView
 from gsco.tools.stores.protocol import Entry, Exclusion, Filter
 
 from .conformance import CaseStoreConformance, Opened, case, entries, entry, unit
@@ -184,9 +184,9 @@ def test_an_encoder_goes_with_its_last_vector(path: Path) -> None:
 def test_a_case_deleted_during_the_search_leaves_no_gap(
     filled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    search = View.search
+    search = IndexView.search
 
-    def delete_meanwhile(self: View, *arguments: Any) -> list[list[Hit]]:
+    def delete_meanwhile(self: IndexView, *arguments: Any) -> list[list[Hit]]:
         hits = search(self, *arguments)
         with EmbeddedStore(filled) as other:
             other.delete([case(0).id])
@@ -194,23 +194,23 @@ def test_a_case_deleted_during_the_search_leaves_no_gap(
 
     with EmbeddedStore(filled) as store:
         assert store.search(unit(1), "one", 1)[0][0].id == case(0).id
-        monkeypatch.setattr(View, "search", delete_meanwhile)
+        monkeypatch.setattr(IndexView, "search", delete_meanwhile)
         (found,) = store.search(unit(1), "one", 5)
         assert len(found) == 5
         assert case(0).id not in {similar.id for similar in found}
 
 
 def test_a_search_ends_however_fast_cases_are_deleted(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    search = View.search
+    search = IndexView.search
 
-    def delete_what_is_found(self: View, *arguments: Any) -> list[list[Hit]]:
+    def delete_what_is_found(self: IndexView, *arguments: Any) -> list[list[Hit]]:
         hits = search(self, *arguments)
         with EmbeddedStore(filled) as other:
             other.delete([case(hit.key - 1).id for hit in hits[0]])  # rows count from 1
         return hits
 
     with EmbeddedStore(filled) as store:
-        monkeypatch.setattr(View, "search", delete_what_is_found)
+        monkeypatch.setattr(IndexView, "search", delete_what_is_found)
         (found,) = store.search(unit(1), "one", 5)
     assert len(found) == 5
 

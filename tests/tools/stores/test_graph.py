@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gsco.case import SimilarCase
-from gsco.tools.stores import embedded, graph, loaded, proposed
+from gsco.tools.stores import embedded, graph, graph_search, vector_cache
 from gsco.tools.stores.embedded import EmbeddedStore
 from gsco.tools.stores.graph import GraphCard, folder_of, make_graph, stamp_of
 from gsco.tools.stores.protocol import Entry, Exclusion, Filter, Vectors
@@ -50,7 +50,7 @@ class WithoutBackground(EmbeddedStore):
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use a graph for whatever is there, made by one thread, so that it is the same one each time."""
     monkeypatch.setattr(graph, "_THREADS", 1)
-    monkeypatch.setattr(loaded, "INDEX_ABOVE", 0)
+    monkeypatch.setattr(vector_cache, "INDEX_ABOVE", 0)
     monkeypatch.setattr(embedded, "INDEX_ABOVE", 0)
 
 
@@ -216,7 +216,7 @@ def test_an_older_database_put_back_is_searched_whole(path: Path, small_limits: 
 def test_small_tasks_among_many_cases_are_compared(
     store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loaded, "INDEX_ABOVE", 100 * WIDTH)
+    monkeypatch.setattr(vector_cache, "INDEX_ABOVE", 100 * WIDTH)
     vectors = clusters(1000)
     store.add([entry(n, v, task="rare" if n % 20 == 0 else "frequent") for n, v in enumerate(vectors)])
     store.optimise()
@@ -234,7 +234,7 @@ def test_small_tasks_among_many_cases_are_compared(
 def test_where_proposals_are_too_few_all_are_compared(
     store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proposed, "MOST", 64)
+    monkeypatch.setattr(graph_search, "MOST", 64)
     vectors = clusters(1500)
     store.add([entry(n, v, group=f"p{n % 2}") for n, v in enumerate(vectors)])
     store.optimise()

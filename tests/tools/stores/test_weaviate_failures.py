@@ -15,7 +15,7 @@ from gsco.tools.stores.weaviate import WeaviateStore
 from gsco.tools.stores.weaviate.address import Host
 from gsco.tools.stores.weaviate.connection import Connection
 from gsco.tools.stores.weaviate.failures import passing
-from gsco.tools.stores.weaviate.searching import Searcher
+from gsco.tools.stores.weaviate.search import Searcher
 
 from .conformance import case, entries, unit
 from .servers import Server, missing, running
@@ -236,9 +236,9 @@ def test_another_host_is_asked(server: Server, address: str, filled: WeaviateSto
 def test_a_read_only_store_is_searched_and_says_so_where_it_is_written(
     server: Server, filled: WeaviateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gsco.tools.stores.weaviate import writing
+    from gsco.tools.stores.weaviate import writer
 
-    monkeypatch.setattr(writing, "_WAIT", 0.01)
+    monkeypatch.setattr(writer, "_WAIT", 0.01)
     _set_shards(server, filled, "READONLY")
     assert _finds(filled)
     with pytest.raises(StoreError, match=r"3 of 3 cases could not be written; it is read-only"):
@@ -311,9 +311,9 @@ def test_a_node_that_waits_for_its_cluster_is_not_ready(tmp_path: Path) -> None:
 
 
 def test_a_server_short_of_memory_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gsco.tools.stores.weaviate import writing
+    from gsco.tools.stores.weaviate import writer
 
-    monkeypatch.setattr(writing, "_WAIT", 0.01)
+    monkeypatch.setattr(writer, "_WAIT", 0.01)
     with running(tmp_path) as server, WeaviateStore(server.address("Short", "&timeout=20")) as store:
         store.add(entries(unit(5)))
         server.stop()

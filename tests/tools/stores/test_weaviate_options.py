@@ -12,7 +12,7 @@ import pytest
 from gsco.case import SimilarCase
 from gsco.errors import StoreError
 from gsco.tools.stores.protocol import Entry, Exclusion, Filter
-from gsco.tools.stores.weaviate import WeaviateStore, indexes, writing
+from gsco.tools.stores.weaviate import WeaviateStore, indexes, writer
 from gsco.tools.stores.weaviate import store as store_module
 
 from .conformance import case, entries, unit
@@ -161,10 +161,10 @@ def test_what_is_refused_is_written_again_until_it_is_there(
 ) -> None:
     import weaviate
 
-    monkeypatch.setattr(writing, "TRIES", 40)
-    monkeypatch.setattr(writing, "_WAIT", 0.0)
+    monkeypatch.setattr(writer, "TRIES", 40)
+    monkeypatch.setattr(writer, "_WAIT", 0.0)
     refused: list[int] = []
-    insert = writing._insert
+    insert = writer._insert
 
     async def counted(*arguments: object) -> dict[str, str]:
         failures = await insert(*arguments)  # pyright: ignore
@@ -172,7 +172,7 @@ def test_what_is_refused_is_written_again_until_it_is_there(
         await asyncio.sleep(0.1)
         return failures
 
-    monkeypatch.setattr(writing, "_insert", counted)
+    monkeypatch.setattr(writer, "_insert", counted)
     with (
         WeaviateStore(server.address(collection, "&timeout=20")) as store,
         weaviate.connect_to_local("127.0.0.1", server.port, server.grpc, skip_init_checks=True) as client,

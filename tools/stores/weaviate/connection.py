@@ -228,10 +228,10 @@ class Connection:
 
     async def _state(self, host: Host) -> str:
         """What the server says of itself over HTTP, and whether it speaks gRPC; empty if it is ready."""
-        self._states[host] = state = await self._said(host)
+        self._states[host] = state = await self._state_of(host)
         return state
 
-    async def _said(self, host: Host) -> str:
+    async def _state_of(self, host: Host) -> str:
         import httpx
 
         scheme = "https" if self.address.secure else "http"

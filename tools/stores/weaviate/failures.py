@@ -92,19 +92,19 @@ def theirs(error: BaseException) -> bool:
 
 def passing(error: BaseException) -> bool:
     """Whether an error is of the kind that is gone a moment later."""
-    said = _said(error).lower()
+    said = _message(error).lower()
     return isinstance(error, Unready) or any(sign in said for sign in _PASSING)
 
 
 def in_words(where: str, error: BaseException) -> StoreError:
     """A ``StoreError`` that says what is wrong with the server and what to do."""
-    said = _said(error)
+    said = _message(error)
     lowered = said.lower()
     advice = next((advice for signs, advice in _ADVICE if any(sign in lowered for sign in signs)), None)
     return StoreError(f"{where} {advice or 'refused'}: {said}")
 
 
-def _said(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     message = str(getattr(error, "message", None) or error or type(error).__name__)
     text = " ".join(message.split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -19,9 +19,9 @@ from .connection import Connection
 from .indexes import EXACT_BELOW, compress_large
 from .objects import CASE, case_of, entry_of, properties_of, thumbnail_of, uuids
 from .schema import add_spaces, open_collection, spaces_of
-from .searching import Query, Searcher, condition_of, count_of, has
+from .search import Query, Searcher, condition_of, count_of, has
 from .space import Space
-from .writing import STREAM_FROM, Writable, Writer
+from .writer import STREAM_FROM, ObjectWriter, PendingObject
 
 if TYPE_CHECKING:
     from weaviate import WeaviateAsyncClient
@@ -57,7 +57,7 @@ class WeaviateStore:
         self.address = parse_address(address) if isinstance(address, str) else address
         self.readonly = readonly
         self._connection = Connection(self.address, api_key)
-        self._writer = Writer(self._connection, self._used)
+        self._writer = ObjectWriter(self._connection, self._used)
         self._lock = threading.Lock()
         self._open = False
         self._spaces: dict[str, Space] = {}
@@ -381,11 +381,11 @@ def _merged(batch: Sequence[Entry]) -> list[Entry]:
     return list(entries.values())
 
 
-def _writable(entry: Entry, spaces: dict[str, Space], held: set[str], *, whole: bool) -> Writable:
+def _writable(entry: Entry, spaces: dict[str, Space], held: set[str], *, whole: bool) -> PendingObject:
     new = [spaces[name] for name in entry.vectors if name not in held]
     properties = properties_of(entry, new) if whole else {space.flag: True for space in new}
     vectors = {space.vector: entry.vectors[space.encoder].tolist() for space in new}
-    return Writable(entry.case.id, properties, vectors)
+    return PendingObject(entry.case.id, properties, vectors)
 
 
 async def _page(collection: CollectionAsync[Any, None], last: str) -> list[tuple[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from gsco.errors import ConfigurationError
-from gsco.models.generalist.conversations import Conversation, Turn, read_collections
+from gsco.models.generalist.conversations import ConversationTurn, TrainingConversation, read_collections
 from gsco.models.generalist.fine_tuning.config import RECIPES, FineTuning, load_fine_tuning
 from gsco.models.generalist.fine_tuning.layout import load_layout, weights
 from gsco.models.generalist.fine_tuning.lora import accumulation, adapted, fine_tune, trainer_of
@@ -48,8 +48,13 @@ def test_the_bundled_recipe_has_the_reference_s_numbers(tmp_path: Path) -> None:
 
 def test_conversations_become_the_reference_s_text(base: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base)
-    turns = (Turn("human", "What is it?"), Turn("gpt", "dark"), Turn("human", "Sure?"), Turn("gpt", "yes"))
-    ids, labels = Template(tokenizer, 4).write(Conversation("c", turns, "image.png"))
+    turns = (
+        ConversationTurn("human", "What is it?"),
+        ConversationTurn("gpt", "dark"),
+        ConversationTurn("human", "Sure?"),
+        ConversationTurn("gpt", "yes"),
+    )
+    ids, labels = Template(tokenizer, 4).write(TrainingConversation("c", turns, "image.png"))
     assert tokenizer.decode(ids) == (
         "<|im_start|>system\nAnswer the questions.<|im_end|><|im_start|>user\n<img>"
         "<IMG_CONTEXT><IMG_CONTEXT><IMG_CONTEXT><IMG_CONTEXT></img>\nWhat is it?<|im_end|>"

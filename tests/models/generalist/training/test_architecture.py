@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from gsco.models.generalist.training.architecture import build_model, save_generalist
-from gsco.models.generalist.training.batches import Writer
+from gsco.models.generalist.training.batches import ConversationWriter
 from gsco.models.generalist.training.config import Architecture
+from gsco.models.generalist.training.example import ImageView, TrainingPrompt
 from gsco.models.generalist.training.pixels import normalise
-from gsco.models.generalist.training.scene import Prompt, View
 from gsco.models.generalist.training.tokenizer import train_tokenizer
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -76,8 +76,8 @@ def test_one_image_takes_its_tokens_and_no_more(loaded: tuple[Any, Any]) -> None
 
 def test_training_reads_prompts_as_the_processor_writes_them(loaded: tuple[Any, Any]) -> None:
     _, processor = loaded
-    writer = Writer(processor.tokenizer, 4)
-    prompt = Prompt(TEXT, "dark", ("dark", "bright"), View(0, 0), "plain")
+    writer = ConversationWriter(processor.tokenizer, 4)
+    prompt = TrainingPrompt(TEXT, "dark", ("dark", "bright"), ImageView(0, 0), "plain")
     assert writer.questions([prompt])[0] == question(processor)["input_ids"][0].tolist()
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from gsco.models.generalist.training.architecture import build_model
-from gsco.models.generalist.training.batches import NOT_SCORED, Batches, Writer
+from gsco.models.generalist.training.batches import NOT_SCORED, Batches, ConversationWriter
 from gsco.models.generalist.training.config import Architecture, GeneralistTraining, Source
 from gsco.models.generalist.training.language import _losses, answer_loss
 from gsco.models.generalist.training.mixture import training_texts
@@ -18,11 +18,11 @@ MIXTURE = mixture()
 
 
 @pytest.fixture(scope="module")
-def writer() -> Writer:
-    return Writer(train_tokenizer(training_texts(MIXTURE, 30), 500), 4)
+def writer() -> ConversationWriter:
+    return ConversationWriter(train_tokenizer(training_texts(MIXTURE, 30), 500), 4)
 
 
-def test_prompts_behind_a_common_beginning_learn_as_they_would_alone(writer: Writer) -> None:
+def test_prompts_behind_a_common_beginning_learn_as_they_would_alone(writer: ConversationWriter) -> None:
     sizes = Architecture(**SIZES)
     model = build_model(sizes, writer._tokenizer, 3).eval()
     scene = next(s for s in map(MIXTURE.prompts, range(50)) if s[0].family == "plain")
@@ -39,7 +39,7 @@ def test_prompts_behind_a_common_beginning_learn_as_they_would_alone(writer: Wri
     torch.testing.assert_close(answer_loss(model, together, features), expected)
 
 
-def test_long_answers_can_be_kept_from_outweighing_short_ones(writer: Writer) -> None:
+def test_long_answers_can_be_kept_from_outweighing_short_ones(writer: ConversationWriter) -> None:
     sizes = Architecture(**SIZES)
     model = build_model(sizes, writer._tokenizer, 3).eval()
     scene = next(s for s in map(MIXTURE.prompts, range(50)) if len({len(p.answer) for p in s}) > 1)
@@ -58,7 +58,7 @@ def test_long_answers_can_be_kept_from_outweighing_short_ones(writer: Writer) ->
 
 
 @pytest.mark.parametrize("tokens", [1, 700])
-def test_parts_of_a_batch_add_up_to_it(writer: Writer, tokens: int) -> None:
+def test_parts_of_a_batch_add_up_to_it(writer: ConversationWriter, tokens: int) -> None:
     model = build_model(Architecture(**SIZES), writer._tokenizer, 3).eval()
     batch = next(Batches(MIXTURE, writer, 6, seed=0).from_step(0))
     assert batch.ids.numel() > 700
@@ -81,7 +81,7 @@ def test_parts_of_a_batch_add_up_to_it(writer: Writer, tokens: int) -> None:
         torch.testing.assert_close(summed, whole, atol=1e-6, rtol=1e-4)
 
 
-def test_only_answers_are_learnt(writer: Writer) -> None:
+def test_only_answers_are_learnt(writer: ConversationWriter) -> None:
     for batch in islice(Batches(MIXTURE, writer, 2, seed=0).from_step(0), 8):
         wanted = writer._tokenizer.decode(batch.targets[batch.targets != NOT_SCORED])
         assert wanted.endswith("<|im_end|>")
@@ -90,7 +90,9 @@ def test_only_answers_are_learnt(writer: Writer) -> None:
 
 
 @pytest.mark.parametrize(("start", "workers"), [(11, 0), (0, 2), (5, 2)])
-def test_batches_are_the_same_however_they_are_reached(writer: Writer, start: int, workers: int) -> None:
+def test_batches_are_the_same_however_they_are_reached(
+    writer: ConversationWriter, start: int, workers: int
+) -> None:
     straight = list(islice(Batches(MIXTURE, writer, 2, seed=0).from_step(0), 20))
     reached = list(islice(Batches(MIXTURE, writer, 2, seed=0).from_step(start, workers), 20 - start))
     assert len(reached) == 20 - start
@@ -99,7 +101,7 @@ def test_batches_are_the_same_however_they_are_reached(writer: Writer, start: in
         assert one.views == other.views
 
 
-def test_rows_of_a_batch_are_of_similar_length(writer: Writer) -> None:
+def test_rows_of_a_batch_are_of_similar_length(writer: ConversationWriter) -> None:
     batches = islice(Batches(MIXTURE, writer, 4, seed=0).from_step(0), 8)
     padding = [float((batch.branches == -1).float().mean()) for batch in batches]
     assert np.mean(padding) < 0.25

@@ -11,8 +11,8 @@ import pytest
 from gsco.case import Task
 from gsco.models.generalist.functions import declared, functions
 from gsco.models.generalist.tool_calls import read_calls, specifications
-from gsco.models.generalist.training.batches import Writer
-from gsco.models.generalist.training.config import Evidence
+from gsco.models.generalist.training.batches import ConversationWriter
+from gsco.models.generalist.training.config import EvidenceConfig
 from gsco.models.generalist.training.consultations import (
     FUNCTIONS,
     NO_TASK,
@@ -24,8 +24,8 @@ from gsco.models.generalist.training.evidence import (
     draw_neighbours,
     draw_opinions,
 )
+from gsco.models.generalist.training.example import ImageView, Scene, TrainingPrompt
 from gsco.models.generalist.training.mixture import training_texts
-from gsco.models.generalist.training.scene import Prompt, Scene, View
 from gsco.models.generalist.training.tokenizer import train_tokenizer
 
 from .test_mixture import mixture
@@ -36,19 +36,22 @@ TASKS = (
 )
 
 
-def drawn(count: int = 200) -> list[Prompt]:
+def drawn(count: int = 200) -> list[TrainingPrompt]:
     found = []
     for seed in range(count):
         random = np.random.default_rng(seed)
         task = TASKS[seed % 2]
-        scene = Scene(task, task.options, int(random.integers(len(task.options))), 0, View(seed % 2, 0))
-        case = draw_circumstances(random, scene.names, scene.truth, Evidence())
-        parts = (draw_opinions(random, case, Evidence()), draw_neighbours(random, case, Evidence()))
+        scene = Scene(task, task.options, int(random.integers(len(task.options))), 0, ImageView(seed % 2, 0))
+        case = draw_circumstances(random, scene.names, scene.truth, EvidenceConfig())
+        parts = (
+            draw_opinions(random, case, EvidenceConfig()),
+            draw_neighbours(random, case, EvidenceConfig()),
+        )
         found.append(draw_consultation(random, scene, TASKS, lambda parts=parts: parts))
     return found
 
 
-def calls(prompt: Prompt) -> list[dict[str, Any]]:
+def calls(prompt: TrainingPrompt) -> list[dict[str, Any]]:
     said = [*(turn.text for turn in prompt.turns if turn.role == "assistant"), prompt.answer]
     return [dict(call) for text in said for call in read_calls(text).tool_calls]
 
@@ -85,7 +88,7 @@ def test_a_conversation_ends_with_a_call_and_teaches_no_words() -> None:
 
 
 def test_an_image_that_no_task_fits_is_sent_to_nobody() -> None:
-    prompt = draw_stray(np.random.default_rng(0), View(2, 0), TASKS)
+    prompt = draw_stray(np.random.default_rng(0), ImageView(2, 0), TASKS)
     assert prompt.answer == NO_TASK and not prompt.turns and prompt.tools
 
 
@@ -101,7 +104,7 @@ def test_tools_are_shown_as_langchain_s_tools_are() -> None:
 def test_training_writes_conversations_as_the_template_does(number: int) -> None:
     tokenizer = train_tokenizer(training_texts(mixture(), 30), 500)
     prompt = drawn(12)[number]
-    (written,) = Writer(tokenizer, 4).written([prompt])
+    (written,) = ConversationWriter(tokenizer, 4).written([prompt])
     messages: list[dict[str, Any]] = [
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt.text}]}
     ]
@@ -122,7 +125,7 @@ def test_training_writes_conversations_as_the_template_does(number: int) -> None
     assert "tool_response" not in learnt and "Image img" not in learnt
 
 
-def _last(prompt: Prompt) -> list[Any]:
-    from gsco.models.generalist.training.scene import Turn
+def _last(prompt: TrainingPrompt) -> list[Any]:
+    from gsco.models.generalist.training.example import PromptTurn
 
-    return [Turn("assistant", prompt.answer)]
+    return [PromptTurn("assistant", prompt.answer)]

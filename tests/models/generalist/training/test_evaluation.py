@@ -2,15 +2,15 @@ import pytest
 from gsco.case import Opinion, SimilarCase
 from gsco.models.generalist.training.evaluation import line, vote
 from gsco.models.generalist.training.evidence import similar_case
-from gsco.models.generalist.training.scene import Prompt, View
+from gsco.models.generalist.training.example import ImageView, TrainingPrompt
 
 
-def prompt(said: str, found: str) -> Prompt:
+def prompt(said: str, found: str) -> TrainingPrompt:
     opinions = tuple(
         Opinion(specialist=f"s{n}", architecture="x", labels=(name,)) for n, name in enumerate(said)
     )
     similar: tuple[SimilarCase, ...] = tuple(similar_case(name, 0.9) for name in found)
-    return Prompt("", "a", ("a", "b"), View(0, 0), "both", opinions, similar)
+    return TrainingPrompt("", "a", ("a", "b"), ImageView(0, 0), "both", opinions, similar)
 
 
 @pytest.mark.parametrize(

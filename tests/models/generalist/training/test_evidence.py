@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 from gsco.case import Opinion
-from gsco.models.generalist.training.config import Evidence
+from gsco.models.generalist.training.config import EvidenceConfig
 from gsco.models.generalist.training.evidence import draw_circumstances, draw_neighbours, draw_opinions
 
 OPTIONS = ("a", "b", "c")
-HONEST = Evidence(all_wrong=0.0)
+HONEST = EvidenceConfig(all_wrong=0.0)
 
 
-def panels(settings: Evidence, count: int) -> list[tuple[str, tuple[Opinion, ...]]]:
+def panels(settings: EvidenceConfig, count: int) -> list[tuple[str, tuple[Opinion, ...]]]:
     random = np.random.default_rng(1)
     drawn = []
     for _ in range(count):
@@ -54,7 +54,7 @@ def test_an_opinion_says_its_most_probable_option() -> None:
 
 
 def test_evidence_can_be_all_wrong_in_one_voice() -> None:
-    settings = Evidence(all_wrong=1.0)
+    settings = EvidenceConfig(all_wrong=1.0)
     random = np.random.default_rng(2)
     for _ in range(50):
         case = draw_circumstances(random, OPTIONS, 1, settings)

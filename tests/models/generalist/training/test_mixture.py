@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from gsco.case import Task
 from gsco.models.generalist.prompts import PROFILES
-from gsco.models.generalist.training.config import Evidence, GeneralistTraining, Language
+from gsco.models.generalist.training.config import EvidenceConfig, GeneralistTraining, Language
+from gsco.models.generalist.training.example import Material, TrainingPrompt
 from gsco.models.generalist.training.mixture import Mixture
-from gsco.models.generalist.training.scene import Material, Prompt
 
 LABELS = ("apple", "banana", "cherry")
 TASK = Task(name="fruit", modality="fruit", options=LABELS)
@@ -19,7 +19,7 @@ def mixture(views: np.ndarray | None = None, **given: object) -> Mixture:
     return Mixture(config, [Material(TASK, LABELS, TARGETS, np.eye(3) if views is None else views)])
 
 
-def prompts(made: Mixture, count: int = 150) -> list[Prompt]:
+def prompts(made: Mixture, count: int = 150) -> list[TrainingPrompt]:
     return [prompt for number in range(count) for prompt in made.prompts(number)]
 
 
@@ -97,7 +97,7 @@ def test_validation_prompts_show_their_own_image() -> None:
 
 
 def test_shares_are_kept() -> None:
-    made = mixture(evidence=Evidence(invented=0.3, renamed=0.3).model_dump())
+    made = mixture(evidence=EvidenceConfig(invented=0.3, renamed=0.3).model_dump())
     kinds = Counter(
         "own" if set(scene[0].options) == set(LABELS) else "other"
         for scene in map(made.prompts, range(500))

@@ -11,9 +11,9 @@ import pytest
 from gsco.case import Task
 from gsco.errors import ConfigurationError
 from gsco.models.generalist.prompts import PROFILES
+from gsco.models.generalist.training.example import ImageView, Scene
 from gsco.models.generalist.training.questions import ask_about, draw_questions, read_questions
 from gsco.models.generalist.training.reports import draw_report, report
-from gsco.models.generalist.training.scene import Scene, View
 
 from .toys import make_data, toy_config
 
@@ -70,7 +70,7 @@ def test_a_wrong_file_is_named(data: Path, tmp_path: Path, content: str) -> None
 
 def test_a_question_that_the_prompt_answers_is_not_the_only_one() -> None:
     task = Task(name="fruit", modality="photo", options=("apple", "banana"))
-    scene = Scene(task, task.options, 0, 0, View(0, 0))
+    scene = Scene(task, task.options, 0, 0, ImageView(0, 0))
     made = [
         ask_about(np.random.default_rng(seed), scene, "apple", "fruit bowl", PAPER) for seed in range(200)
     ]
@@ -81,7 +81,7 @@ def test_a_question_that_the_prompt_answers_is_not_the_only_one() -> None:
 
 def test_a_report_says_its_label_and_no_other() -> None:
     task = Task(name="chest", modality="X-ray", options=("normal", "pneumonia"))
-    scene = Scene(task, task.options, 1, 0, View(0, 0))
+    scene = Scene(task, task.options, 1, 0, ImageView(0, 0))
     prompt = draw_report(np.random.default_rng(0), scene, "pneumonia", (), (), PAPER)
     assert "report" in prompt.text and not prompt.options
     assert prompt.answer == "Findings: An X-ray with signs of pneumonia. Impression: pneumonia."

@@ -18,7 +18,7 @@ def images(data: Path, tmp_path: Path) -> dict[str, list[Images]]:
     return read_images(toy_config(data, tmp_path))
 
 
-def drawn(data: Path, home: Path, training: Sequence[Images], **given: float) -> views.Drawn:
+def drawn(data: Path, home: Path, training: Sequence[Images], **given: float) -> views.ViewBatch:
     config = toy_config(data, home)
     settings = Vision.model_validate({"batch": 24, "augmentation": 0.0, **given})
     return Views(config, training, settings, channel=1).draw(3)
@@ -51,6 +51,6 @@ def test_mixed_images_lie_between_two_of_their_source(
 def test_the_loss_of_a_mixture_is_that_of_both_labels() -> None:
     logits, share = torch.randn(5, 3), torch.rand(5)
     one, other = torch.randint(3, (5,)), torch.randint(3, (5,))
-    found = views.Drawn(torch.zeros(5), one, other, share).loss(logits, 0.0)
+    found = views.ViewBatch(torch.zeros(5), one, other, share).loss(logits, 0.0)
     soft = share[:, None] * functional.one_hot(one, 3) + (1 - share)[:, None] * functional.one_hot(other, 3)
     torch.testing.assert_close(found, functional.cross_entropy(logits, soft))

@@ -1,0 +1,116 @@
+"""``gsco threads``: conversations that are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..conversation_store import LOCAL
+
+if TYPE_CHECKING:
+    from ..api import GSCo
+
+threads = typer.Typer(
+    name="threads", no_args_is_help=True, help="List, read, export and delete conversations."
+)
+
+User = Annotated[
+    str, typer.Option(metavar="NAME", help="Whose conversations: the name of an API key's owner.")
+]
+Thread = Annotated[str, typer.Argument(metavar="THREAD", help="The conversation's name.")]
+
+
+@threads.command(name="list")
+def list_(
+    user: User = LOCAL,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
+) -> None:
+    """List a user's conversations, the latest first."""
+    with _kept() as gsco:
+        found = gsco.threads(user=user)
+    if as_json:
+        from pydantic import TypeAdapter
+
+        from ..records import ThreadSummary
+
+        typer.echo(TypeAdapter(list[ThreadSummary]).dump_json(found, indent=2).decode())
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from ..exit_codes import visible
+
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("thread", "updated", "turns", "status", "begins"):
+        table.add_column(heading, no_wrap=heading != "begins")
+    for one in found:
+        cells = (one.thread_id, f"{one.updated:%Y-%m-%d %H:%M}", str(one.turns), one.status, one.title)
+        table.add_row(*(Text(visible(cell)) for cell in cells))
+    Console().print(table)
+
+
+@threads.command()
+def show(thread: Thread, user: User = LOCAL) -> None:
+    """Print what was said in a conversation, and what its tools found."""
+    from ..exit_codes import visible
+
+    with _kept() as gsco:
+        record = gsco.export_thread(thread, user=user)
+    for said in record.said:
+        speaker = f"{said.role} {said.tool}" if said.tool else said.role
+        shown = [f"[image {image}]" for image in said.images]
+        called = [f"[calls {call.name}]" for call in said.calls]
+        typer.echo(visible(f"{speaker}: {' '.join([*shown, said.text, *called]).strip()}"))
+    typer.echo(f"\n{record.status}. {record.disclaimer}")
+
+
+@threads.command()
+def export(
+    thread: Thread,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write here instead of printing; it must not exist yet."),
+    ] = None,
+    user: User = LOCAL,
+) -> None:
+    """Print a whole conversation as JSON: words, evidence with provenance, and every review; no pixels."""
+    from ...errors import ConfigurationError
+
+    with _kept() as gsco:
+        text = gsco.export_thread(thread, user=user).model_dump_json(indent=2)
+    if out is None:
+        typer.echo(text)
+        return
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(text + "\n")
+    except OSError as error:
+        raise ConfigurationError(f"{out} cannot be written: {error.strerror}; name another file") from error
+
+
+@threads.command()
+def delete(
+    thread: Thread,
+    user: User = LOCAL,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a conversation for good, and those of its images that no other one refers to."""
+    with _kept() as gsco:
+        turns = sum(said.role == "user" for said in gsco.export_thread(thread, user=user).said)
+        if not yes:
+            typer.confirm(f"delete {thread} with its {turns} turns?", abort=True)
+        gsco.delete_thread(thread, user=user)
+
+
+@contextmanager
+def _kept() -> Iterator[GSCo]:
+    """The installation whose conversations they are; no model is loaded."""
+    from ..api import GSCo
+
+    with GSCo.from_settings() as gsco:
+        yield gsco

@@ -1,0 +1,225 @@
+"""The parts of the page and how they are laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import gradio as gr
+
+from .bubbles import Bubble
+from .fragments import EMPTY, alert, progress, status_line
+from .session import PageUpdate
+from .uploads import PRESETS
+
+HINT = "Drop in an image and say what you want to know"
+WAITING = "A person must decide first"
+ACTIONS = (
+    ("Approve", "approve"), ("Edit the label", "edit"), ("Reject", "reject"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PageComponents:
+    """Everything on the page that changes, in the order of the page."""
+
+    standing: gr.HTML
+    new: gr.Button
+    threads: gr.Radio
+    delete: gr.Button
+    sure: gr.Group
+    yes: gr.Button
+    no: gr.Button
+    chat: gr.Chatbot
+    progress: gr.HTML
+    alert: gr.HTML
+    review: gr.Group
+    action: gr.Radio
+    labels: gr.Dropdown
+    reason: gr.Textbox
+    reviewer: gr.Textbox
+    decide: gr.Button
+    box: gr.MultimodalTextbox
+    task: gr.Dropdown
+    context: gr.Textbox
+    window: gr.Accordion
+    preset: gr.Dropdown
+    center: gr.Number
+    width: gr.Number
+    preview: gr.HTML
+    panel: gr.HTML
+    looks: gr.Accordion
+    specialist: gr.Dropdown
+    label: gr.Dropdown
+    look: gr.HTML
+    thread: gr.State
+    """Name of the conversation."""
+    diagnosis: gr.State
+    """What the panel shows, once it is decided."""
+
+    def all(self) -> list[Any]:
+        """All of them, for the outputs of an event."""
+        return [getattr(self, field.name) for field in fields(self)]
+
+    def updates(self, shown: PageUpdate) -> dict[Any, Any]:
+        """What Gradio is told of what there is to show."""
+        told: dict[Any, Any] = {
+            self.progress: progress(shown.doing, shown.seconds), self.alert: alert(shown.alert)
+        }  # fmt: skip
+        if shown.bubbles is not None:
+            told[self.chat] = messages(shown.bubbles)
+        if shown.panel is not None:
+            told[self.panel] = shown.panel
+        if shown.about is not None:
+            told |= {self.task: shown.about.task, self.context: shown.about.context}
+        return told | self._over(shown) if shown.over else told
+
+    def _over(self, shown: PageUpdate) -> dict[Any, Any]:
+        review = shown.review
+        told: dict[Any, Any] = {
+            self.box: idle(review is not None),
+            self.review: gr.Group(visible=review is not None),
+        }
+        if review is not None:
+            told[self.labels] = gr.Dropdown(
+                choices=list(review.options), multiselect=review.several,
+                value=list(review.diagnosis.labels) if review.several else review.diagnosis.label,
+            )  # fmt: skip
+        if shown.panel is not None:
+            told |= self._choices(shown)
+        return told
+
+    def _choices(self, shown: PageUpdate) -> dict[Any, Any]:
+        """What an activation map can be drawn of."""
+        diagnosis = shown.diagnosis
+        voices = [] if diagnosis is None else [o for o in diagnosis.evidence.opinions if o.probabilities]
+        told: dict[Any, Any] = {
+            self.diagnosis: diagnosis,
+            self.look: "",
+            self.looks: gr.Accordion(visible=bool(voices)),
+        }
+        if voices and diagnosis is not None:
+            labels = list(voices[0].probabilities)
+            first = diagnosis.labels[0] if diagnosis.labels else labels[0]
+            told[self.specialist] = gr.Dropdown(
+                [one.specialist for one in voices], value=voices[0].specialist
+            )
+            told[self.label] = gr.Dropdown(labels, value=first if first in labels else labels[0])
+        return told
+
+
+def idle(waits: bool = False) -> dict[str, Any]:
+    """The question's box, ready for the next one, or closed until a person has decided."""
+    return gr.update(
+        submit_btn=True, stop_btn=False, interactive=not waits, placeholder=WAITING if waits else HINT
+    )
+
+
+def busy() -> dict[str, Any]:
+    """The question's box while an answer comes."""
+    return gr.update(value={"text": ""}, submit_btn=False, stop_btn=True)
+
+
+def messages(bubbles: Sequence[Bubble]) -> list[dict[str, Any]]:
+    """Bubbles as Gradio's chat takes them."""
+    return [
+        {"role": one.role, "content": gr.HTML(one.fragment, padding=False) if one.fragment else one.words}
+        for one in bubbles
+    ]
+
+
+def lay_out(tasks: Sequence[tuple[str, str]] = (), *, named: bool = True) -> PageComponents:
+    """Lay the page out; call it within a ``gr.Blocks``.
+
+    Args:
+        tasks: title and name of each that can be asked for.
+        named: whether a reviewer says a name; else it is the user's.
+    """
+    made: dict[str, Any] = {"thread": gr.State(""), "diagnosis": gr.State(None)}
+    made["standing"] = gr.HTML(status_line(), elem_id="standing")
+    _conversations(made)
+    with gr.Row(elem_id="desk"):
+        with gr.Column(scale=5, min_width=320, elem_id="talk"):
+            made["chat"] = gr.Chatbot(
+                [], label="Conversation", show_label=False, render_markdown=False, buttons=["copy"],
+                feedback_options=None, placeholder=HINT, elem_id="chat", height="min(62vh, 44rem)",
+            )  # fmt: skip
+            made["progress"] = gr.HTML(progress("Loading the models"), elem_id="progress")
+            made["alert"] = gr.HTML("", elem_id="alert")
+            _review(made, named)
+            made["box"] = gr.MultimodalTextbox(
+                label="Your question", show_label=False, placeholder=HINT, file_count="multiple",
+                max_plain_text_length=4000, elem_id="box", autofocus=True,
+            )  # fmt: skip
+            _about(made, tasks)
+            _window(made)
+        with gr.Column(scale=4, min_width=320, elem_id="evidence"):
+            made["panel"] = gr.HTML(EMPTY, elem_id="panel")
+            _look(made)
+    return PageComponents(**made)
+
+
+def _conversations(made: dict[str, Any]) -> None:
+    with gr.Sidebar(label="Conversations", open=False, width=300, elem_id="sidebar"):
+        gr.HTML("<h2>Conversations</h2>")
+        made["new"] = gr.Button("New conversation", variant="primary", size="sm", elem_id="new")
+        made["threads"] = gr.Radio([], label="Kept conversations", elem_id="threads")
+        made["delete"] = gr.Button("Delete this conversation", size="sm", elem_id="delete")
+        with gr.Group(visible=False, elem_id="sure") as made["sure"]:
+            gr.HTML("<p>Delete it with all that was found? Images stay in the image store.</p>", padding=True)
+            with gr.Row():
+                made["yes"] = gr.Button("Delete", variant="stop", size="sm", elem_id="yes", min_width=80)
+                made["no"] = gr.Button("Keep", size="sm", min_width=80)
+
+
+def _review(made: dict[str, Any], named: bool) -> None:
+    with gr.Group(visible=False, elem_id="review") as made["review"]:
+        gr.HTML("<h2>Your decision</h2>", padding=True)
+        made["action"] = gr.Radio(
+            ACTIONS, value="approve", label="What becomes of the diagnosis", elem_id="action"
+        )
+        made["labels"] = gr.Dropdown([], label="The right label", visible=False, elem_id="labels")
+        made["reason"] = gr.Textbox(
+            "", label="Reason", visible=False, max_length=2000, lines=2, elem_id="reason"
+        )
+        made["reviewer"] = gr.Textbox(
+            label="Who decides",
+            placeholder="Your name or pseudonym",
+            max_length=150,
+            elem_id="reviewer",
+            visible=named,
+        )
+        made["decide"] = gr.Button("Decide", variant="primary", elem_id="decide")
+
+
+def _about(made: dict[str, Any], tasks: Sequence[tuple[str, str]]) -> None:
+    with gr.Accordion("About the case", open=False, elem_id="about"):
+        made["task"] = gr.Dropdown(
+            [("chosen from the image", ""), *tasks], value="", label="What is to be diagnosed", elem_id="task"
+        )
+        made["context"] = gr.Textbox(
+            "", label="Clinical context", lines=2, max_length=4000, elem_id="context",
+            placeholder="Without the patient's name; it goes to the generalist as data",
+        )  # fmt: skip
+
+
+def _window(made: dict[str, Any]) -> None:
+    with gr.Accordion("Window of DICOM images", open=False, elem_id="window") as made["window"]:
+        with gr.Row():
+            made["preset"] = gr.Dropdown(
+                list(PRESETS), value=next(iter(PRESETS)), label="Preset", min_width=220
+            )
+            made["center"] = gr.Number(None, label="Centre", min_width=90, elem_id="center")
+            made["width"] = gr.Number(None, label="Width", min_width=90, elem_id="width")
+        made["preview"] = gr.HTML("", elem_id="preview")
+
+
+def _look(made: dict[str, Any]) -> None:
+    with gr.Accordion("Where each specialist looked", open=False, visible=False, elem_id="looks") as made[
+        "looks"
+    ]:
+        with gr.Row():
+            made["specialist"] = gr.Dropdown([], label="Specialist", min_width=140, elem_id="specialist")
+            made["label"] = gr.Dropdown([], label="For which label", min_width=140, elem_id="label")
+        made["look"] = gr.HTML("", elem_id="look")

@@ -1,0 +1,53 @@
+"""The window through which DICOM images are looked at, with a preview."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import gradio as gr
+
+from ...errors import GscoError
+from ..user_share import TooManyRequests, UserShare
+from .components import PageComponents
+from .conversation_panel import visitor
+from .fragments import alert, figures, lines
+from .session import ChatSession
+from .uploads import PRESETS, preview, window_of
+
+NONE_YET = "The window is for DICOM images; there is none in your question yet."
+PREVIEWS = 2
+"""Previews of one user that are drawn at once."""
+
+
+def windowing(room: ChatSession, parts: PageComponents) -> None:
+    """Wire the controls."""
+
+    def preset(name: str) -> dict[Any, Any]:
+        center, width = PRESETS[name] or (None, None)
+        return {parts.center: center, parts.width: width}
+
+    share = UserShare(PREVIEWS)
+
+    async def look(
+        given: dict[str, Any] | None, center: float | None, width: float | None, request: gr.Request
+    ) -> str:
+        user = visitor(request)
+        try:
+            window = window_of(center, width)
+            with share.turn(user):
+                made = await asyncio.to_thread(
+                    preview, room.gsco.images, room.uploads, user, (given or {}).get("files") or [], window
+                )
+        except (GscoError, TooManyRequests) as error:
+            return alert(str(error))
+        if made is None:
+            return lines([NONE_YET]) if window else ""
+        return figures([made], captions=True)
+
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    parts.preset.input(preset, [parts.preset], [parts.center, parts.width], **quiet)
+    gr.on(
+        [parts.box.change, parts.center.change, parts.width.change], look,
+        [parts.box, parts.center, parts.width], [parts.preview], trigger_mode="always_last", **quiet,
+    )  # fmt: skip

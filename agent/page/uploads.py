@@ -1,0 +1,77 @@
+"""What visitors upload: read into the image store within its limits, and the upload is removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ...errors import ImageError, ImageMissing, ImageTooLarge
+from ...images import is_dicom, read_image
+from ..reports.pictures import ReportImage, picture
+
+if TYPE_CHECKING:
+    from ...case import ImageRef
+    from ...images import ImageStore
+    from ...images.grey import Window
+    from .upload_store import UploadStore
+
+MOST = 8
+"""Images in one message."""
+PRESETS: dict[str, Window | None] = {
+    "as the file says": None, "CT lung": (-600.0, 1500.0), "CT soft tissue": (40.0, 400.0),
+    "CT bone": (400.0, 1800.0), "CT brain": (40.0, 80.0),
+}  # fmt: skip
+"""Windows that readers know by name: center and width, in Hounsfield units."""
+
+
+def stored(
+    store: ImageStore, uploads: UploadStore, user: str, ids: Sequence[str], window: Window | None
+) -> list[ImageRef]:
+    """Put a user's uploads into the image store; the window is for those that are DICOM.
+
+    Raises:
+        ImageError: one of them cannot be used, or they are too many. None is then kept as an upload.
+    """
+    try:
+        if len(ids) > MOST:
+            raise ImageTooLarge(f"one message takes {MOST} images, and these are {len(ids)}")
+        return [_stored(store, uploads.read(user, id), window) for id in ids]
+    finally:
+        for id in ids:
+            uploads.remove(user, id)
+
+
+def _stored(store: ImageStore, data: bytes, window: Window | None) -> ImageRef:
+    return store.put(data, window=window if is_dicom(data) else None)
+
+
+def window_of(center: float | None, width: float | None) -> Window | None:
+    """The window that two numbers of the page are.
+
+    Raises:
+        ImageError: only one of them is given, or the width is none.
+    """
+    if center is None and width is None:
+        return None
+    if center is None or width is None:
+        raise ImageError("a window is a center and a width: give both, or neither for the file's own")
+    if width < 1:
+        raise ImageError(f"a window's width is at least 1, not {width:g}")
+    return (float(center), float(width))
+
+
+def preview(
+    store: ImageStore, uploads: UploadStore, user: str, ids: Sequence[str], window: Window | None
+) -> ReportImage | None:
+    """How the first of a user's uploads that is DICOM looks through a window; None where there is none.
+
+    Raises:
+        ImageError: it cannot be used.
+    """
+    for id in ids[:MOST]:
+        with suppress(ImageMissing):  # sent or expired meanwhile
+            data = uploads.read(user, id)
+            if is_dicom(data):
+                return picture(read_image(data, limits=store.limits, window=window), "Preview")
+    return None

@@ -133,9 +133,6 @@ _HOMES = {
     "tools.stores.protocol": ("CaseStore", "Entry", "Exclusion", "Filter", "KnownCase"),
 }
 """Names by their module; all others are errors."""
-_INTERNAL = {"Conversation": "Conversation", "ReviewDecision": "ReviewDecision", "Specialist": "Specialist"}
-"""Names that differ in their module."""
-
 guard_libraries()
 
 
@@ -146,7 +143,7 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     home = next((module for module, names in _HOMES.items() if name in names), "errors")
-    found = globals()[name] = getattr(import_module(f"{__name__}.{home}"), _INTERNAL.get(name, name))
+    found = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
     return found
 
 

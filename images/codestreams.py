@@ -18,6 +18,7 @@ _J2K_STARTS = (_J2K_SIZE, b"\0\0\0\x0cjP  ")
 _JPEG_START = b"\xff\xd8\xff"
 _NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _SCAN = 0xDA
+_FILL = re.compile(rb"\xff+")
 _AFTER_ENTROPY = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 _PROCESSES = {
@@ -115,13 +116,15 @@ def _j2k_start(frame: bytes) -> int:
     if frame.startswith(_J2K_SIZE):
         return 0
     position = 12
-    while frame[position + 4 : position + 8] != b"jp2c":
+    for _ in range(_JPEG_SEGMENTS):
         length = int.from_bytes(frame[position : position + 4], "big")
+        if frame[position + 4 : position + 8] == b"jp2c":
+            return position + 8
         # pydicom's own walk over the boxes never leaves one of length 0.
         if length < 8 or position + length > len(frame):
-            raise ImageUnreadable("the JPEG 2000 file has a box that is damaged")
+            break
         position += length
-    return position + 8
+    raise ImageUnreadable("the JPEG 2000 file has a box that is damaged")
 
 
 def _jpeg_header(frame: bytes) -> FrameHeader:
@@ -146,11 +149,10 @@ def _jpeg_segments(frame: bytes) -> Iterator[tuple[int, int]]:
     """Yield each marker that has content, and where its length stands."""
     position = 2
     for _ in range(_JPEG_SEGMENTS):
-        position = frame.find(b"\xff", position)
-        while 0 <= position < len(frame) and frame[position] == 0xFF:
-            position += 1
-        if not 0 < position <= len(frame) - 3:
+        fill = _FILL.search(frame, position)
+        if fill is None or fill.end() > len(frame) - 3:
             return
+        position = fill.end()
         marker, length = frame[position], int.from_bytes(frame[position + 1 : position + 3], "big")
         if marker in _NO_LENGTH or marker == 0x00:
             position += 1

@@ -307,7 +307,9 @@ def _only_stored_bits(values: Values, dataset: FileDataset) -> Values:
 
 def _check_rle(dataset: FileDataset, frame: bytes) -> None:
     pixels = int(dataset.Rows) * int(dataset.Columns)
-    if max(map(rle_length, rle_segments(frame))) > pixels + 1024:
+    segments = rle_segments(frame)
+    # A segment may hold bytes that stand for nothing, which are walked over one by one.
+    if max(map(len, segments)) > 2 * pixels + 1024 or max(map(rle_length, segments)) > pixels + 1024:
         raise ImageUnreadable("the DICOM header and the compressed frame differ in size")
 
 

@@ -12,8 +12,8 @@ _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 _TIFF_TAGS = 200_000
 _TIFF_SLACK = 16 * 2**20
 _ORIENTATION = 0x0112
-_DICOM_READS = 500_000
-"""About ten times what an enhanced series of a thousand frames needs."""
+_READS = 500_000
+"""About ten times what an enhanced DICOM series of a thousand frames needs."""
 
 
 def tiff_pages(data: bytes, limit: int) -> int:
@@ -85,9 +85,20 @@ def _directories(data: bytes) -> Iterator[list[tuple[int, int, int, bytes]]]:
 
 
 class ReadBudgetBytesIO(BytesIO):
-    """Bytes that can be read only so often: a parser of a DICOM data set reads once or twice per element."""
+    """A file that can be read only so often, against crafted ones that keep a parser busy.
 
-    left = _DICOM_READS
+    Parsers read once or twice per element, segment or chunk, and some of them byte by byte.
+
+    Args:
+        data: the whole file.
+        what: message of the error.
+    """
+
+    left = _READS
+
+    def __init__(self, data: bytes, what: str = "the DICOM header has too many elements") -> None:
+        super().__init__(data)
+        self.what = what
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read like ``BytesIO``.
@@ -97,5 +108,5 @@ class ReadBudgetBytesIO(BytesIO):
         """
         self.left -= 1
         if self.left < 0:
-            raise ImageTooLarge("the DICOM header has too many elements")
+            raise ImageTooLarge(self.what)
         return super().read(size)

@@ -31,6 +31,8 @@ class ImageLimits:
 
 DEFAULT_LIMITS = ImageLimits()
 _MOST_SCANS = 64
+_MOST_TEXT_SAMPLES = 2**21
+_MOST_COMPOSED_PIXELS = 2**30
 _START_OF_SCAN = b"\xff\xda"
 
 
@@ -43,6 +45,31 @@ def check_scans(data: bytes) -> None:
     if (scans := data.count(_START_OF_SCAN)) > _MOST_SCANS:
         raise ImageTooLarge(
             f"the JPEG has {scans} scans, the limit is {_MOST_SCANS}: save it again as a plain JPEG"
+        )
+
+
+def check_text_map(data: bytes, samples: int) -> None:
+    """Refuse a portable map whose numbers are written as text and take seconds or minutes to parse.
+
+    Raises:
+        ImageTooLarge: it has more than 2^21 samples, or more text than these need.
+    """
+    if data[1:2] in b"123" and (samples > _MOST_TEXT_SAMPLES or len(data) > 16 * samples + 2**16):
+        raise ImageTooLarge(
+            f"a portable map in text form may have {_MOST_TEXT_SAMPLES} samples; save it in binary form"
+        )
+
+
+def check_animation(frame: int, width: int, height: int) -> None:
+    """Refuse a frame of an animation that many large frames before it must be composed for.
+
+    Raises:
+        ImageTooLarge: they have more than 2^30 pixels together.
+    """
+    if frame * width * height > _MOST_COMPOSED_PIXELS:
+        raise ImageTooLarge(
+            f"to show frame {frame} of this animation, all frames before it must be decoded, which takes too"
+            " long; save the frame as an image"
         )
 
 

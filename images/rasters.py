@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +17,9 @@ from PIL import Image, MpoImagePlugin, PpmImagePlugin, TiffImagePlugin, WebPImag
 from ..errors import ImageMissing, ImageTooLarge, ImageUnsupported
 from .decoder_warnings import silence_loggers
 from .grey import Window, grey8
-from .headers import exif_orientation, tiff_pages, webp_canvas
+from .headers import ReadBudgetBytesIO, exif_orientation, tiff_pages, webp_canvas
 from .jpeg_xl import jpeg_xl_header, open_plugin
-from .limits import check_scans, check_size
+from .limits import check_animation, check_scans, check_size, check_text_map
 from .memory import DECODING, decoding_cost
 from .scale import draft, reduced, reduction
 from .tiff_bands import reduced_page
@@ -61,12 +60,17 @@ def read_raster(
     if kind == "WEBP" and (canvas := webp_canvas(data)):
         check_size(*canvas, limits)
     _prepare(data, kind, limits)
-    with Image.open(BytesIO(data), formats=[kind]) as image:
+    file = ReadBudgetBytesIO(data, f"the {kind} file has too many parts; save it again with an image program")
+    with Image.open(file, formats=[kind]) as image:
         check_size(image.width, image.height, limits)
+        if kind == "PPM":
+            check_text_map(data, image.width * image.height * len(image.getbands()))
         count = pages or getattr(image, "n_frames", 1)
         if count > limits.max_frames:
             raise ImageTooLarge(f"the image has {count} frames, the limit is {limits.max_frames}")
         if chosen := chosen_frame(frame, count, default=0):
+            if kind != "TIFF":
+                check_animation(chosen, image.width, image.height)
             image.seek(chosen)
             check_size(image.width, image.height, limits)
         most = limits.max_decoded_pixels

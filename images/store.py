@@ -274,8 +274,8 @@ def _write(image: Image.Image, path: Path, repairs: Sequence[str]) -> None:
             temporary.unlink(missing_ok=True)
         why = error.strerror or "the disk may be full"
         raise StoreError(
-            f"the image store cannot write to {path.parent}: {why}; free some space or check the folder's"
-            " permissions, and try again"
+            f"the image store cannot write to {path.parent}: {why}; free some space, or check the limit on"
+            " files (ulimit -f) and the folder's permissions, and try again"
         ) from error
 
 

@@ -21,7 +21,7 @@ from gsco.tools.specialists import PIXELS, _parts
 from openjpeg.utils import encode_array
 from PIL import Image
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEG2000Lossless
+from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
 from .dicom_files import dataset, written
 
@@ -286,6 +286,89 @@ def test_the_store_keeps_the_reduced_image(tmp_path):
     ref = store.put(png(200, 150))
     assert (ref.width, ref.height) == (100, 75)
     assert store.get(ref.id).size == (100, 75)
+
+
+# Files that keep a parser busy
+
+
+def with_chunks(count: int) -> bytes:
+    chunk = struct.pack(">I", 0) + b"prVt" + struct.pack(">I", zlib.crc32(b"prVt"))
+    image = png(8, 8)
+    return image[:33] + count * chunk + image[33:]
+
+
+def with_segments(segment: bytes, count: int) -> bytes:
+    image = saved(Image.new("L", (8, 8)), "JPEG")
+    return image[:2] + segment * count + image[2:]
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: with_chunks(5_000_000),
+        lambda: with_segments(b"\xff\xe5\0\2", 15_000_000),
+        lambda: with_segments(b"\xff\xfe\0\2", 15_000_000),
+        lambda: with_segments(b"\xff", 60_000_000),
+        lambda: b"P5 #" + 60_000_000 * b"x",
+        lambda: b"P5 #" + 30_000_000 * b"\n#",
+        lambda: b"P2 8000 8000 255\n" + 30_000_000 * b"0 ",
+        lambda: b"P3 8 8 255\n" + 30_000_000 * b"#\n",
+        lambda: b"P1 8000 8000\n" + 60_000_000 * b"0",
+    ],
+    ids=["chunks", "segments", "comments", "padding", "header", "lines", "numbers", "remarks", "bits"],
+)
+def test_a_file_that_keeps_the_parser_busy_is_given_up(made):
+    """Each of these of 60 MB took half a minute and more."""
+    data, start = made(), time.process_time()
+    with pytest.raises(ImageError):
+        read_image(data)
+    assert time.process_time() - start < 10
+
+
+def encapsulated(frame: bytes, syntax: UID) -> bytes:
+    made = dataset(np.zeros((64, 64), np.uint8), syntax)
+    made.PixelData = encapsulate([frame], has_bot=False)
+    made["PixelData"].VR, made["PixelData"].is_undefined_length = "OB", True
+    return written(made)
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    ("made", "syntax"),
+    [
+        (lambda: struct.pack("<16I", 1, 64, *[0] * 14) + 60_000_000 * b"\x80", RLELossless),
+        (lambda: struct.pack("<16I", 1, 64, *[0] * 14) + 30_000_000 * b"\x81\0", RLELossless),
+        (lambda: with_segments(b"\xff", 60_000_000), JPEGBaseline8Bit),
+        (lambda: with_segments(b"\xff\xfe\0\2", 15_000_000), JPEGBaseline8Bit),
+        (lambda: b"\0\0\0\x0cjP  \r\n\x87\n" + 7_000_000 * b"\0\0\0\x08free", JPEG2000Lossless),
+        (lambda: b"\xff\x4f" + 15_000_000 * b"\xff\x64\0\2", JPEG2000Lossless),
+    ],
+    ids=["nothing", "runs", "padding", "comments", "boxes", "j2k"],
+)
+def test_a_frame_that_keeps_the_parser_busy_is_given_up(made, syntax):
+    data, start = encapsulated(made(), syntax), time.process_time()
+    with suppress(ImageError):
+        read_image(data)
+    assert time.process_time() - start < 10
+
+
+def test_ordinary_files_of_many_parts_are_read():
+    assert read_image(with_chunks(10_000)).size == (8, 8)
+    assert read_image(with_segments(b"\xff\xe5\0\2", 10_000)).size == (8, 8)
+    assert read_image(b"P2 #" + 1000 * b"x" + b"\n2 2 255\n0 1 2 3\n").size == (2, 2)
+
+
+def test_a_late_frame_of_a_large_animation_is_refused_and_an_early_one_read(monkeypatch):
+    """To show frame 9,999 of 64 megapixels, all before it are composed."""
+    monkeypatch.setattr("gsco.images.limits._MOST_COMPOSED_PIXELS", 5 * 300 * 300)
+    frames = [Image.new("L", (300, 300), shade) for shade in range(10)]
+    data = saved(frames[0], "PNG", save_all=True, append_images=frames[1:])
+    assert np.asarray(read_image(data, frame=5)).max() == 5
+    with pytest.raises(ImageTooLarge, match="save the frame as an image"):
+        read_image(data, frame=6)
+    pages = saved(frames[0], "TIFF", save_all=True, append_images=frames[1:])
+    assert np.asarray(read_image(pages, frame=9)).max() == 9
 
 
 # The budget

@@ -116,6 +116,7 @@ def invalid(errors: list[Any]) -> ApiError:
     return ApiError(400, "; ".join(sentences[:5]) or "the request is not valid", "invalid_request", param)
 
 
+_LONGEST_NAME = 64
 _FORMS = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -164,8 +165,8 @@ def _sentence(error: Mapping[str, Any]) -> str:
 
 
 def _field(place: Sequence[Any]) -> str:
-    """The name of a field; the branches of a union, which pydantic names too, are left out."""
-    parts = (str(part) for part in place if part not in ("body", "str", "Part", "ImageUrl"))
+    """The name of a field, cut off; the branches of a union, which pydantic names too, are left out."""
+    parts = (str(part)[:_LONGEST_NAME] for part in place if part not in ("body", "str", "Part", "ImageUrl"))
     return ".".join(part for part in parts if part.isidentifier() or part.isdigit())
 
 

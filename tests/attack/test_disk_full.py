@@ -177,3 +177,37 @@ def test_diagnosing(disk, run, tmp_path):
     told(run(*command), disk)
     disk.free()
     assert "cannot write" not in run(*command, GSCO_GATE="off").stderr
+
+
+@pytest.mark.parametrize(
+    ("limit", "command"),
+    [(19, ("diagnose", "IMAGE", "--task", "busi")), (58, ("index", "build", "DATA", "--task", "busi"))],
+    ids=["diagnose", "index"],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such limit")
+def test_a_limit_on_the_size_of_files(limit, command, dataset, tmp_path):
+    """It stops a write in its middle, like a full disk; and needs no rights to try."""
+    noise(2).save(tmp_path / "image.png")
+    replaced = {"IMAGE": str(tmp_path / "image.png"), "DATA": str(dataset)}
+    words = gsco(*(replaced.get(word, word) for word in command))
+    more = {"GSCO_CASE_STORE": str(tmp_path / "cases")} if command[0] == "index" else {"GSCO_GATE": "off"}
+
+    def ran(words: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            words,
+            env=environment(tmp_path / "home", **more),
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+
+    found = ran(["bash", "-c", f'ulimit -f {limit}; exec "$@"', "bash", *words])
+    last = found.stderr.strip().splitlines()[-1]
+    assert found.returncode == 1 and "Traceback" not in found.stderr, found.stderr
+    assert last.startswith("gsco: ") and str(tmp_path) in last and "ulimit -f" in last, last
+    again = ran(words)
+    assert again.returncode == 0, again.stderr
+    for database in tmp_path.rglob("cases.sqlite"):
+        with sqlite3.connect(database) as opened:
+            assert opened.execute("PRAGMA integrity_check").fetchone() == ("ok",)

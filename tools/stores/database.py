@@ -77,6 +77,7 @@ _ADVICE = {
     sqlite3.SQLITE_BUSY: "another process keeps it locked; wait for it or stop it",
     sqlite3.SQLITE_READONLY: "the file or its folder is read-only; open the store with readonly=True",
     sqlite3.SQLITE_FULL: "the disk is full; make room and run the same command again",
+    sqlite3.SQLITE_IOERR: "the disk is full or fails, or a file may not be so large (ulimit -f)",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check that it is a file and who may read and write it",
 }
 

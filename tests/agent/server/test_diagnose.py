@@ -180,3 +180,9 @@ def test_addresses_that_are_not_there(address):
     assert missing.status_code == 404 and missing.json()["error"]["code"] == "not_found"
     wrong = httpx.get(f"{address}/v1/diagnose")
     assert wrong.status_code == 405 and wrong.headers["allow"] == "POST"
+
+
+def test_a_field_of_megabytes_is_not_sent_back(address):
+    refused = diagnose(address, image=dicom(), **{"k" * 1_000_000: 1})
+    assert refused.status_code == 400
+    assert "kkk is not a field of this request" in refused.text and len(refused.text) < 500

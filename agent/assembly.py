@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
 from ..models.torch_threads import set_threads
+from .builds import InstalledBuild, installed_builds, joined_store, task_book
 
 if TYPE_CHECKING:
     from ..case import Task
@@ -25,6 +26,7 @@ _log = logging.getLogger(__name__)
 
 def parts_of(
     settings: Settings,
+    builds: Sequence[InstalledBuild] | None = None,
     *,
     specialists: Sequence[Specialist] = (),
     case_store: CaseStore | None = None,
@@ -34,8 +36,9 @@ def parts_of(
 
     Args:
         settings: of this installation.
+        builds: added to them; None means the installed ones.
         specialists: of the caller's own, asked beside those of the settings.
-        case_store: of the caller's own; None opens that of the settings.
+        case_store: of the caller's own; None opens that of the settings and those of builds.
         tasks: cards of the caller's own, added to those of the settings.
 
     Raises:
@@ -46,9 +49,6 @@ def parts_of(
     from ..images import ImageLimits, ImageStore
     from ..images.memory import DECODING
     from ..models.generalist import load_generalist
-    from ..models.mini import bundled
-    from ..tasks import TaskBook
-    from ..tools.stores import open_store
     from .text_limits import TextLimits
 
     images = ImageStore(
@@ -60,19 +60,14 @@ def parts_of(
         ),
     )
     DECODING.capacity = settings.decoding_bytes
-    folders = [bundled("specialists"), *own_specialists(settings)]
-    book, fits = TaskBook(settings.tasks, tasks), LazyFits(folders)
+    builds = installed_builds(settings.home) if builds is None else builds
+    folders = specialist_folders(settings, builds)
+    book, fits = task_book(settings, builds, tasks), LazyFits(folders)
     return {
         "tasks": book,
         "panels": LazyPanels(folders, book, settings.threads),
         "specialists": tuple(specialists),
-        "store": _checked(case_store)
-        if case_store is not None
-        else lambda: open_store(
-            settings.case_store,
-            home=settings.home,
-            api_key=settings.case_store_api_key.get_secret_value(),
-        ),
+        "store": _checked(case_store) if case_store is not None else lambda: joined_store(settings, builds),
         "generalist": lambda: load_generalist(settings, images),
         "images": images,
         "neighbours": settings.neighbours,
@@ -105,6 +100,22 @@ def _checked(store: CaseStore) -> CaseStore:
     raise ConfigurationError(
         f"{type(store).__name__} is no case store: it lacks {', '.join(missing)}; see gsco.CaseStore"
     )
+
+
+def specialist_folders(settings: Settings, builds: Sequence[InstalledBuild] | None = None) -> list[Path]:
+    """Folders of specialists: the bundled one, the user's own, and those of builds; a later one goes before.
+
+    Args:
+        settings: of the installation.
+        builds: None means the installed ones.
+
+    Raises:
+        ConfigurationError: the user's own is named and not there.
+    """
+    from ..models.mini import bundled
+
+    builds = installed_builds(settings.home) if builds is None else builds
+    return [bundled("specialists"), *own_specialists(settings), *(build.specialists for build in builds)]
 
 
 def own_specialists(settings: Settings) -> list[Path]:

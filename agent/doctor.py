@@ -165,17 +165,16 @@ def _dicom() -> Check:
 
 
 def _specialists(settings: Settings) -> Iterator[Check]:
-    from ..models.mini import bundled
     from ..models.specialist.inventory import inventory
-    from ..tasks import TaskBook
-    from .assembly import LazyPanels, own_specialists
+    from .assembly import LazyPanels, specialist_folders
+    from .builds import task_book
 
-    own = own_specialists(settings)
-    folders = [bundled("specialists"), *own]
+    folders = specialist_folders(settings)
+    own = folders[1:]
     tasks = sorted(LazyPanels(folders))
     if not tasks:
         yield Check("specialists", "wrong", "there are none", REINSTALL)
-    book = TaskBook(settings.tasks)
+    book = task_book(settings)
     for task in tasks:
         options = book.get(task).options if task in book else ()
         names, missing = inventory(task, folders, options)
@@ -194,12 +193,11 @@ def _backbone(settings: Settings) -> Iterator[Check]:
 
 
 def _panels(settings: Settings) -> Iterator[Check]:
-    from ..models.mini import bundled
-    from ..tasks import TaskBook
-    from .assembly import LazyPanels, own_specialists
+    from .assembly import LazyPanels, specialist_folders
+    from .builds import task_book
 
-    own = own_specialists(settings)
-    panels = LazyPanels([bundled("specialists"), *own], TaskBook(settings.tasks))
+    folders = specialist_folders(settings)
+    own, panels = folders[1:], LazyPanels(folders, task_book(settings))
     for task in sorted(panels):
         panel = panels[task]
         for missing in panel.missing:
@@ -225,10 +223,9 @@ def _mending(own: Sequence[Path], task: str, name: str) -> str:
 def _store(settings: Settings) -> Iterator[Check]:
     from contextlib import closing
 
-    from ..tools.stores import open_store
+    from .builds import installed_builds, joined_store
 
-    key = settings.case_store_api_key.get_secret_value()
-    with closing(open_store(settings.case_store, home=settings.home, api_key=key)) as store:
+    with closing(joined_store(settings, installed_builds(settings.home))) as store:
         tasks = ", ".join(f"{task} {count}" for task, count in store.tasks().items())
         where = settings.case_store or "bundled bank"
         if not store.count():
@@ -238,9 +235,9 @@ def _store(settings: Settings) -> Iterator[Check]:
 
 
 def _tasks(settings: Settings) -> Iterator[Check]:
-    from ..tasks import TaskBook
+    from .builds import task_book
 
-    book = TaskBook(settings.tasks)
+    book = task_book(settings)
     for name, error in book.wrong.items():
         advice = f"correct the card, or move it out of {settings.tasks}; only the task {name} waits for it"
         yield Check(f"task {name}", "wrong", str(error), advice)

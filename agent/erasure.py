@@ -7,12 +7,14 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from ..case import Case, ImageRef
 from ..errors import ConfigurationError
+from .builds import SPECIALISTS, case_stores, forget_group
 from .conversation_store import ConversationKey, ConversationStore
 
 if TYPE_CHECKING:
@@ -39,8 +41,9 @@ class Erased:
 def forget(settings: Settings, group: str, *, citing: bool | None = None) -> Erased:
     """Erase all that is kept of a patient or study, and overwrite it in the files that it was in.
 
-    It looks into the case store that settings name and the one in ``GSCO_HOME``, the conversations of all
-    users, the image store and the uploads that wait. Run it again if it is interrupted.
+    It looks into the case store that settings name and the one in ``GSCO_HOME``, all versions of all builds,
+    the conversations of all users, the image store and the uploads that wait. Run it again if it is
+    interrupted.
 
     Args:
         settings: of the installation.
@@ -60,9 +63,11 @@ def forget(settings: Settings, group: str, *, citing: bool | None = None) -> Era
     # The cases go last: by them the conversations that cite the group are found, also after an interruption.
     erased = asyncio.run(_erased_conversations(settings, group, hashes, citing))
     shutil.rmtree(settings.home / "uploads", ignore_errors=True)
+    forget_group(settings.home, group)
     for address, found in cases.items():
         with _opened(address, settings) as store:
             _erase(store, [case.id for case in found])
+    _refit_builds(settings, {Path(address).parent for address, found in cases.items() if found})
     return replace(erased, cases=len(hashes))
 
 
@@ -113,7 +118,25 @@ def _stores(settings: Settings) -> list[str]:
     """Addresses of the case stores that hold cases of the user's."""
     own = settings.home / "cases"
     there = [str(own)] if (own / "cases.sqlite").is_file() or own.is_file() else []
+    there += map(str, case_stores(settings.home))
     return list(dict.fromkeys([*([settings.case_store] if settings.case_store else []), *there]))
+
+
+def _refit_builds(settings: Settings, folders: set[Path]) -> None:
+    """Let the fits of builds hold for their case stores without the erased cases."""
+    from ..graphs.collaboration_fit import COLLABORATION_FILE, read_fit
+    from ..models.jsonl import write_atomically
+    from ..tools.retrieval import digest_of
+
+    for cases in case_stores(settings.home):
+        name, specialists = cases.parent.parent.name, cases.parent / SPECIALISTS
+        fit = read_fit([specialists], name)
+        if cases.parent not in folders or fit is None or not fit.parts.store:
+            continue
+        with _opened(str(cases), settings) as store:
+            parts = fit.parts.model_copy(update={"store": digest_of(store, name)})
+        path = specialists / name / COLLABORATION_FILE
+        write_atomically(path, fit.model_copy(update={"parts": parts}).model_dump_json(indent=1) + "\n")
 
 
 @contextmanager

@@ -111,13 +111,52 @@ def fit_task(
     else:
         held_run = run
         fitting, kept = halves(cases, plan.seed)
-    known = known_cases(bench.gsco, run.task, plan)
-    selection = _selected(run.task, fitting, None if known is None else known.reliability)
-    fit = _fit_of(bench, run, fitting, selection, plan, "" if known is None else known.digest)
-    collaboration = _collaboration(bench.gsco, run.task, fit, plan)
-    held_out = held_out_scores(
-        kept, run.task, collaboration, independent=_independent(bench.gsco, held_run), seed=plan.seed
+    return fit_cases(
+        bench,
+        run.task,
+        run.dataset_sha256,
+        fitting,
+        kept,
+        plan,
+        independent=_independent(bench.gsco, held_run),
+        profile=str(run.configuration["profile"].get("profile", "")),
     )
+
+
+def fit_cases(
+    bench: RunContext,
+    task: Task,
+    data: str,
+    fitting: Sequence[LabelledCase],
+    kept: Sequence[LabelledCase],
+    plan: Plan,
+    *,
+    independent: bool,
+    profile: str = "",
+    max_error: float | None = None,
+) -> CollaborationFit:
+    """Fit a task's rule on labelled cases, and measure it on others.
+
+    Args:
+        bench: who took part.
+        task: a closed task.
+        data: hash of the data set.
+        fitting: what the rule is fitted on.
+        kept: what says what its confidence means, and what can be promised; may be empty.
+        plan: how the cases were diagnosed.
+        independent: whether the kept cases chose nothing of the specialists either.
+        profile: by which the generalist was asked, with its hash.
+        max_error: the limit that holds where no setting names another.
+
+    Raises:
+        ConfigurationError: there are too few cases, or nothing to weigh.
+    """
+    known = known_cases(bench.gsco, task, plan)
+    selection = _selected(task, fitting, None if known is None else known.reliability)
+    digest = "" if known is None else known.digest
+    fit = _fit_of(bench, task, data, fitting, selection, plan, digest, profile)
+    collaboration = _collaboration(bench.gsco, task, fit, plan)
+    held_out = held_out_scores(kept, task, collaboration, independent=independent, seed=plan.seed)
     return fit.model_copy(
         update={
             "held_out": held_out,
@@ -126,7 +165,8 @@ def fit_task(
                 [*held_out.confidence, *selection.confidence.tolist()],
                 [*held_out.right, *selection.right.tolist()],
             ),
-            "reference": _reference(cases),
+            "reference": _reference([*fitting, *kept]),
+            "max_error": max_error,
         }
     )
 
@@ -271,13 +311,15 @@ def _selected(task: Task, cases: Sequence[LabelledCase], of_similar_cases: float
 
 def _fit_of(
     bench: RunContext,
-    run: RunCard,
+    task: Task,
+    data: str,
     cases: Sequence[LabelledCase],
     chosen: Selection,
     plan: Plan,
     digest: str,
+    profile: str,
 ) -> CollaborationFit:
-    task, gsco = run.task, bench.gsco
+    gsco = bench.gsco
     asked = bench.generalist is not None
     opinions = [opinion for case in cases for opinion in case.evidence.opinions if opinion.probabilities]
     encoders = [known.encoder for case in cases for known in case.evidence.similar_cases[:1]]
@@ -299,11 +341,11 @@ def _fit_of(
             encoder=encoders[0] if encoders else "",
             neighbours=plan.neighbours,
             generalist=_named(gsco.generalist()) if asked else "",
-            profile=str(run.configuration["profile"].get("profile", "")) if asked else "",
+            profile=profile if asked else "",
         ),
         cases=len(cases),
         groups=len({case.group for case in cases}),
-        data=run.dataset_sha256,
+        data=data,
         gsco=__version__,
     )
 

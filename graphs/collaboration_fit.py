@@ -106,12 +106,15 @@ class CollaborationFit(Record):
     """Of the cases of the fit, one of each group: what incoming cases are compared with."""
     observed: tuple[tuple[Probability, ObservedAccuracy], ...] = ()
     """From this confidence on, up to the next: how many answers that fitted nothing, and how many right."""
+    max_error: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Of the answers given alone at most this share may be wrong, where no setting names another limit."""
     gsco: str = ""
 
     @cached_property
     def version(self) -> str:
         """First twelve hex digits of the hash of all that it says."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        unsaid = {"max_error"} if self.max_error is None else None
+        return hashlib.sha256(self.model_dump_json(exclude=unsaid).encode()).hexdigest()[:12]
 
     def meaning(self, confidence: float) -> ObservedAccuracy | None:
         """What a confidence has meant: the answers about as sure, and how many of them were right."""

@@ -59,7 +59,7 @@ class DiagnosisContext:
     fit_problems: Mapping[str, str] = field(default_factory=dict)
     """By task, why what was fitted for it cannot be read."""
     max_error: float | None = None
-    """Of the answers given alone at most this share may be wrong; None sets no limit."""
+    """Of the answers given alone at most this share may be wrong; None: the limit of the fit, if any."""
     floors: tuple[tuple[str, float], ...] = ()
     """Labels, with the share of their cases that may be missed by answers given alone."""
     trained_tasks: frozenset[str] | None = None
@@ -128,12 +128,13 @@ class DiagnosisContext:
         """What must hold for an answer to be given alone."""
         fit = self.fit(task.name)
         suspended = self.monitor.suspended(task.name, fit) if self.monitor is not None else ""
-        if self.max_error is None:
+        max_error = self.max_error or (fit.max_error if fit is not None else None)
+        if max_error is None:
             return AnswerPolicy(suspended=suspended)
         if fit is not None and (self.stale(task, evidence) or self.decision not in ("auto", fit.rule)):
             suspended = suspended or CHANGED
         held_out = HeldOutScores() if fit is None else fit.held_out
-        return AnswerPolicy(certify(held_out, self.max_error, floors=self.floors), suspended)
+        return AnswerPolicy(certify(held_out, max_error, floors=self.floors), suspended)
 
     def drift(self, task: str) -> str | None:
         """The alarm of a task in a sentence, if one has rung."""

@@ -171,7 +171,9 @@ def plan_of(
         asks = True
     asks = asks and (generalist or quiet is None)
     if not asks and not changed.get(GENERALIST):
-        changed[GENERALIST] = "not asked: on the cases of the fit it added nothing"
+        taken_part = fit.full is not None
+        why = "on the cases of the fit it added nothing" if taken_part else "it took no part in the fit"
+        changed[GENERALIST] = f"not asked: {why}"
     return DecisionPlan(
         rule,
         fitted=True,

@@ -35,16 +35,18 @@ class TaskBook:
     Args:
         folder: where the user's cards are (``*.toml`` and ``*.json``), if any.
         own: cards made in Python; they replace those of the same name.
+        cards: further files of cards, such as those of builds.
 
     Raises:
         TaskError: the folder cannot be read.
     """
 
-    def __init__(self, folder: Path | None = None, own: Iterable[Task] = ()) -> None:
+    def __init__(
+        self, folder: Path | None = None, own: Iterable[Task] = (), cards: Iterable[Path] = ()
+    ) -> None:
         self._tasks = builtin_tasks()
         self._wrong: dict[str, TaskError] = {}
-        if folder is not None:
-            self._add_folder(Path(folder))
+        self._add([*(_cards_in(Path(folder)) if folder is not None else ()), *cards])
         self._tasks |= {task.name: task for task in own}
 
     def get(self, name: str) -> Task:
@@ -81,11 +83,7 @@ class TaskBook:
     def __contains__(self, name: object) -> bool:
         return name in self._tasks
 
-    def _add_folder(self, folder: Path) -> None:
-        try:
-            paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-        except OSError as error:
-            raise TaskError(f"the folder of task cards {folder} cannot be read: {error.strerror}") from error
+    def _add(self, paths: Iterable[Path]) -> None:
         added: dict[str, Path] = {}
         for path in paths:
             name = claimed_name(path)
@@ -101,6 +99,13 @@ class TaskBook:
                 continue
             added[task.name] = path
             self._tasks[task.name] = task
+
+
+def _cards_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    except OSError as error:
+        raise TaskError(f"the folder of task cards {folder} cannot be read: {error.strerror}") from error
 
 
 def _check_name(path: Path, name: str, override: bool, other: Path | None) -> None:

@@ -22,6 +22,7 @@ BLOCK = re.compile(
     re.M | re.S,
 )
 SHOWN = {
+    "docs/tutorials/build.md": ["Not measurable", "gsco diagnose IMAGE --task organs", "Similar known cases"],
     "docs/tutorials/folder.md": ["chest_xray", "04.jpg,pneumonia", "04.jpg pneumonia 0.9"],
     "docs/tutorials/generalist.md": ["vllm", "labels=('pneumonia',)"],
     "docs/tutorials/benchmark.md": ["balanced accuracy", "gsco"],

@@ -328,13 +328,8 @@ class Retrieval:
 
     def _measure_known(self, task: str, encoder: str, k: int) -> KnownCases:
         store, where = self.store(), Filter((task,))
-        digest, sample, count = hashlib.sha256(), [], store.count(where)
-        digest.update(f"{count}\n".encode())
-        for entry in islice(store.scan(where), None if count <= DIGEST_MOST else FLOOR_SAMPLE):
-            digest.update(f"{entry.case.id} {sorted(entry.case.labels)}\n".encode())
-            if len(sample) < FLOOR_SAMPLE and encoder in entry.vectors:
-                sample.append(entry)
-        name = digest.hexdigest()[:16]
+        name, entries = digest_of(store, task), store.scan(where)
+        sample = list(islice((entry for entry in entries if encoder in entry.vectors), FLOOR_SAMPLE))
         if len(sample) < FLOOR_LEAST:
             return KnownCases(name, None)
         exclude = [
@@ -346,6 +341,16 @@ class Retrieval:
         voted = _balanced_accuracy([one.case.labels for one in sample], found)
         owner = self._specialists.reliability(task, encoder)
         return KnownCases(name, voted if owner is None else min(voted, owner))
+
+
+def digest_of(store: CaseStore, task: str) -> str:
+    """Digest of which cases of a task a store knows, with which labels, in sixteen hex digits."""
+    where = Filter((task,))
+    count = store.count(where)
+    digest = hashlib.sha256(f"{count}\n".encode())
+    for entry in islice(store.scan(where), None if count <= DIGEST_MOST else FLOOR_SAMPLE):
+        digest.update(f"{entry.case.id} {sorted(entry.case.labels)}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def _balanced_accuracy(truth: Sequence[Sequence[str]], found: Sequence[Sequence[SimilarCase]]) -> float:

@@ -21,8 +21,9 @@ def forget(
 ) -> None:
     """Erase a patient's cases, thumbnails, conversations and images, and overwrite them in their files.
 
-    It covers the case store, the conversations of all users and GSCO_HOME. It does not cover your data
-    sets, trained specialists, the results of evaluations, exports, and backups. Stop the servers first.
+    It covers the case store, builds, the conversations of all users and GSCO_HOME. It does not cover your
+    data sets, what specialists have learnt, the results of evaluations, exports, and backups. Stop the
+    servers first.
     """
     from ..configuration import settings_from
     from ..erasure import forget as erase

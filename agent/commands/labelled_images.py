@@ -52,9 +52,9 @@ def read_labelled_images(
     """
     from ...errors import ConfigurationError
     from ...models.dataset import Columns, read_dataset
-    from ...tasks import TaskBook
+    from ..builds import task_book
 
-    book = TaskBook(settings.tasks)
+    book = task_book(settings)
     card = book.get(task) if task in book else None
     images = read_dataset(
         source,

@@ -67,13 +67,13 @@ def build(
 
     from ...errors import ConfigurationError
     from ...models.splits import SPLITS
-    from ...tasks import TaskBook
+    from ..builds import task_book
     from ..configuration import settings_from
 
     settings = settings_from()
     if split not in SPLITS:
         raise ConfigurationError(f"no split {split!r}; there are: {', '.join(SPLITS)}")
-    card = TaskBook(settings.tasks).get(task)
+    card = task_book(settings).get(task)
     panel = _panel(settings, task)
     chosen = _members(panel, specialists or _searching(panel))
     images = read_labelled_images(
@@ -215,10 +215,9 @@ def _indexing(ray: str, workers: int, address: str, settings: Settings) -> Calla
 def _panel(settings: Settings, task: str) -> Panel:
     """Load the specialists of a task, the bundled ones and the user's own."""
     from ...errors import SpecialistError
-    from ...models.mini import bundled
-    from ..assembly import LazyPanels, own_specialists
+    from ..assembly import LazyPanels, specialist_folders
 
-    panels = LazyPanels([bundled("specialists"), *own_specialists(settings)])
+    panels = LazyPanels(specialist_folders(settings))
     if task not in panels:
         raise SpecialistError(
             f"task {task} has no specialist, and an index needs one's embedding: first run "

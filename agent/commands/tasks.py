@@ -10,12 +10,12 @@ import typer
 def tasks(
     as_json: Annotated[bool, typer.Option("--json", help="Print the task cards as one JSON array.")] = False,
 ) -> None:
-    """List the tasks that can be asked of an image, built-in ones and your own (GSCO_TASKS)."""
-    from ...tasks import TaskBook
+    """List the tasks that can be asked of an image, built-in ones, your own (GSCO_TASKS) and builds."""
+    from ..builds import task_book
     from ..configuration import settings_from
     from ..exit_codes import one_line
 
-    book = TaskBook(settings_from().tasks)
+    book = task_book(settings_from())
     for error in book.wrong.values():
         typer.secho(one_line(error), err=True, fg=typer.colors.RED)
     if as_json:

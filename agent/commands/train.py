@@ -189,11 +189,11 @@ def conversations(
         write_conversations,
     )
     from ...models.generalist.prompts import PROFILES
-    from ...tasks import TaskBook
+    from ..builds import task_book
     from ..configuration import settings_from
 
     settings = settings_from()
-    card = TaskBook(settings.tasks).get(task)
+    card = task_book(settings).get(task)
     found = read_labelled_images(dataset, settings, task)
     made = diagnosis_conversations(found, card, PROFILES[settings.profile], split)
     count = write_conversations(made, out)
@@ -221,15 +221,15 @@ def bootstrap(
     """
     from ...models.generalist.bootstrapping import GUIDED, Kind
     from ...models.generalist.bootstrapping import bootstrap as write
-    from ...tasks import TaskBook
     from ..assembly import parts_of
+    from ..builds import task_book
     from ..configuration import settings_from
 
     chosen: Kind | None = next((one for one in GUIDED if one == kind), None)
     if chosen is None:
         raise ConfigurationError(f"--kind must be one of {', '.join(GUIDED)}, not {kind!r}")
     settings = settings_from()
-    card = TaskBook(settings.tasks).get(task)
+    card = task_book(settings).get(task)
     found = read_labelled_images(dataset, settings, task)
     parts = parts_of(settings)
     done = write(parts["generalist"](), found, card, parts["images"], out, split=split, kind=chosen)
@@ -278,10 +278,10 @@ def _file_name(architecture: str) -> str:
 
 def _licence_of(task: str | None) -> dict[str, str]:
     """Licence and source of a task's images, as its card states them; the specialist's card repeats them."""
-    from ...tasks import TaskBook
+    from ..builds import task_book
     from ..configuration import settings_from
 
-    book = TaskBook(settings_from().tasks)
+    book = task_book(settings_from())
     if task not in book.names():
         return {}
     card = book.get(task)
@@ -295,7 +295,9 @@ def _report(folder: Path, card: Any) -> None:
             f"{name} {metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]"
             for name, metric in metrics.items()
         )
-        typer.echo(f"  {split}: {', '.join(numbers)}")
+        images = next((metric.n for metric in metrics.values()), None)
+        over = f" ({images} images)" if images else ""
+        typer.echo(f"  {split}{over}: {', '.join(numbers)}")
 
 
 def command_of(arguments: Sequence[str]) -> str:

@@ -115,10 +115,10 @@ def _card(task: Task | str | None, found: DatasetEntry | None) -> Task | None:
     if isinstance(task, Task):
         return task
     if task is not None:
+        from ...agent.builds import task_book
         from ...settings import Settings
-        from ...tasks import TaskBook
 
-        return TaskBook(Settings().tasks).get(task)
+        return task_book(Settings()).get(task)
     return found.card() if found else None
 
 

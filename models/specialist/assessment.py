@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import SpecialistError
 from ..dataset import Dataset, Item
 from . import calibration
-from .card import MetricValue, SpecialistCard, write_card
+from .card import MetricValue, SpecialistCard
 from .metrics import score_with_intervals
 from .pixels import ImageTensors
 from .progress import Progress
-from .recipe import Decision, TrainingConfig
+from .recipe import TrainingConfig
 from .specialist import TimmSpecialist, calibrated
 from .weighting import Rule, learnt_prior, positive_weights
 
 CHUNK = 256
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,25 +55,38 @@ def run_split(
             batch = normalise(pixels.batch(indices).to(specialist.device), card.transform)
             rows.append(specialist.network(batch).float().cpu().numpy())
             progress.advance(len(indices))
+    return outputs_of(np.concatenate(rows), items, card)
+
+
+def outputs_of(logits: npt.NDArray[np.floating], items: Sequence[Item], card: SpecialistCard) -> Outputs:
+    """Put logits (n, labels) and what is true of the items together."""
     place = {label: index for index, label in enumerate(card.labels)}
     truth = np.zeros((len(items), len(card.labels)), dtype=np.int64)
     for row, item in enumerate(items):
         truth[row, [place[label] for label in item.labels]] = 1
     return Outputs(
-        np.concatenate(rows),
+        logits.astype(np.float32),
         truth if card.multilabel else truth.argmax(1),
         tuple(item.group for item in items),
     )
 
 
-def calibrate(specialist: TimmSpecialist, dataset: Dataset, config: TrainingConfig) -> SpecialistCard:
-    """Fit temperature and decision rule on the validation split and return the completed card.
+def calibrate(
+    specialist: TimmSpecialist, dataset: Dataset, config: TrainingConfig, out_of_fold: Outputs | None = None
+) -> SpecialistCard:
+    """Fit temperature and decision rule and return the completed card.
 
     Single-label: with ``decision`` other than ``argmax`` the probabilities are those under equal
     priors, so that the likeliest label is the one that balanced accuracy asks for. Multi-label: the
     probabilities are those at the training data's prevalence, with one threshold per label.
+
+    Args:
+        specialist: with its final weights.
+        dataset: what it was trained on.
+        config: the recipe.
+        out_of_fold: what heads said of images that they were fitted without; None: the validation split.
     """
-    outputs = run_split(specialist, dataset.split("val"))
+    outputs = out_of_fold or run_split(specialist, dataset.split("val"))
     counts = np.array([dataset.counts()["train"].get(label, 0) for label in dataset.labels], dtype=np.float64)
     rule = config.class_weighting
     if dataset.multilabel:
@@ -83,43 +96,13 @@ def calibrate(specialist: TimmSpecialist, dataset: Dataset, config: TrainingConf
         bias = calibration.prior_bias(learnt_prior(counts, rule))
         weights = calibration.balancing_weights(outputs.truth, len(counts))
     temperature = calibration.fit_temperature(outputs.logits, outputs.truth, bias=bias, weights=weights)
-    if config.decision == "balanced":
+    if config.decision == "balanced" and min(np.bincount(outputs.truth)) >= calibration.HANDFUL:
         bias = calibration.fit_bias(outputs.logits / temperature, outputs.truth, start=bias)
+    if temperature < 1.01 * calibration.TEMPERATURES[0] or temperature > 0.99 * calibration.TEMPERATURES[1]:
+        _log.warning("%s: its temperature is at the edge, %.2f", specialist.card.name, temperature)
     return specialist.card.model_copy(
         update={"temperature": round(temperature, 5), "bias": tuple(round(float(value), 5) for value in bias)}
     )
-
-
-def recalibrate(
-    folder: Path, dataset: Dataset, *, bases: Path | None = None, decision: Decision | None = None
-) -> SpecialistCard:
-    """Calibrate and measure a trained specialist anew, without training, and rewrite its card.
-
-    Args:
-        folder: of the specialist.
-        dataset: what it was trained on.
-        bases: folder of shared backbones; None means the bundled one.
-        decision: another rule than it was trained with.
-
-    Raises:
-        SpecialistError: it cannot be loaded, or the data set is not the one of its card.
-    """
-    specialist = TimmSpecialist.load(folder, bases=bases)
-    card = specialist.card
-    if card.data is None or card.data.sha256 != dataset.sha256:
-        raise SpecialistError(
-            f"{card.name!r} was trained on another version of {dataset.name!r}; train it again"
-        )
-    recipe = dict(card.training) | ({"decision": decision} if decision else {})
-    config = TrainingConfig.model_validate({**recipe, "data": dataset.folder})
-    card = calibrate(specialist, dataset, config).model_copy(update={"training": recipe})
-    splits = [split for split in ("val", "test") if split in card.metrics]
-    metrics = assess(TimmSpecialist(card, specialist.network), dataset, splits, seed=card.seed)
-    card = card.model_copy(
-        update={"metrics": metrics, "reliability": metrics["val"]["balanced_accuracy"].value}
-    )
-    write_card(folder, card)
-    return card
 
 
 def _calibrate_labels(
@@ -139,16 +122,21 @@ def assess(
 ) -> dict[str, dict[str, MetricValue]]:
     """Measure a calibrated specialist on splits, with intervals from a bootstrap over groups."""
     card = specialist.card
-    metrics = {}
-    for split in splits:
-        outputs = run_split(
-            specialist, dataset.split(split), title=f"{card.task}/{card.name} {split}", quiet=quiet
+    title = f"{card.task}/{card.name}"
+    return {
+        split: measured(
+            card,
+            run_split(specialist, dataset.split(split), title=f"{title} {split}", quiet=quiet),
+            seed=seed,
         )
-        probabilities = calibrated(outputs.logits, card)
-        decided = probabilities.argmax(1)
-        if card.multilabel:
-            decided = (probabilities >= np.asarray(card.thresholds or 0.5)).astype(int)
-        metrics[split] = score_with_intervals(
-            outputs.truth, decided, probabilities, outputs.groups, seed=seed
-        )
-    return metrics
+        for split in splits
+    }
+
+
+def measured(card: SpecialistCard, outputs: Outputs, *, seed: int = 0) -> dict[str, MetricValue]:
+    """Score what a calibrated specialist said."""
+    probabilities = calibrated(outputs.logits, card)
+    decided = probabilities.argmax(1)
+    if card.multilabel:
+        decided = (probabilities >= np.asarray(card.thresholds or 0.5)).astype(int)
+    return score_with_intervals(outputs.truth, decided, probabilities, outputs.groups, seed=seed)

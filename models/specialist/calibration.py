@@ -17,6 +17,8 @@ Ints = npt.NDArray[np.integer]
 
 TEMPERATURES = (0.2, 20.0)
 """Bounds of the fit: on separable validation data the likelihood alone would drive it to zero."""
+HANDFUL = 10
+"""A class with fewer images is too small for anything to be fitted to it alone."""
 
 
 def softmax(logits: Floats) -> Floats:
@@ -57,7 +59,7 @@ def fit_temperature(
 
     def loss(log_temperature: float) -> float:
         scaled = logits.astype(np.float64) / np.exp(log_temperature) + offset
-        return float(np.average(_negative_log_likelihood(scaled, truth), weights=weights))
+        return float(np.average(negative_log_likelihood(scaled, truth), weights=weights))
 
     found: Any = minimize_scalar(
         loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded", options={"xatol": 1e-4}
@@ -65,7 +67,13 @@ def fit_temperature(
     return float(np.exp(found.x))
 
 
-def _negative_log_likelihood(logits: Floats, truth: Ints) -> Floats:
+def negative_log_likelihood(logits: Floats, truth: Ints) -> Floats:
+    """Of each image, (n,); of independent labels the mean over them.
+
+    Args:
+        logits: (n, classes).
+        truth: class index (n,), or 0/1 (n, labels).
+    """
     if truth.ndim == 2:
         return (np.logaddexp(0, logits) - truth * logits).mean(1)
     from scipy.special import logsumexp
@@ -148,8 +156,8 @@ def _standard_error(accuracy: float, truth: Ints) -> float:
 def fit_thresholds(probabilities: Floats, truth: Ints) -> Floats:
     """Find for each label of a multi-label task the threshold with the best F1.
 
-    Equally good neighbouring thresholds are represented by their middle; a label that never occurs
-    gets 0.5.
+    Equally good neighbouring thresholds are represented by their middle; a label of fewer than ``HANDFUL``
+    images gets 0.5.
 
     Args:
         probabilities: (n, labels).
@@ -164,7 +172,7 @@ def fit_thresholds(probabilities: Floats, truth: Ints) -> Floats:
 
 
 def _best_threshold(probability: Floats, truth: Ints) -> float:
-    if not truth.any():
+    if truth.sum() < HANDFUL:
         return 0.5
     values = np.unique(probability)
     candidates = (np.concatenate([[0.0], values[:-1]]) + values) / 2

@@ -68,6 +68,8 @@ class MetricValue(Record):
     value: float
     low: float
     high: float
+    n: int | None = None
+    """Images that it is over."""
 
 
 class Weights(Record):

@@ -155,7 +155,10 @@ def score_with_intervals(
             continue
         excess = float(defined.mean()) - number if name == "ece" else 0.0
         low, high = np.clip(np.percentile(defined, [2.5, 97.5]) - excess, 0, 1)
+        if low == high == 1:
+            # Nothing is wrong in any resample: the exact limit for as many groups without an error.
+            low = 0.025 ** (1 / len(names))
         intervals[name] = MetricValue(
-            value=round(number, 4), low=round(float(low), 4), high=round(float(high), 4)
+            value=round(number, 4), low=round(float(low), 4), high=round(float(high), 4), n=len(truth)
         )
     return intervals

@@ -34,6 +34,7 @@ class ImageTensors:
         self.paths = tuple(paths)
         self.transform = transform
         self._kept: npt.NDArray[np.uint8] | None = None
+        self._hashes: dict[Path, str] = {}
         self._fits = len(paths) * transform.side**2 * 3 <= memory
 
     def __len__(self) -> int:
@@ -51,6 +52,10 @@ class ImageTensors:
                     progress.advance()
         self._kept = kept
 
+    def hashes(self) -> list[str]:
+        """``pixel_hash`` of every image, once all have been decoded."""
+        return [self._hashes[path] for path in self.paths]
+
     def batch(self, indices: npt.NDArray[np.integer]) -> Tensor:
         """Return images as uint8 (n, 3, size, size).
 
@@ -67,9 +72,12 @@ class ImageTensors:
         return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
     def _decode(self, path: Path) -> npt.NDArray[np.uint8]:
-        from ...images import read_image
+        from ...images import pixel_hash, read_image
 
         try:
-            return self.transform.resize(read_image(path))
+            image = read_image(path)
+            if path not in self._hashes:
+                self._hashes[path] = pixel_hash(image)
+            return self.transform.resize(image)
         except ImageError as error:
             raise SpecialistError(f"image {path.name} of the data set cannot be used: {error}") from error

@@ -75,6 +75,10 @@ class TrainingConfig(BaseModel):
     """``head`` trains a logistic regression on the frozen backbone's embeddings; a list holds patterns
     (``blocks.6.*``) of the parameters that are trained besides the classifier."""
 
+    refit: bool = False
+    """Of a head: whether it learns from the validation images too once C is chosen. Then it is measured out
+    of fold only."""
+
     epochs: Annotated[int, Field(ge=1)] = 30
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     head_rate: Annotated[float, Field(gt=0)] = 1.0

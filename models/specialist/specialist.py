@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import nn
 
+    from .feature_cache import FeatureCache
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -82,6 +84,8 @@ class TimmSpecialist:
         self.card = card
         self.device = torch.device(device)
         self.network = place(network, self.device)
+        self.cache: FeatureCache | None = None
+        """Where ``features`` looks first; None computes all of them."""
 
     @classmethod
     def load(
@@ -176,6 +180,11 @@ class TimmSpecialist:
 
     def features(self, images: Sequence[Image], batch_size: int = 64) -> Floats:
         """Run the trunk: embeddings float32 (n, d), not normalised."""
+        if self.cache is not None and len(images):
+            return self.cache.rows(self.trunk_key, images, lambda rest: self._computed(rest, batch_size))
+        return self._computed(images, batch_size)
+
+    def _computed(self, images: Sequence[Image], batch_size: int) -> Floats:
         import torch
 
         rows = []

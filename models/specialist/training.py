@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...case import TaskKind
+from ...disk import writing
 from ...errors import SpecialistError
 from ..dataset import Dataset, Item, read_dataset
-from .assessment import assess, calibrate
+from .assessment import Outputs, assess, calibrate, measured, outputs_of
 from .backbone import initialise, read_backbone
 from .card import CARD_FILE, Base, DataSummary, SpecialistCard, Transform, Weights, read_card, write_card
 from .device import choose_device
@@ -31,6 +32,8 @@ from .weights import overlay_of, round_state, write_weights
 if TYPE_CHECKING:
     from pydantic import JsonValue
     from torch import Tensor, nn
+
+    from .feature_cache import FeatureCache
 
 WORK = ".training"
 CHECKPOINT = "checkpoint.pt"
@@ -51,6 +54,7 @@ class _Job:
     fingerprint: str
     work: Path
     quiet: bool
+    cache: FeatureCache | None = None
 
     @property
     def multilabel(self) -> bool:
@@ -67,6 +71,19 @@ class _Job:
         return Examples(pixels, targets_of(items, self.dataset.labels))
 
 
+@dataclass(frozen=True)
+class _Learnt:
+    """What a training left beside the weights."""
+
+    history: dict[str, JsonValue]
+    out_of_fold: Outputs | None = None
+    """Of a head, what was said of images that fitted nothing of it."""
+    validation: npt.NDArray[np.floating] | None = None
+    """Of a head, the embeddings of the validation images that it did not learn from."""
+    rows: npt.NDArray[np.intp] | None = None
+    """Of a head, the places of the images of ``out_of_fold``, those for training counted first."""
+
+
 def train_specialist(
     config: TrainingConfig,
     out: Path,
@@ -75,6 +92,8 @@ def train_specialist(
     bases: Path | None = None,
     restart: bool = False,
     command: str = "",
+    cache: FeatureCache | None = None,
+    out_of_fold: Path | None = None,
     quiet: bool = False,
 ) -> Path:
     """Train a specialist, or finish the training that was interrupted.
@@ -90,6 +109,9 @@ def train_specialist(
         bases: folder of shared backbones; None means the bundled one.
         restart: discard an unfinished training, or replace a finished one of another configuration.
         command: written to the card, for readers who want to repeat it.
+        cache: remembers the embeddings that a head is trained on.
+        out_of_fold: file for what a head said of images without them: ``rows`` (n,), their places with those
+            for training counted first, and ``logits`` (n, labels), as ``.npz``.
         quiet: show no progress.
 
     Returns:
@@ -117,9 +139,11 @@ def train_specialist(
             "choose another name, or replace it with --restart"
         )
     with torch.random.fork_rng(devices=[]):
-        job = _prepare(config, dataset, bases, fingerprint, work, quiet)
-        history = _learn(job)
-        _publish(job, history, target, command)
+        job = replace(_prepare(config, dataset, bases, fingerprint, work, quiet), cache=cache)
+        learnt = _learn(job)
+        if out_of_fold is not None:
+            _write_out_of_fold(learnt, out_of_fold)
+        _publish(job, learnt, target, command)
     shutil.rmtree(work, ignore_errors=True)
     return target
 
@@ -176,8 +200,8 @@ def _prepare(
     )
 
 
-def _learn(job: _Job) -> dict[str, JsonValue]:
-    """Train the network in place and return the card's history."""
+def _learn(job: _Job) -> _Learnt:
+    """Train the network in place."""
     train, validation = job.examples("train"), job.examples("val")
     if job.config.trainable == "head":
         return _learn_head(job, train, validation)
@@ -186,10 +210,10 @@ def _learn(job: _Job) -> dict[str, JsonValue]:
     best = {
         name: round(value, 5) for name, value in state.history[state.best_epoch - 1].items() if value == value
     }
-    return {"epochs": state.epoch, "best_epoch": state.best_epoch, **best}
+    return _Learnt({"epochs": state.epoch, "best_epoch": state.best_epoch, **best})
 
 
-def _learn_head(job: _Job, train: Examples, validation: Examples) -> dict[str, JsonValue]:
+def _learn_head(job: _Job, train: Examples, validation: Examples) -> _Learnt:
     # The cache is named by what decides an embedding, so a changed configuration cannot reuse a wrong one.
     cache = job.work / f"{trunk_hash(job.network, job.transform)[:16]}-{job.dataset.sha256[:16]}"
     title = f"{job.config.task}/{job.config.name} embedding"
@@ -205,14 +229,40 @@ def _learn_head(job: _Job, train: Examples, validation: Examples) -> dict[str, J
         )
         for split, examples in (("train", train), ("val", validation))
     ]
-    weight, bias, numbers = fit_probe(
-        embeddings[0], train.targets, embeddings[1], validation.targets, job.config, multilabel=job.multilabel
+    if job.cache is not None:
+        for examples, rows in zip((train, validation), embeddings, strict=True):
+            job.cache.add(trunk_hash(job.network, job.transform), examples.pixels.hashes(), rows)
+    groups = [item.group for split in ("train", "val") for item in job.dataset.split(split)]
+    probe = fit_probe(
+        np.concatenate(embeddings),
+        np.concatenate([train.targets, validation.targets]),
+        groups,
+        sum(map(len, embeddings)) if job.config.refit else len(embeddings[0]),
+        job.config,
+        multilabel=job.multilabel,
     )
-    set_classifier(job.network, weight, bias)
-    return {name: round(value, 6) for name, value in numbers.items()}
+    set_classifier(job.network, probe.weight, probe.bias)
+    said = probe.out_of_fold
+    outputs = Outputs(
+        said.logits.astype(np.float32),
+        said.targets.astype(np.int64) if job.multilabel else said.targets.argmax(1),
+        tuple(groups[row] for row in said.rows),
+    )
+    numbers: dict[str, JsonValue] = {name: round(value, 6) for name, value in probe.numbers.items()}
+    return _Learnt(numbers, outputs, None if job.config.refit else embeddings[1], said.rows)
 
 
-def _publish(job: _Job, history: dict[str, JsonValue], target: Path, command: str) -> None:
+def _write_out_of_fold(learnt: _Learnt, path: Path) -> None:
+    if learnt.out_of_fold is None or learnt.rows is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    with writing(path):
+        np.savez(temporary, rows=learnt.rows, logits=learnt.out_of_fold.logits)
+        temporary.replace(path)
+
+
+def _publish(job: _Job, learnt: _Learnt, target: Path, command: str) -> None:
     """Calibrate and measure the weights as they will be stored, then let the folder appear."""
     config = job.config
     trained = {name: tensor.detach().cpu() for name, tensor in job.network.state_dict().items()}
@@ -226,18 +276,24 @@ def _publish(job: _Job, history: dict[str, JsonValue], target: Path, command: st
     result.mkdir(parents=True)
     weights = write_weights(result, stored, config.storage)
     load_state(job.network, state, source="the trained weights")
-    card = _card(job, history, weights, job.base if is_overlay else None, command)
+    card = _card(job, learnt.history, weights, job.base if is_overlay else None, command)
     device = choose_device(config.device)
-    card = calibrate(TimmSpecialist(card, job.network, device=device), job.dataset, config)
-    splits = ["val", *(["test"] if config.evaluate_test and job.dataset.split("test") else [])]
-    metrics = assess(
-        TimmSpecialist(card, job.network, device=device),
-        job.dataset,
-        splits,
-        seed=config.seed,
-        quiet=job.quiet,
+    card = calibrate(
+        TimmSpecialist(card, job.network, device=device), job.dataset, config, learnt.out_of_fold
     )
-    reliability = metrics["val"]["balanced_accuracy"].value
+    final = TimmSpecialist(card, job.network, device=device)
+    metrics = {}
+    if learnt.validation is not None:
+        items = job.dataset.split("val")
+        outputs = outputs_of(final.logits(learnt.validation.astype(np.float32)), items, card)
+        metrics["val"] = measured(card, outputs, seed=config.seed)
+    if learnt.out_of_fold is not None:
+        # More images than the validation split has, and none of them fitted what was said of it.
+        metrics["out of fold"] = measured(card, learnt.out_of_fold, seed=config.seed)
+    splits = [] if metrics else ["val"]
+    splits += ["test"] if config.evaluate_test and job.dataset.split("test") else []
+    metrics |= assess(final, job.dataset, splits, seed=config.seed, quiet=job.quiet)
+    reliability = metrics["out of fold" if "out of fold" in metrics else "val"]["balanced_accuracy"].value
     write_card(result, card.model_copy(update={"metrics": metrics, "reliability": reliability}))
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():

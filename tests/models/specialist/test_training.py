@@ -9,7 +9,7 @@ import pytest
 import torch
 from gsco.errors import ConfigurationError, SpecialistError
 from gsco.models.dataset import read_dataset
-from gsco.models.specialist.assessment import recalibrate, run_split
+from gsco.models.specialist.assessment import run_split
 from gsco.models.specialist.backbone import save_backbone
 from gsco.models.specialist.card import SpecialistCard, Transform, read_card
 from gsco.models.specialist.device import uses_bf16
@@ -253,19 +253,6 @@ def test_splits_of_ones_own(recipe: Recipe, colours: Path, tmp_path: Path) -> No
     card = read_card(train_specialist(recipe(epochs=1), tmp_path, dataset=fold, quiet=True), SpecialistCard)
     assert card.data is not None
     assert (card.data.sha256, card.data.counts["test"]) == ("f" * 64, {})
-
-
-def test_recalibration_changes_the_card_only(recipe: Recipe, colours: Path, tmp_path: Path) -> None:
-    folder = train_specialist(recipe(), tmp_path, quiet=True)
-    original = read_card(folder, SpecialistCard)
-    weights = (folder / "weights.safetensors").read_bytes()
-    assert recalibrate(folder, read_dataset(colours)) == original
-    plain = recalibrate(folder, read_dataset(colours), decision="argmax")
-    assert read_card(folder, SpecialistCard) == plain
-    assert (plain.bias, plain.training["decision"]) == ((0.0, 0.0, 0.0), "argmax")
-    assert (folder / "weights.safetensors").read_bytes() == weights
-    with pytest.raises(SpecialistError, match="another version of"):
-        recalibrate(folder, replace(read_dataset(colours), sha256="0" * 64))
 
 
 def test_what_cannot_be_trained(recipe: Recipe, tmp_path: Path) -> None:

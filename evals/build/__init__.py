@@ -1,0 +1,1 @@
+"""``gsco build``: from a folder of labelled images to a measured collaboration."""

@@ -15,7 +15,7 @@ from ..errors import ConfigurationError, GscoError, UnknownArgument
 from ..models.background import BackgroundLoop
 from .case_reader import CaseInput, CaseReader
 from .conversation_runner import ConversationRunner
-from .conversation_store import LOCAL, MEMORY, ConversationStore, key_of
+from .conversation_store import BROWSER, LOCAL, MEMORY, ConversationStore, key_of
 from .generalist_pool import GeneralistPool
 from .text_limits import DEFAULT_TEXT_LIMITS, TextLimits
 
@@ -370,6 +370,13 @@ class GSCo:
         """See ``threads``."""
         return await asyncio.wrap_future(self._loop.submit(self._threads(user)))
 
+    def local_threads(self) -> list[ThreadSummary]:
+        """List the conversations of this machine's owner, the latest first: without a user, and on the page.
+
+        Without keys the page gives each browser a name of its own; whoever may read the files owns them all.
+        """
+        return self._loop.run(self._local_threads())
+
     async def areviews(self, *, reviewer: str) -> list[ThreadSummary]:
         """List other users' conversations that wait for a person's decision, the latest first.
 
@@ -566,6 +573,12 @@ class GSCo:
 
         key_of(user, "any")
         return [summary_of(found) async for found in self._desk.threads.of(user)]
+
+    async def _local_threads(self) -> list[ThreadSummary]:
+        from .records import summary_of
+
+        found = [summary_of(one) async for one in self._desk.threads.of(None)]
+        return [one for one in found if one.user == LOCAL or one.user.startswith(BROWSER)]
 
     async def _reviews(self, reviewer: str) -> list[ThreadSummary]:
         from .records import summary_of

@@ -17,6 +17,7 @@ from .records import ThreadRecord, Turn, Utterance, record_of
 from .text_limits import DEFAULT_TEXT_LIMITS, TextLimits
 
 if TYPE_CHECKING:
+    from ..case import ImageRef
     from .case_reader import CaseReader, Source
 
 T = TypeVar("T")
@@ -136,6 +137,18 @@ class Conversation:
     async def apending(self) -> ReviewRequested | None:
         """See ``pending``."""
         return await self._awaited(self._pending())
+
+    async def akept(self, text: str, images: Sequence[ImageRef]) -> bool:
+        """Write down what is said without an answer; ``resume`` goes on with it.
+
+        It waits for the turn that runs. False where the last turn is not finished, or waits for a person.
+        """
+        said = UserTurn(text, tuple(images), self._about)
+        return await self._awaited(self._desk.keep(self._key, said))
+
+    async def asettled(self) -> None:
+        """Wait until no turn of the conversation runs; a closed iterator takes a moment to end."""
+        await self._awaited(self._desk.settled(self._key))
 
     def export(self) -> ThreadRecord:
         """The whole conversation as a record, with all evidence and every review; without pixels.

@@ -81,10 +81,6 @@ class ConversationRunner:
             ReviewOpen: a person must decide on the last turn first.
             GscoError: of what kind, says what went wrong. The conversation is kept up to there.
         """
-        from langchain_core.messages import HumanMessage
-
-        from ..models.generalist.messages import message
-
         async with self._turn(key):
             state = await self.threads.latest(key)
             if state is not None and open_review(state):
@@ -92,16 +88,24 @@ class ConversationRunner:
             if state is not None and unfinished(state):
                 async for event in self._rest(key):
                     yield event
-            turn = uuid4().hex
-            content = message("human", said.text, [ref.id for ref in said.images]).content
-            earlier = said.earlier if state is None else PastConversation()
-            given = {
-                "messages": [*earlier.messages, HumanMessage(content, id=turn)], "turn": turn,
-                "images": (*earlier.images, *said.images), "findings": dict(earlier.findings),
-                **{name: value for name, value in said.about.items() if value is not None},
-            }  # fmt: skip
-            async for event in self._run(key, given):
+                if open_review(await self.known(key)):
+                    raise ReviewOpen("a person must decide on the last diagnosis first; then ask again")
+            async for event in self._run(key, _begun(said, new=state is None)):
                 yield event
+
+    async def keep(self, key: ConversationKey, said: UserTurn) -> bool:
+        """Write a message down as the beginning of a turn, which ``resumed`` goes on with.
+
+        False where it cannot be kept: the last turn is not finished, or waits for a person.
+        """
+        async with self._turn(key):
+            state = await self.threads.latest(key)
+            if state is not None and (open_review(state) or unfinished(state)):
+                return False
+            graph = await self._compiled(await self._consulting())
+            async with self.threads.failures():
+                await graph.aupdate_state(key.config, _begun(said, new=state is None), as_node="__start__")
+            return True
 
     async def resumed(self, key: ConversationKey, decision: ReviewDecision | None) -> AsyncIterator[Event]:
         """Go on with a turn that waits for a decision, or that was cut off.
@@ -131,6 +135,11 @@ class ConversationRunner:
                 raise ThreadError("there is nothing to go on with: the last turn is over")
             async for event in self._run(key, given):
                 yield event
+
+    async def settled(self, key: ConversationKey) -> None:
+        """Wait until no turn of a conversation runs."""
+        async with self._turn(key):
+            pass
 
     async def known(self, key: ConversationKey) -> CheckpointTuple:
         """The conversation as it stands.
@@ -206,6 +215,21 @@ class ConversationRunner:
             )
             self._graph = (id(consulting.generalist), graph)
         return self._graph[1]
+
+
+def _begun(said: UserTurn, *, new: bool) -> dict[str, Any]:
+    """What the graph gets at the beginning of a turn."""
+    from langchain_core.messages import HumanMessage
+
+    from ..models.generalist.messages import message
+
+    turn, earlier = uuid4().hex, said.earlier if new else PastConversation()
+    content = message("human", said.text, [ref.id for ref in said.images]).content
+    return {
+        "messages": [*earlier.messages, HumanMessage(content, id=turn)], "turn": turn,
+        "images": (*earlier.images, *said.images), "findings": dict(earlier.findings),
+        **{name: value for name, value in said.about.items() if value is not None},
+    }  # fmt: skip
 
 
 def open_review(state: CheckpointTuple) -> ReviewRequested | None:

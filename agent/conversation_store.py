@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 """The user where there is only one."""
+BROWSER = "browser-"
+"""How the names of users begin whom the page knows by their browser on this machine, without a key."""
 MEMORY = ":memory:"
 """Address of conversations that end with the process."""
 

@@ -83,6 +83,10 @@ class ThreadSummary(Record):
     updated: datetime
     status: Literal["ready", "review", "cut off"]
     turns: int
+    image: str | None = None
+    """Id of the image that was shown last."""
+    decision: str = ""
+    """The last diagnosis and how sure it is, in a few words; empty where there is none."""
 
 
 def record_of(key: ConversationKey, state: CheckpointTuple) -> ThreadRecord:
@@ -98,13 +102,24 @@ def record_of(key: ConversationKey, state: CheckpointTuple) -> ThreadRecord:
 
 def summary_of(state: CheckpointTuple) -> ThreadSummary:
     """Name a conversation for a list."""
+    from .reports.view import decision_words
+
     user, _, thread = state.config.get("configurable", {})["thread_id"].partition("/")
-    asked = [one for one in _utterances(state.checkpoint["channel_values"]) if one.role == "user"]
-    words = " ".join(asked[0].text.split()) if asked else ""
+    values = state.checkpoint["channel_values"]
+    asked = [one for one in _utterances(values) if one.role == "user"]
+    images = values.get("images") or ()
+    found = [one.diagnosis for one in (values.get("findings") or {}).values() if one.diagnosis is not None]
+    words = _short(asked[0].text) if asked else ""
     return ThreadSummary(
-        thread_id=thread, user=user, title=words if len(words) <= TITLE else words[: TITLE - 1] + "…",
+        thread_id=thread, user=user, title=words,
         updated=_time(state), status=_status(state), turns=len(asked),
+        image=images[-1].id if images else None, decision=_short(decision_words(found[-1])) if found else "",
     )  # fmt: skip
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= TITLE else line[: TITLE - 1] + "…"
 
 
 def _time(state: CheckpointTuple) -> datetime:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sqlite3
 import threading
 import time
@@ -72,12 +73,15 @@ def terminated_by(close: Callable[[], object]) -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def run_server(app: Any, *, seconds: float, **options: Any) -> None:
+def run_server(
+    app: Any, *, seconds: float, opened: Callable[[str], object] | None = None, **options: Any
+) -> None:
     """Serve an ASGI application until SIGTERM or an interrupt.
 
     Args:
         app: the application.
         seconds: that running answers get then.
+        opened: told the address once it listens there.
         options: of ``uvicorn.Config``.
 
     Raises:
@@ -86,6 +90,11 @@ def run_server(app: Any, *, seconds: float, **options: Any) -> None:
     import uvicorn
 
     class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if opened is not None and self.started:
+                opened(_address(self.config.host, self.servers[0].sockets[0].getsockname()[1]))
+
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             if sig == signal.SIGTERM:
                 cut_off_later(2 * seconds)
@@ -100,6 +109,12 @@ def run_server(app: Any, *, seconds: float, **options: Any) -> None:
         **options,
     )
     Server(config).run()
+
+
+def _address(host: str, port: int) -> str:
+    """Where a browser on this machine finds a server that listens at a host."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{name}:{port}"
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

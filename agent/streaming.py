@@ -17,7 +17,10 @@ STILL_WORKING = 10.0
 
 
 async def breathing(
-    pieces: AsyncIterator[T], limit: float, silence: float = STILL_WORKING
+    pieces: AsyncIterator[T],
+    limit: float,
+    silence: float = STILL_WORKING,
+    stop: asyncio.Event | None = None,
 ) -> AsyncGenerator[T | None]:
     """Yield None whenever nothing came for a while. Close it before ``pieces``, whose next one it awaits.
 
@@ -25,6 +28,7 @@ async def breathing(
         pieces: what comes.
         limit: seconds for all of it.
         silence: seconds of it that are too long.
+        stop: ends it at once where it is set.
 
     Raises:
         TimeoutError: the limit is over. ``asyncio.timeout`` would strike whoever waits for a piece instead.
@@ -32,10 +36,15 @@ async def breathing(
     clock = asyncio.get_running_loop().time
     end = clock() + limit
     coming = asyncio.ensure_future(anext(pieces, None))
+    stopping = asyncio.ensure_future((stop or asyncio.Event()).wait())
     try:
         while True:
             left = end - clock()
-            done, _ = await asyncio.wait([coming], timeout=max(0.0, min(silence, left)))
+            done, _ = await asyncio.wait(
+                [coming, stopping], timeout=max(0.0, min(silence, left)), return_when=asyncio.FIRST_COMPLETED
+            )
+            if stopping in done:
+                return
             if not done and left <= silence:
                 raise TimeoutError
             if not done:
@@ -46,6 +55,7 @@ async def breathing(
             yield piece
             coming = asyncio.ensure_future(anext(pieces, None))
     finally:
+        stopping.cancel()
         coming.cancel()
         with suppress(asyncio.CancelledError, Exception):
             await coming

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -66,7 +67,8 @@ class BackgroundLoop:
                 async for item in items:
                     here.call_soon_threadsafe(arrived.put_nowait, (item,))
             finally:
-                here.call_soon_threadsafe(arrived.put_nowait, None)
+                with suppress(RuntimeError):  # the loop that asked may be closed by now
+                    here.call_soon_threadsafe(arrived.put_nowait, None)
 
         pumping = asyncio.wrap_future(self.submit(pump()))
         try:

@@ -19,19 +19,24 @@ threads = typer.Typer(
 )
 
 User = Annotated[
-    str, typer.Option(metavar="NAME", help="Whose conversations: the name of an API key's owner.")
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Whose conversations: the name of an API key's owner. Without it: those of this machine, from "
+        "the command line, Python and the page.",
+    ),
 ]
 Thread = Annotated[str, typer.Argument(metavar="THREAD", help="The conversation's name.")]
 
 
 @threads.command(name="list")
 def list_(
-    user: User = LOCAL,
+    user: User = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
 ) -> None:
     """List a user's conversations, the latest first."""
     with _kept() as gsco:
-        found = gsco.threads(user=user)
+        found = gsco.local_threads() if user is None else gsco.threads(user=user)
     if as_json:
         from pydantic import TypeAdapter
 
@@ -46,21 +51,22 @@ def list_(
     from ..exit_codes import visible
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("thread", "updated", "turns", "status", "begins"):
-        table.add_column(heading, no_wrap=heading != "begins")
+    for heading in ("thread", "updated", "turns", "status", "decision", "begins"):
+        table.add_column(heading, no_wrap=heading not in ("decision", "begins"))
     for one in found:
-        cells = (one.thread_id, f"{one.updated:%Y-%m-%d %H:%M}", str(one.turns), one.status, one.title)
+        when = f"{one.updated:%Y-%m-%d %H:%M}"
+        cells = (one.thread_id, when, str(one.turns), one.status, one.decision, one.title)
         table.add_row(*(Text(visible(cell)) for cell in cells))
     Console().print(table)
 
 
 @threads.command()
-def show(thread: Thread, user: User = LOCAL) -> None:
+def show(thread: Thread, user: User = None) -> None:
     """Print what was said in a conversation, and what its tools found."""
     from ..exit_codes import visible
 
     with _kept() as gsco:
-        record = gsco.export_thread(thread, user=user)
+        record = gsco.export_thread(thread, user=_owner(gsco, thread, user))
     for said in record.said:
         speaker = f"{said.role} {said.tool}" if said.tool else said.role
         shown = [f"[image {image}]" for image in said.images]
@@ -76,13 +82,13 @@ def export(
         Path | None,
         typer.Option(metavar="FILE", help="Write here instead of printing; it must not exist yet."),
     ] = None,
-    user: User = LOCAL,
+    user: User = None,
 ) -> None:
     """Print a whole conversation as JSON: words, evidence with provenance, and every review; no pixels."""
     from ...errors import ConfigurationError
 
     with _kept() as gsco:
-        text = gsco.export_thread(thread, user=user).model_dump_json(indent=2)
+        text = gsco.export_thread(thread, user=_owner(gsco, thread, user)).model_dump_json(indent=2)
     if out is None:
         typer.echo(text)
         return
@@ -96,15 +102,23 @@ def export(
 @threads.command()
 def delete(
     thread: Thread,
-    user: User = LOCAL,
+    user: User = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete a conversation for good, and those of its images that no other one refers to."""
     with _kept() as gsco:
+        user = _owner(gsco, thread, user)
         turns = sum(said.role == "user" for said in gsco.export_thread(thread, user=user).said)
         if not yes:
             typer.confirm(f"delete {thread} with its {turns} turns?", abort=True)
         gsco.delete_thread(thread, user=user)
+
+
+def _owner(gsco: GSCo, thread: str, user: str | None) -> str:
+    """Whose conversation is meant: that of the given user, or one of this machine's, a page's included."""
+    if user is not None:
+        return user
+    return next((one.user for one in gsco.local_threads() if one.thread_id == thread), LOCAL)
 
 
 @contextmanager

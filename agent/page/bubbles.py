@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     Pictured = Callable[[Sequence[str]], str]
     """A fragment that shows images, by their ids."""
-    Carded = Callable[[Diagnosis], str]
-    """A fragment that tells a diagnosis in short."""
+    Carded = Callable[[Diagnosis, str], str]
+    """A fragment that tells what the words about a diagnosis do not say; may be empty."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,16 @@ def bubbles_of(
         review: what a person is asked at present.
     """
     bubbles: list[Bubble] = []
-    turn: str | None = None
+    turn, words = None, ""
     for one in record.said:
         if one.role == "user":
-            bubbles += _decided(record, turn, carded)
-            turn = one.turn
+            bubbles += _decided(record, turn, carded, words)
+            turn, words = one.turn, ""
             bubbles += user_bubbles(one.text, pictured(one.images) if one.images else "")
         elif one.role == "assistant" and one.text:
+            words += f"{one.text}\n"
             bubbles.append(Bubble("assistant", words=plain(one.text)))
-    bubbles += _decided(record, turn, carded)
+    bubbles += _decided(record, turn, carded, words)
     return [*bubbles, Bubble("assistant", fragment=review_form(review.reasons))] if review else bubbles
 
 
@@ -73,7 +74,9 @@ def remarks(turn: TurnState) -> Iterator[Bubble]:
         yield Bubble("assistant", fragment=lines(turn.notes))
 
 
-def _decided(record: ThreadRecord, turn: str | None, carded: Carded) -> Iterator[Bubble]:
+def _decided(record: ThreadRecord, turn: str | None, carded: Carded, words: str) -> Iterator[Bubble]:
     for finding in record.findings:
-        if finding.turn == turn and finding.diagnosis is not None:
-            yield Bubble("assistant", fragment=carded(finding.diagnosis))
+        if finding.turn != turn or finding.diagnosis is None:
+            continue
+        if card := carded(finding.diagnosis, words):
+            yield Bubble("assistant", fragment=card)

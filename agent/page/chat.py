@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
-from uuid import uuid4
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from ...errors import GscoError
 from ..reports.export import note_on
 from ..reviewers import Reviewers
-from .components import PageComponents, busy, idle
-from .conversation_panel import listed, visitor
+from .components import PageComponents, busy
+from .conversation_panel import QUIET, listed, place_of, visitor
 from .fragments import alert, progress, status_line
-from .session import CaseInfo, ChatSession
-from .uploads import stored, window_of
+from .session import STOPPING, CaseInfo, ChatSession, PageUpdate
+from .start_page import ASKED, sample_named
+from .uploads import stored
 
-STOPPED = "Stopped. What was found so far is kept; your next question finishes it first."
+if TYPE_CHECKING:
+    from ...case import ImageRef
+
+Updates = AsyncIterator[dict[Any, Any]]
 
 
-def chat(page: gr.Blocks, room: ChatSession, reviewers: Reviewers, parts: PageComponents) -> Any:
-    """Wire the box of questions; returns the event that can be stopped."""
+def chat(page: gr.Blocks, room: ChatSession, reviewers: Reviewers, parts: PageComponents) -> None:
+    """Wire the box of questions, the button that stops an answer, and the samples."""
 
-    async def enter(request: gr.Request) -> dict[Any, Any]:
-        return {
-            parts.thread: uuid4().hex,
-            parts.threads: await listed(room, reviewers, visitor(request), None),
-        }
+    def turn(user: str, place: str, text: str, images: Sequence[ImageRef], about: CaseInfo) -> Updates:
+        return _updates(room.take_turn(user, place, text, images, about), room, reviewers, parts, user, place)
 
     async def load() -> dict[Any, Any]:
         note, problem = await asyncio.to_thread(_loaded, room)
@@ -36,45 +36,63 @@ def chat(page: gr.Blocks, room: ChatSession, reviewers: Reviewers, parts: PageCo
 
     async def say(
         given: dict[str, Any],
-        thread: str,
+        place: str,
         task: str,
         context: str,
         center: float | None,
         width: float | None,
         request: gr.Request,
-    ) -> AsyncIterator[dict[Any, Any]]:
+    ) -> Updates:
         user, text, uploads = visitor(request), (given.get("text") or "").strip(), given.get("files") or []
         if not text and not uploads:
             yield {parts.alert: alert("Say something, or drop in an image.")}
             return
+        store = room.gsco.images
         try:
-            window = window_of(center, width)
-            images = await asyncio.to_thread(stored, room.gsco.images, room.uploads, user, uploads, window)
+            images = await asyncio.to_thread(stored, store, room.uploads, user, uploads, center, width)
         except GscoError as error:
             yield {parts.alert: alert(str(error)), parts.box: {"text": text}}
             return
-        yield {parts.box: busy(), parts.alert: ""}
-        async for shown in room.take_turn(user, thread, text, images, CaseInfo(task or "", context or "")):
-            yield parts.updates(shown)
-        yield {parts.threads: await listed(room, reviewers, user, thread)}
+        async for update in turn(user, place, text, images, CaseInfo(task or "", context or "")):
+            yield update
 
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    page.load(enter, None, parts.all(), **quiet)
-    page.load(load, None, parts.all(), **quiet)
-    told = [parts.box, parts.thread, parts.task, parts.context, parts.center, parts.width]
-    return parts.box.submit(say, told, parts.all(), **quiet)
+    async def choose(place: str, event: gr.EventData, request: gr.Request) -> Updates:
+        try:
+            sample = sample_named(event._data.get("sample"))
+            image = await asyncio.to_thread(room.gsco.images.put, sample.path)
+        except GscoError as error:
+            yield {parts.alert: alert(str(error))}
+            return
+        async for update in turn(visitor(request), place, ASKED, [image], CaseInfo()):
+            yield update
+
+    def stop(place: str, request: gr.Request) -> str:
+        room.stop(*place_of(visitor(request), place))
+        return progress(STOPPING)
+
+    page.load(load, None, [parts.standing, parts.progress, parts.alert], **QUIET)
+    asked = [parts.box, parts.thread, parts.task, parts.context, parts.center, parts.width]
+    # Several at once: the next question may come before the last one's event is over for Gradio.
+    parts.box.submit(say, asked, parts.all(), trigger_mode="multiple", **QUIET)
+    parts.start.select(choose, [parts.thread], parts.all(), **QUIET)
+    parts.box.stop(stop, [parts.thread], [parts.progress], **QUIET)
 
 
-def stopping(parts: PageComponents, events: list[Any]) -> None:
-    """Wire the button that stops an answer."""
-
-    def stopped() -> dict[Any, Any]:
-        return {parts.progress: progress(""), parts.alert: alert(STOPPED), parts.box: idle()}
-
-    parts.box.stop(
-        stopped, None, [parts.progress, parts.alert, parts.box], cancels=events,
-        api_visibility="private", show_progress="hidden",
-    )  # fmt: skip
+async def _updates(
+    turn: AsyncIterator[PageUpdate],
+    room: ChatSession,
+    reviewers: Reviewers,
+    parts: PageComponents,
+    user: str,
+    place: str,
+) -> Updates:
+    """What Gradio is told while a turn unfolds, and of the list of conversations at its end."""
+    more: dict[Any, Any] = {parts.box: busy()}
+    async for shown in turn:
+        if shown.over:
+            more[parts.threads] = await listed(room, reviewers, user, place)
+        yield {**more, **parts.updates(shown)}
+        more = {}
 
 
 def _loaded(room: ChatSession) -> tuple[str, str]:

@@ -8,9 +8,12 @@ from typing import Any
 
 import gradio as gr
 
+from ..reports.view import specialist_title
 from .bubbles import Bubble
+from .conversation_list import conversation_list
 from .fragments import EMPTY, alert, progress, status_line
-from .session import PageUpdate
+from .session import ChatSession, PageUpdate
+from .start_page import start_page
 from .uploads import PRESETS
 
 HINT = "Drop in an image and say what you want to know"
@@ -26,11 +29,12 @@ class PageComponents:
 
     standing: gr.HTML
     new: gr.Button
-    threads: gr.Radio
+    threads: gr.HTML
     delete: gr.Button
     sure: gr.Group
     yes: gr.Button
     no: gr.Button
+    start: gr.HTML
     chat: gr.Chatbot
     progress: gr.HTML
     alert: gr.HTML
@@ -48,19 +52,23 @@ class PageComponents:
     center: gr.Number
     width: gr.Number
     preview: gr.HTML
+    cases: gr.Radio
     panel: gr.HTML
     looks: gr.Accordion
     specialist: gr.Dropdown
     label: gr.Dropdown
     look: gr.HTML
-    thread: gr.State
-    """Name of the conversation."""
+    thread: gr.Textbox
+    """Place of the conversation: its name, or ``OWNER/NAME`` for another user's. Not seen."""
     diagnosis: gr.State
     """What the panel shows, once it is decided."""
+    room: ChatSession
 
     def all(self) -> list[Any]:
         """All of them, for the outputs of an event."""
-        return [getattr(self, field.name) for field in fields(self)]
+        return [
+            part for field in fields(self) if not isinstance(part := getattr(self, field.name), ChatSession)
+        ]
 
     def updates(self, shown: PageUpdate) -> dict[Any, Any]:
         """What Gradio is told of what there is to show."""
@@ -70,7 +78,7 @@ class PageComponents:
         if shown.bubbles is not None:
             told[self.chat] = messages(shown.bubbles)
         if shown.panel is not None:
-            told[self.panel] = shown.panel
+            told |= {self.panel: shown.panel, self.looks: gr.Accordion(visible=False)}
         if shown.about is not None:
             told |= {self.task: shown.about.task, self.context: shown.about.context}
         return told | self._over(shown) if shown.over else told
@@ -86,26 +94,33 @@ class PageComponents:
                 choices=list(review.options), multiselect=review.several,
                 value=list(review.diagnosis.labels) if review.several else review.diagnosis.label,
             )  # fmt: skip
-        if shown.panel is not None:
-            told |= self._choices(shown)
-        return told
+        return told | self.evidence(shown) if shown.panel is not None or shown.cases else told
 
-    def _choices(self, shown: PageUpdate) -> dict[Any, Any]:
-        """What an activation map can be drawn of."""
+    def evidence(self, shown: PageUpdate) -> dict[Any, Any]:
+        """The panel, the choice of a case, and what an activation map can be drawn of."""
         diagnosis = shown.diagnosis
-        voices = [] if diagnosis is None else [o for o in diagnosis.evidence.opinions if o.probabilities]
+        opinions = [] if diagnosis is None else diagnosis.evidence.opinions
+        voices = [
+            (specialist_title(number), one.specialist)
+            for number, one in enumerate(opinions, start=1) if one.probabilities
+        ]  # fmt: skip
+        labels = list(opinions[0].probabilities) if diagnosis is not None and voices else []
+        findings = self.room.findings(diagnosis, labels) if diagnosis is not None else []
         told: dict[Any, Any] = {
             self.diagnosis: diagnosis,
             self.look: "",
-            self.looks: gr.Accordion(visible=bool(voices)),
-        }
-        if voices and diagnosis is not None:
-            labels = list(voices[0].probabilities)
-            first = diagnosis.labels[0] if diagnosis.labels else labels[0]
-            told[self.specialist] = gr.Dropdown(
-                [one.specialist for one in voices], value=voices[0].specialist
-            )
-            told[self.label] = gr.Dropdown(labels, value=first if first in labels else labels[0])
+            self.looks: gr.Accordion(visible=bool(voices and findings), open=False),
+            self.cases: gr.Radio(
+                [(words, number) for number, words in enumerate(shown.cases)], value=shown.number,
+                visible=len(shown.cases) > 1,
+            ),
+        }  # fmt: skip
+        if shown.panel is not None:
+            told[self.panel] = shown.panel
+        if voices and findings and diagnosis is not None:
+            decided = [label for label in findings if label in diagnosis.labels]
+            told[self.specialist] = gr.Dropdown(voices, value=voices[0][1])
+            told[self.label] = gr.Dropdown(findings, value=[*decided, *findings][0])
         return told
 
 
@@ -129,21 +144,27 @@ def messages(bubbles: Sequence[Bubble]) -> list[dict[str, Any]]:
     ]
 
 
-def lay_out(tasks: Sequence[tuple[str, str]] = (), *, named: bool = True) -> PageComponents:
+def lay_out(room: ChatSession, *, named: bool = True) -> PageComponents:
     """Lay the page out; call it within a ``gr.Blocks``.
 
     Args:
-        tasks: title and name of each that can be asked for.
+        room: what it can do.
         named: whether a reviewer says a name; else it is the user's.
     """
-    made: dict[str, Any] = {"thread": gr.State(""), "diagnosis": gr.State(None)}
+    tasks = room.tasks()
+    made: dict[str, Any] = {
+        "room": room,
+        "thread": gr.Textbox("", visible="hidden", elem_id="thread", label="Conversation"),
+        "diagnosis": gr.State(None),
+    }
     made["standing"] = gr.HTML(status_line(), elem_id="standing")
     _conversations(made)
     with gr.Row(elem_id="desk"):
-        with gr.Column(scale=5, min_width=320, elem_id="talk"):
+        with gr.Column(scale=5, min_width=300, elem_id="talk"):
+            made["start"] = start_page(tasks)
             made["chat"] = gr.Chatbot(
                 [], label="Conversation", show_label=False, render_markdown=False, buttons=["copy"],
-                feedback_options=None, placeholder=HINT, elem_id="chat", height="min(62vh, 44rem)",
+                feedback_options=None, elem_id="chat", height="100%",
             )  # fmt: skip
             made["progress"] = gr.HTML(progress("Loading the models"), elem_id="progress")
             made["alert"] = gr.HTML("", elem_id="alert")
@@ -152,9 +173,10 @@ def lay_out(tasks: Sequence[tuple[str, str]] = (), *, named: bool = True) -> Pag
                 label="Your question", show_label=False, placeholder=HINT, file_count="multiple",
                 max_plain_text_length=4000, elem_id="box", autofocus=True,
             )  # fmt: skip
-            _about(made, tasks)
+            _about(made, [(task.title or task.name, task.name) for task in tasks])
             _window(made)
-        with gr.Column(scale=4, min_width=320, elem_id="evidence"):
+        with gr.Column(scale=4, min_width=300, elem_id="evidence"):
+            made["cases"] = gr.Radio([], label="Evidence on", visible=False, elem_id="cases")
             made["panel"] = gr.HTML(EMPTY, elem_id="panel")
             _look(made)
     return PageComponents(**made)
@@ -164,7 +186,7 @@ def _conversations(made: dict[str, Any]) -> None:
     with gr.Sidebar(label="Conversations", open=False, width=300, elem_id="sidebar"):
         gr.HTML("<h2>Conversations</h2>")
         made["new"] = gr.Button("New conversation", variant="primary", size="sm", elem_id="new")
-        made["threads"] = gr.Radio([], label="Kept conversations", elem_id="threads")
+        made["threads"] = conversation_list()
         made["delete"] = gr.Button("Delete this conversation", size="sm", elem_id="delete")
         with gr.Group(visible=False, elem_id="sure") as made["sure"]:
             gr.HTML("<p>Delete it with all that was found? Images stay in the image store.</p>", padding=True)
@@ -196,7 +218,7 @@ def _review(made: dict[str, Any], named: bool) -> None:
 def _about(made: dict[str, Any], tasks: Sequence[tuple[str, str]]) -> None:
     with gr.Accordion("About the case", open=False, elem_id="about"):
         made["task"] = gr.Dropdown(
-            [("chosen from the image", ""), *tasks], value="", label="What is to be diagnosed", elem_id="task"
+            [("chosen from the image", ""), *tasks], value="", label="Task", elem_id="task"
         )
         made["context"] = gr.Textbox(
             "", label="Clinical context", lines=2, max_length=4000, elem_id="context",
@@ -210,8 +232,8 @@ def _window(made: dict[str, Any]) -> None:
             made["preset"] = gr.Dropdown(
                 list(PRESETS), value=next(iter(PRESETS)), label="Preset", min_width=220
             )
-            made["center"] = gr.Number(None, label="Centre", min_width=90, elem_id="center")
-            made["width"] = gr.Number(None, label="Width", min_width=90, elem_id="width")
+            made["center"] = gr.Number(0, label="Centre", min_width=90, elem_id="center")
+            made["width"] = gr.Number(0, label="Width (0: the file's own)", min_width=90, elem_id="width")
         made["preview"] = gr.HTML("", elem_id="preview")
 
 

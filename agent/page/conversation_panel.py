@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -10,13 +11,17 @@ import gradio as gr
 from ...errors import GscoError
 from ..reviewers import Reviewers, record_under_review
 from .components import PageComponents
+from .conversation_list import ListedConversation, list_fragment
 from .fragments import alert
-from .session import ChatSession
+from .session import ChatSession, PageUpdate
 
 if TYPE_CHECKING:
-    from ..records import ThreadSummary
+    from collections.abc import Awaitable, Callable
 
-_MARKS = {"review": "awaits a decision", "cut off": "cut off", "ready": ""}
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+"""How the page's events are made: no interface for programs, no spinner over what they change."""
+_LISTED = 200
+"""Conversations in the list, at most."""
 
 
 def visitor(request: gr.Request) -> str:
@@ -24,13 +29,13 @@ def visitor(request: gr.Request) -> str:
     return request.state.user
 
 
-async def listed(room: ChatSession, reviewers: Reviewers, user: str, chosen: str | None) -> gr.Radio:
+async def listed(room: ChatSession, reviewers: Reviewers, user: str, chosen: str | None) -> str:
     """The list of a user's conversations and of others' that this user decides on, with one chosen."""
-    choices = [(name(one), one.thread_id) for one in await room.gsco.athreads(user=user)]
+    entries = [ListedConversation(one.thread_id, one) for one in await room.gsco.athreads(user=user)]
     if reviewers.reviews_others(user):
         for one in await room.gsco.areviews(reviewer=user):
-            choices.append((f"{one.user}: {name(one)}", f"{one.user}/{one.thread_id}"))
-    return gr.Radio(choices, value=chosen if chosen in {place for _, place in choices} else None)
+            entries.append(ListedConversation(f"{one.user}/{one.thread_id}", one, one.user))
+    return await asyncio.to_thread(list_fragment, entries[:_LISTED], chosen, room.icon)
 
 
 def place_of(user: str, chosen: str) -> tuple[str, str]:
@@ -39,42 +44,72 @@ def place_of(user: str, chosen: str) -> tuple[str, str]:
     return (owner, thread) if slash else (user, chosen)
 
 
-def name(one: ThreadSummary) -> str:
-    """What a conversation is called in the list."""
-    mark = _MARKS[one.status]
-    when = f"{one.updated.astimezone():%d %b %H:%M}"
-    return " · ".join(filter(None, [one.title or "(an image)", when, mark]))
+async def opened_for(
+    room: ChatSession,
+    reviewers: Reviewers,
+    user: str,
+    place: str,
+    show: Callable[[str, str], Awaitable[PageUpdate]],
+) -> PageUpdate:
+    """What a conversation shows to a user; why not, where it is another's that this user may not see."""
+    owner, name = place_of(user, place)
+    if owner != user:
+        try:
+            await record_under_review(room.gsco, reviewers, user, owner, name)
+        except GscoError as error:
+            return PageUpdate(alert=str(error))
+    return await show(owner, name)
 
 
-def conversations(room: ChatSession, reviewers: Reviewers, parts: PageComponents) -> None:
-    """Wire the list."""
+def conversations(page: gr.Blocks, room: ChatSession, reviewers: Reviewers, parts: PageComponents) -> None:
+    """Wire the list, and what brings a conversation back when the page is loaded again."""
 
-    async def opened(thread: str, request: gr.Request) -> dict[Any, Any]:
+    async def opened(user: str, place: str) -> dict[Any, Any]:
+        shown = await opened_for(room, reviewers, user, place, room.opened)
+        if shown.bubbles is None:
+            return {parts.alert: alert(shown.alert)}
+        return {
+            **parts.updates(shown),
+            parts.thread: place,
+            parts.threads: await listed(room, reviewers, user, place),
+        }
+
+    async def enter(place: str, request: gr.Request) -> dict[Any, Any]:
+        """Bring back the conversation that this tab had open, if it is still there."""
         user = visitor(request)
-        owner, name = place_of(user, thread)
-        if owner != user:
-            try:
-                await record_under_review(room.gsco, reviewers, user, owner, name)
-            except GscoError as error:
-                return {parts.alert: alert(str(error))}
-        return {**parts.updates(await room.opened(owner, name)), parts.thread: thread}
+        found = await opened(user, place) if place else {}
+        return found if parts.thread in found else await opened(user, uuid4().hex)
+
+    async def choose(event: gr.EventData, request: gr.Request) -> dict[Any, Any]:
+        return await opened(visitor(request), str(event._data.get("place", "")))
 
     async def begin(request: gr.Request) -> dict[Any, Any]:
-        return {**await opened(uuid4().hex, request), parts.threads: gr.Radio(value=None)}
+        return await opened(visitor(request), uuid4().hex)
 
-    async def remove(thread: str, request: gr.Request) -> dict[Any, Any]:
+    async def switch(number: int | None, place: str, request: gr.Request) -> dict[Any, Any]:
+        async def show(owner: str, name: str) -> PageUpdate:
+            return await room.case(owner, name, -1 if number is None else number)
+
+        return parts.evidence(await opened_for(room, reviewers, visitor(request), place, show))
+
+    async def remove(place: str, request: gr.Request) -> dict[Any, Any]:
         try:
-            await room.gsco.consult(thread, user=visitor(request)).adelete()
+            await room.gsco.consult(place, user=visitor(request)).adelete()
         except GscoError as error:
             return {parts.alert: alert(str(error)), parts.sure: gr.Group(visible=False)}
-        return {
-            **await opened(uuid4().hex, request), parts.sure: gr.Group(visible=False),
-            parts.threads: await listed(room, reviewers, visitor(request), None),
-        }  # fmt: skip
+        return {**await begin(request), parts.sure: gr.Group(visible=False)}
 
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    parts.new.click(begin, None, parts.all(), **quiet)
-    parts.threads.input(opened, [parts.threads], parts.all(), **quiet)
-    parts.delete.click(lambda: gr.Group(visible=True), None, [parts.sure], **quiet)
-    parts.no.click(lambda: gr.Group(visible=False), None, [parts.sure], **quiet)
-    parts.yes.click(remove, [parts.thread], parts.all(), **quiet)
+    page.load(enter, [parts.thread], parts.all(), js=f"() => sessionStorage.getItem('{_TAB}') || ''", **QUIET)
+    parts.thread.change(
+        None, [parts.thread], None, js=f"(place) => sessionStorage.setItem('{_TAB}', place)", **QUIET
+    )
+    parts.new.click(begin, None, parts.all(), **QUIET)
+    parts.threads.select(choose, None, parts.all(), **QUIET)
+    parts.cases.input(switch, [parts.cases, parts.thread], parts.all(), **QUIET)
+    parts.delete.click(lambda: gr.Group(visible=True), None, [parts.sure], **QUIET)
+    parts.no.click(lambda: gr.Group(visible=False), None, [parts.sure], **QUIET)
+    parts.yes.click(remove, [parts.thread], parts.all(), **QUIET)
+
+
+_TAB = "gsco-conversation"
+"""Where a tab of the browser remembers its conversation, so that loading it again brings it back."""

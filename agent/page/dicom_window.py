@@ -10,10 +10,10 @@ import gradio as gr
 from ...errors import GscoError
 from ..user_share import TooManyRequests, UserShare
 from .components import PageComponents
-from .conversation_panel import visitor
+from .conversation_panel import QUIET, visitor
 from .fragments import alert, figures, lines
 from .session import ChatSession
-from .uploads import PRESETS, preview, window_of
+from .uploads import PRESETS, preview
 
 NONE_YET = "The window is for DICOM images; there is none in your question yet."
 PREVIEWS = 2
@@ -24,7 +24,7 @@ def windowing(room: ChatSession, parts: PageComponents) -> None:
     """Wire the controls."""
 
     def preset(name: str) -> dict[Any, Any]:
-        center, width = PRESETS[name] or (None, None)
+        center, width = PRESETS.get(name) or (0, 0)
         return {parts.center: center, parts.width: width}
 
     share = UserShare(PREVIEWS)
@@ -34,20 +34,19 @@ def windowing(room: ChatSession, parts: PageComponents) -> None:
     ) -> str:
         user = visitor(request)
         try:
-            window = window_of(center, width)
             with share.turn(user):
+                ids = (given or {}).get("files") or []
                 made = await asyncio.to_thread(
-                    preview, room.gsco.images, room.uploads, user, (given or {}).get("files") or [], window
+                    preview, room.gsco.images, room.uploads, user, ids, center, width
                 )
         except (GscoError, TooManyRequests) as error:
             return alert(str(error))
         if made is None:
-            return lines([NONE_YET]) if window else ""
+            return lines([NONE_YET]) if width else ""
         return figures([made], captions=True)
 
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    parts.preset.input(preset, [parts.preset], [parts.center, parts.width], **quiet)
+    parts.preset.input(preset, [parts.preset], [parts.center, parts.width], **QUIET)
     gr.on(
         [parts.box.change, parts.center.change, parts.width.change], look,
-        [parts.box, parts.center, parts.width], [parts.preview], trigger_mode="always_last", **quiet,
+        [parts.box, parts.center, parts.width], [parts.preview], trigger_mode="always_last", **QUIET,
     )  # fmt: skip

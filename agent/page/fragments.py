@@ -19,6 +19,14 @@ EMPTY = Markup(
 )
 
 
+def undecided(image: ReportImage | None, words: str) -> Markup:
+    """The place of the evidence, while there is none on the image that is talked about."""
+    shown_image = Markup('<img src="{}" alt="{}">').format(image.address, image.caption) if image else ""
+    return Markup('<div class="gsco panel"><p class="soft">{}</p><div class="shown">{}</div></div>').format(
+        words, shown_image
+    )
+
+
 def plain(text: str) -> str:
     """Text for a bubble of the chat, which reads its content as HTML."""
     return escape(text, quote=False)

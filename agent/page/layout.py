@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.themes import Base, Default
 
 from ..reports.html import style
-from .chat import chat, stopping
+from .chat import chat
 from .components import lay_out
 from .conversation_panel import conversations
 from .dicom_window import windowing
@@ -33,9 +33,10 @@ def build(room: ChatSession, reviewers: Reviewers, *, at_once: int = 64) -> gr.B
         at_once: turns that run at once; further ones queue up, to four times as many.
     """
     with gr.Blocks(title="gsco", analytics_enabled=False, fill_width=True) as page:
-        parts = lay_out(room.tasks(), named=not reviewers.users)
-        stopping(parts, [chat(page, room, reviewers, parts), reviewing(room, reviewers, parts)])
-        conversations(room, reviewers, parts)
+        parts = lay_out(room, named=not reviewers.users)
+        chat(page, room, reviewers, parts)
+        reviewing(room, reviewers, parts)
+        conversations(page, room, reviewers, parts)
         saliency(room, parts)
         windowing(room, parts)
     page.queue(max_size=4 * at_once, default_concurrency_limit=at_once, api_open=False)
@@ -46,6 +47,12 @@ def build(room: ChatSession, reviewers: Reviewers, *, at_once: int = 64) -> gr.B
 def sheet() -> str:
     """The page's style sheet."""
     return style() + files("gsco.agent.page").joinpath("page.css").read_text(encoding="utf-8")
+
+
+@cache
+def script() -> str:
+    """The page's own script, as part of its head."""
+    return f"<script>{files('gsco.agent.page').joinpath('page.js').read_text(encoding='utf-8')}</script>"
 
 
 def theme() -> Base:

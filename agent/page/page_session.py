@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from ..auth import Users, names_this_machine
+from ..conversation_store import BROWSER
 from ..origin import header, is_foreign
 from .fragments import login
 
@@ -83,7 +84,7 @@ class PageSession:
         known = _TOKEN.fullmatch(token) is not None
         if not known:
             token = secrets.token_hex(24)
-        scope.setdefault("state", {})["user"] = f"browser-{token}"
+        scope.setdefault("state", {})["user"] = f"{BROWSER}{token}"
         await self._app(scope, receive, send if known else _setting(send, token, VISIT))
 
     async def _by_key(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -12,7 +12,7 @@ from ...case import ReviewDecision
 from ...errors import ReviewRefused
 from ..configuration import plain
 from .components import PageComponents
-from .conversation_panel import listed, place_of, visitor
+from .conversation_panel import QUIET, listed, place_of, visitor
 from .fragments import alert
 from .session import ChatSession
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ..reviewers import Reviewers
 
 
-def reviewing(room: ChatSession, reviewers: Reviewers, parts: PageComponents) -> Any:
-    """Wire the form; returns the event that can be stopped.
+def reviewing(room: ChatSession, reviewers: Reviewers, parts: PageComponents) -> None:
+    """Wire the form.
 
     Args:
         room: where it is decided.
@@ -56,10 +56,9 @@ def reviewing(room: ChatSession, reviewers: Reviewers, parts: PageComponents) ->
             parts.labels: gr.Dropdown(visible=False),
         }  # fmt: skip
 
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    parts.action.change(needed, [parts.action], [parts.labels, parts.reason], **quiet)
+    parts.action.change(needed, [parts.action], [parts.labels, parts.reason], **QUIET)
     given = [parts.thread, parts.action, parts.labels, parts.reason, parts.reviewer]
-    return parts.decide.click(decide, given, parts.all(), **quiet)
+    parts.decide.click(decide, given, parts.all(), **QUIET)
 
 
 def decision_of(action: str, labels: str | list[str] | None, reason: str, reviewer: str) -> ReviewDecision:

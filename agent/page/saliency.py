@@ -10,7 +10,7 @@ import gradio as gr
 from ...case import Diagnosis
 from ...errors import GscoError
 from .components import PageComponents
-from .fragments import alert, figures
+from .fragments import alert
 from .session import ChatSession
 
 
@@ -21,7 +21,7 @@ def saliency(room: ChatSession, parts: PageComponents) -> None:
         if diagnosis is None or not specialist or not label:
             return ""
         try:
-            return figures(await asyncio.to_thread(room.looked, diagnosis, specialist, label), captions=True)
+            return await asyncio.to_thread(room.looked, diagnosis, specialist, label)
         except GscoError as error:
             return alert(str(error))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from contextlib import suppress
@@ -47,13 +48,15 @@ def serve_page(settings: Settings, *, host: str, port: int) -> None:
     except ImportError as error:
         raise ConfigurationError("the chat page needs more packages: pip install 'gsco[ui]'") from error
     log_to_stderr("gsco.ui", "uvicorn")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # the address is printed once, by itself
     with GSCo.from_settings(settings) as gsco:
         threading.Thread(target=_load, args=(gsco,), daemon=True).start()
         app = application(gsco, settings, users)
         allow_open_files()
         run_server(
-            app, seconds=settings.shutdown_seconds, host=host, port=port, lifespan="on", **server_options()
-        )
+            app, seconds=settings.shutdown_seconds, opened=_announce, host=host, port=port, lifespan="on",
+            **server_options(),
+        )  # fmt: skip
 
 
 def application(gsco: GSCo, settings: Settings, users: Users) -> ASGIApp:
@@ -63,7 +66,7 @@ def application(gsco: GSCo, settings: Settings, users: Users) -> ASGIApp:
 
     from ..reviewers import Reviewers
     from .file_references import refuse_file_references
-    from .layout import build, sheet, theme
+    from .layout import build, script, sheet, theme
     from .page_guard import PageGuard
     from .page_session import PageSession
     from .reports import reports
@@ -81,7 +84,7 @@ def application(gsco: GSCo, settings: Settings, users: Users) -> ASGIApp:
     mounted = gr.mount_gradio_app(
         app, build(room, reviewers, at_once=settings.api_concurrency), path="/", footer_links=[],
         show_error=False, max_file_size=settings.max_image_bytes, ssr_mode=False, enable_monitoring=False,
-        pwa=False, mcp_server=False, theme=theme(), css=sheet(),
+        pwa=False, mcp_server=False, theme=theme(), css=sheet(), head=script(),
     )  # fmt: skip
     return PageSession(PageGuard(JsonLimits(mounted, EVENT_BYTES)), users)
 
@@ -91,6 +94,10 @@ def confine_gradio(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+
+def _announce(address: str) -> None:
+    print(f"gsco is at {address}", flush=True)
 
 
 def _load(gsco: GSCo) -> None:

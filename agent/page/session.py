@@ -5,26 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...case import Diagnosis, ReviewDecision
-from ...errors import GscoError, ThreadUnknown
+from ...errors import GscoError, ReviewOpen, ThreadUnknown
 from ..reports import export
-from ..reports.html import card, panel
-from ..reports.pictures import ReportImage, picture
-from ..reports.view import view_of_evidence
+from ..reports.html import panel, viewer
+from ..reports.pictures import NO_PICTURES, SIDE, CasePictures, ReportImage, picture
+from ..reports.view import decision_words, view_of_evidence
 from ..server.telemetry import where
 from ..streaming import breathing
 from ..user_share import TooManyRequests, UserShare
 from .bubbles import Bubble, answered, bubbles_of, remarks, user_bubbles
-from .fragments import EMPTY, downloads, figures
+from .case_card import case_card
+from .fragments import EMPTY, downloads, figures, undecided
 from .turn_state import BEGINNING, TurnState
 
 if TYPE_CHECKING:
-    from ...case import ImageRef
+    from ...case import ImageRef, Task
     from ...graphs.events import Event, ReviewRequested
     from ..api import GSCo
     from ..conversation import Conversation
@@ -36,9 +39,16 @@ TICK = 1.0
 """Seconds of silence after which the page shows that time passes."""
 PACE = 0.1
 """Seconds between two updates of words that stream in."""
-DRAWING = "Drawing where they looked"
+DRAWING, STOPPING = "Drawing where they looked", "Stopping"
 THUMBNAIL = 192
 """Longest side of an image in a bubble."""
+ICON = 64
+"""Longest side of an image in the list of conversations."""
+CUT_OFF = (
+    "The last answer is not finished. What was found so far is kept; your next question finishes it first."
+)
+STOPPED = f"Stopped. {CUT_OFF}"
+NOT_KEPT = "Stopped before the question was kept; ask again."
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,9 @@ class PageUpdate:
     """What the panel shows, once it is decided."""
     about: CaseInfo | None = None
     """What the conversation is about, where it was opened."""
+    cases: tuple[str, ...] = ()
+    """All diagnoses of the conversation in a few words, and the number of the one in the panel."""
+    number: int | None = None
 
 
 class CaseInfo(NamedTuple):
@@ -77,9 +90,24 @@ class ConversationState:
     bubbles: list[Bubble]
     record: ThreadRecord | None = None
     review: ReviewRequested | None = None
-    diagnosis: Diagnosis | None = None
-    """The latest one, and its number among all."""
-    number: int = -1
+    found: tuple[Diagnosis, ...] = ()
+    """All diagnoses, and the number of the one to show."""
+    number: int | None = None
+
+    @property
+    def diagnosis(self) -> Diagnosis | None:
+        """The one to show."""
+        return None if self.number is None else self.found[self.number]
+
+    @property
+    def questions(self) -> int:
+        """How many messages of the user are kept."""
+        return sum(one.role == "user" for one in self.record.said) if self.record else 0
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """All diagnoses in a few words."""
+        return tuple(f"{place}: {decision_words(one)}" for place, one in enumerate(self.found, start=1))
 
 
 class ChatSession:
@@ -99,34 +127,56 @@ class ChatSession:
         self.uploads = uploads
         self._seconds = seconds
         self._share = UserShare(user_turns)
+        self._stops: defaultdict[tuple[str, str], set[asyncio.Event]] = defaultdict(set)
+        """Of the turns that run, by user and conversation: set to stop them."""
+        self.picture, self.icons = lru_cache(64)(self._picture), lru_cache(256)(self._picture)
 
     async def opened(self, user: str, thread: str) -> PageUpdate:
         """A conversation as it stands; an empty one where it has not begun."""
         try:
             stands = await self._state(self.gsco.consult(thread, user=user))
+            record = stands.record
+            about = CaseInfo(record.task or "", record.context or "") if record else CaseInfo()
+            html = await asyncio.to_thread(self._panel, stands, thread)
+        except Exception as error:
+            return PageUpdate(alert=self._failure(error), over=True)
+        cut_off = record is not None and record.status == "cut off"
+        return PageUpdate(
+            stands.bubbles, html, alert=CUT_OFF if cut_off else "", over=True, review=stands.review,
+            diagnosis=stands.diagnosis, about=about, cases=stands.cases, number=stands.number,
+        )  # fmt: skip
+
+    async def case(self, user: str, thread: str, number: int) -> PageUpdate:
+        """One of a conversation's diagnoses in the panel."""
+        try:
+            stands = await self._state(self.gsco.consult(thread, user=user), number)
+            html = await asyncio.to_thread(self._panel, stands, thread)
         except Exception as error:
             return PageUpdate(alert=self._failure(error))
-        record = stands.record
-        about = CaseInfo(record.task or "", record.context or "") if record else CaseInfo()
-        html: str = EMPTY
-        if stands.diagnosis is not None:
-            html = await asyncio.to_thread(self._decided, stands.diagnosis, thread, stands.number)
-        return PageUpdate(
-            stands.bubbles, html, over=True, review=stands.review, diagnosis=stands.diagnosis, about=about
-        )
+        return PageUpdate(panel=html, diagnosis=stands.diagnosis, cases=stands.cases, number=stands.number)
+
+    def stop(self, user: str, thread: str) -> None:
+        """Stop what runs in a conversation; its stream then shows what is kept, and ends."""
+        for stop in self._stops.get((user, thread), ()):
+            stop.set()
 
     def take_turn(
         self, user: str, thread: str, text: str, images: Sequence[ImageRef], about: CaseInfo = NOTHING
     ) -> AsyncGenerator[PageUpdate]:
         """Take a turn and tell what to show of it as it unfolds; what goes wrong is shown too."""
-        return self._surely(user, self._take_turn(user, thread, text, images, about))
+        stop = asyncio.Event()
+        return self._surely(user, thread, stop, self._take_turn(user, thread, text, images, about, stop))
 
     def decided(self, user: str, thread: str, decision: ReviewDecision | None) -> AsyncGenerator[PageUpdate]:
         """Go on after a person's decision, or with a turn that was cut off; see ``said``."""
-        return self._surely(user, self._resumed(user, thread, decision))
+        stop = asyncio.Event()
+        return self._surely(user, thread, stop, self._resumed(user, thread, decision, stop))
 
-    async def _surely(self, user: str, shown: AsyncGenerator[PageUpdate]) -> AsyncGenerator[PageUpdate]:
+    async def _surely(
+        self, user: str, thread: str, stop: asyncio.Event, shown: AsyncGenerator[PageUpdate]
+    ) -> AsyncGenerator[PageUpdate]:
         """The page is told of the end, whatever happens."""
+        self._stops[user, thread].add(stop)
         try:
             with self._share.turn(user):
                 async with aclosing(shown):
@@ -134,55 +184,80 @@ class ChatSession:
                         yield each
         except Exception as error:
             yield PageUpdate(alert=self._failure(error), over=True)
+        finally:
+            self._stops[user, thread].discard(stop)
+            if not self._stops[user, thread]:
+                del self._stops[user, thread]
 
     async def _take_turn(
-        self, user: str, thread: str, text: str, images: Sequence[ImageRef], about: CaseInfo
+        self,
+        user: str,
+        thread: str,
+        text: str,
+        images: Sequence[ImageRef],
+        about: CaseInfo,
+        stop: asyncio.Event,
     ) -> AsyncGenerator[PageUpdate]:
         consultation = self.gsco.consult(
             thread, user=user, task=about.task or None, context=about.context.strip() or None
         )
-        pictures = await asyncio.to_thread(self._pictured, [ref.id for ref in images]) if images else ""
-        begun = list(user_bubbles(text, pictures))
-        unfolding = self._updates(consultation, consultation.astream(text, images), begun)
+        events = consultation.astream(text, images)
+        unfolding = self._updates(consultation, events, stop, text, images)
         async with aclosing(unfolding):
             async for each in unfolding:
                 yield each
 
     async def _resumed(
-        self, user: str, thread: str, decision: ReviewDecision | None
+        self, user: str, thread: str, decision: ReviewDecision | None, stop: asyncio.Event
     ) -> AsyncGenerator[PageUpdate]:
         consultation = self.gsco.consult(thread, user=user)
-        unfolding = self._updates(consultation, consultation.astream_resume(decision), [])
+        unfolding = self._updates(consultation, consultation.astream_resume(decision), stop)
         async with aclosing(unfolding):
             async for each in unfolding:
                 yield each
 
-    def tasks(self) -> list[tuple[str, str]]:
-        """Title and name of the tasks that specialists know."""
+    def tasks(self) -> list[Task]:
+        """The tasks that specialists know."""
         known = self.gsco.tasks
-        return [(known.get(name).title or name, name) for name in self.gsco.panels if name in known]
+        return [known.get(name) for name in self.gsco.panels if name in known]
 
-    def looked(self, diagnosis: Diagnosis, specialist: str, label: str) -> list[ReportImage]:
-        """The image, and where a specialist looked for a label.
+    def icon(self, id: str) -> ReportImage | None:
+        """An image in the list of conversations; None where it is gone."""
+        try:
+            return self.icons(id, ICON, "")
+        except GscoError:
+            return None
+
+    def looked(self, diagnosis: Diagnosis, specialist: str, label: str) -> str:
+        """The image with a layer of where a specialist looked for a label, as a fragment.
 
         Raises:
             GscoError: it cannot be drawn.
         """
-        return [
-            picture(self.gsco.images.get(diagnosis.case_id), "The image"),
-            export.looked(self.gsco, diagnosis, specialist, label),
-        ]
+        image = picture(self.gsco.images.get(diagnosis.case_id), "The image")
+        return viewer(CasePictures(image, export.layer_of(self.gsco, diagnosis, specialist, label)))
+
+    def findings(self, diagnosis: Diagnosis, labels: Sequence[str]) -> list[str]:
+        """Those of the labels that have a place in the image."""
+        return export.finding_labels(self.gsco, diagnosis, labels)
 
     async def _updates(
-        self, consultation: Conversation, events: AsyncGenerator[Event], begun: list[Bubble]
+        self,
+        consultation: Conversation,
+        events: AsyncGenerator[Event],
+        stop: asyncio.Event,
+        text: str = "",
+        images: Sequence[ImageRef] = (),
     ) -> AsyncGenerator[PageUpdate]:
-        begun = [*(await self._state(consultation)).bubbles, *begun]
-        turn, panel_of, start = TurnState(), TurnState(), time.monotonic()
-        yield PageUpdate(begun, doing=BEGINNING)
-        told_at = start
+        turn, panel_of, told_at = TurnState(), TurnState(), 0.0
+        before = await self._state(consultation)
+        pictures = await asyncio.to_thread(self._pictured, [ref.id for ref in images]) if images else ""
+        begun, start = [*before.bubbles, *user_bubbles(text, pictures)], time.monotonic()
+        waiting = await asyncio.to_thread(self._waiting, images[-1].id) if images else None
+        yield PageUpdate(begun, waiting, doing=BEGINNING)
         try:
             # The inner one is closed first: it waits for the outer one's next event.
-            breaths = breathing(events, self._seconds, TICK)
+            breaths = breathing(events, self._seconds, TICK, stop)
             async with aclosing(events), aclosing(breaths):
                 async for event in breaths:
                     now = time.monotonic()
@@ -196,37 +271,63 @@ class ChatSession:
                     if turn.gathered != panel_of.gathered:
                         html, panel_of = await asyncio.to_thread(self._gathered, turn), turn
                     yield PageUpdate([*begun, *answered(turn)], html, turn.doing or DRAWING, now - start)
+        except ReviewOpen as error:
+            shown = await self.opened(consultation.user, consultation.thread_id)
+            yield replace(shown, alert=self._failure(error))
+            return
         except Exception as error:
             yield PageUpdate([*begun, *answered(turn)], alert=self._failure(error), over=True)
             return
-        yield await self._ended(consultation, turn)
+        if not stop.is_set():
+            yield await self._ended(consultation, turn)
+            return
+        yield PageUpdate(doing=STOPPING)
+        await consultation.asettled()
+        if text or images:
+            await self._keep(consultation, before, text, images)
+        yield await self._halted(consultation)
+
+    async def _keep(
+        self, consultation: Conversation, before: ConversationState, text: str, images: Sequence[ImageRef]
+    ) -> None:
+        """Keep the question of a turn that was stopped before it was written down."""
+        after = await self._state(consultation)
+        if after.questions == before.questions:
+            await consultation.akept(text, images)
+
+    async def _halted(self, consultation: Conversation) -> PageUpdate:
+        """A conversation after its turn was stopped."""
+        shown = await self.opened(consultation.user, consultation.thread_id)
+        words = STOPPED if shown.alert == CUT_OFF else shown.alert or ("" if shown.bubbles else NOT_KEPT)
+        return replace(shown, alert=words)
 
     async def _ended(self, consultation: Conversation, turn: TurnState) -> PageUpdate:
         """A conversation after a turn: what is kept of it, and remarks that are not."""
         stands = await self._state(consultation)
-        bubbles = [*stands.bubbles, *remarks(turn)]
-        if not turn.diagnoses or stands.diagnosis is None:
-            return PageUpdate(bubbles, over=True, review=stands.review)
-        html = await asyncio.to_thread(
-            self._decided, stands.diagnosis, consultation.thread_id, stands.number
+        # Evidence without a decision stays where it is: that of an image that no task fits.
+        same = stands.diagnosis is None and turn.evidence is not None
+        html = None if same else await asyncio.to_thread(self._panel, stands, consultation.thread_id)
+        return PageUpdate(
+            [*stands.bubbles, *remarks(turn)], html, over=True, review=stands.review,
+            diagnosis=stands.diagnosis, cases=stands.cases, number=stands.number,
         )  # fmt: skip
-        return PageUpdate(bubbles, html, over=True, review=stands.review, diagnosis=stands.diagnosis)
 
-    async def _state(self, consultation: Conversation) -> ConversationState:
+    async def _state(self, consultation: Conversation, number: int | None = None) -> ConversationState:
         try:
             record = await consultation.aexport()
         except ThreadUnknown:
             return ConversationState([])
         review = await consultation.apending()
         found = diagnoses_of(record)
+        shown = number if number is not None and 0 <= number < len(found) else diagnosis_number(record)
 
-        def carded(diagnosis: Diagnosis) -> str:
-            number = found.index(diagnosis)
-            links = downloads(record.thread_id, number) if number < len(found) - 1 else ""
-            return f"{card(export.view(self.gsco, diagnosis), export.decision(diagnosis))}{links}"
+        def carded(diagnosis: Diagnosis, said: str) -> str:
+            place = found.index(diagnosis)
+            links = downloads(record.thread_id, place) if place != shown else ""
+            return case_card(export.view(self.gsco, diagnosis), diagnosis, said, links)
 
         bubbles = await asyncio.to_thread(bubbles_of, record, self._pictured, carded, review)
-        return ConversationState(bubbles, record, review, found[-1] if found else None, len(found) - 1)
+        return ConversationState(bubbles, record, review, tuple(found), shown)
 
     def _failure(self, error: Exception) -> str:
         if isinstance(error, GscoError | TooManyRequests):
@@ -240,24 +341,54 @@ class ChatSession:
         pictures = []
         for id in ids:
             try:
-                pictures.append(picture(self.gsco.images.get(id), f"image {id}", THUMBNAIL))
+                pictures.append(self.picture(id, THUMBNAIL, f"image {id}"))
             except GscoError:
                 continue
         return figures(pictures)
 
+    def _picture(self, id: str, side: int, caption: str) -> ReportImage:
+        return picture(self.gsco.images.get(id), caption, side)
+
+    def _image(self, id: str) -> CasePictures:
+        try:
+            return CasePictures(self.picture(id, SIDE, "The image"))
+        except GscoError:
+            return NO_PICTURES
+
+    def _waiting(self, id: str) -> str:
+        return undecided(self._image(id).image, "Looking at the image.")
+
     def _gathered(self, turn: TurnState) -> str:
         assert turn.evidence is not None
-        image, evidence = turn.evidence
+        id, evidence = turn.evidence
         thumbnails = export.thumbnails_of(self.gsco, evidence.similar_cases)
         title = export.title_of(self.gsco, evidence.gate.task)
-        return panel(view_of_evidence(evidence, image, thumbnails, title=title))
+        return panel(view_of_evidence(evidence, id, thumbnails, title=title), self._image(id))
 
-    def _decided(self, diagnosis: Diagnosis, thread: str, number: int) -> str:
-        pictures = list(export.pictures_of(self.gsco, diagnosis))
+    def _panel(self, stands: ConversationState, thread: str) -> str:
+        diagnosis, record = stands.diagnosis, stands.record
+        if diagnosis is None and record is not None and record.images:
+            return undecided(self._image(record.images[-1].id).image, "There is no decision on this image.")
+        if diagnosis is None or stands.number is None:
+            return EMPTY
+        pictures = export.case_pictures(self.gsco, diagnosis)
         shown = panel(export.view(self.gsco, diagnosis), pictures, export.decision(diagnosis))
-        return f"{downloads(thread, number)}{shown}"
+        return f"{downloads(thread, stands.number)}{shown}"
 
 
 def diagnoses_of(record: ThreadRecord) -> list[Diagnosis]:
     """All diagnoses of a conversation, in order."""
     return [finding.diagnosis for finding in record.findings if finding.diagnosis is not None]
+
+
+def diagnosis_number(record: ThreadRecord) -> int | None:
+    """Which of a conversation's diagnoses to show: the latest since images were last shown.
+
+    None where the latest images have none: another image's would stand beside their question.
+    """
+    turns = [one.turn for one in record.said if one.role == "user"]
+    shown = [place for place, one in enumerate(u for u in record.said if u.role == "user") if one.images]
+    recent = set(turns[shown[-1] :]) if shown else set(turns)
+    decided = [finding for finding in record.findings if finding.diagnosis is not None]
+    places = [place for place, finding in enumerate(decided) if finding.turn in recent]
+    return places[-1] if places else None

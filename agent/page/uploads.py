@@ -26,7 +26,12 @@ PRESETS: dict[str, Window | None] = {
 
 
 def stored(
-    store: ImageStore, uploads: UploadStore, user: str, ids: Sequence[str], window: Window | None
+    store: ImageStore,
+    uploads: UploadStore,
+    user: str,
+    ids: Sequence[str],
+    center: float | None = None,
+    width: float | None = None,
 ) -> list[ImageRef]:
     """Put a user's uploads into the image store; the window is for those that are DICOM.
 
@@ -36,23 +41,20 @@ def stored(
     try:
         if len(ids) > MOST:
             raise ImageTooLarge(f"one message takes {MOST} images, and these are {len(ids)}")
-        return [_stored(store, uploads.read(user, id), window) for id in ids]
+        found = (uploads.read(user, id) for id in ids)
+        return [store.put(one, window=window_of(center, width) if is_dicom(one) else None) for one in found]
     finally:
         for id in ids:
             uploads.remove(user, id)
 
 
-def _stored(store: ImageStore, data: bytes, window: Window | None) -> ImageRef:
-    return store.put(data, window=window if is_dicom(data) else None)
-
-
 def window_of(center: float | None, width: float | None) -> Window | None:
-    """The window that two numbers of the page are.
+    """The window that two numbers of the page are; two that are left empty arrive as 0.
 
     Raises:
         ImageError: only one of them is given, or the width is none.
     """
-    if center is None and width is None:
+    if not center and not width:
         return None
     if center is None or width is None:
         raise ImageError("a window is a center and a width: give both, or neither for the file's own")
@@ -62,16 +64,22 @@ def window_of(center: float | None, width: float | None) -> Window | None:
 
 
 def preview(
-    store: ImageStore, uploads: UploadStore, user: str, ids: Sequence[str], window: Window | None
+    store: ImageStore,
+    uploads: UploadStore,
+    user: str,
+    ids: Sequence[str],
+    center: float | None = None,
+    width: float | None = None,
 ) -> ReportImage | None:
     """How the first of a user's uploads that is DICOM looks through a window; None where there is none.
 
     Raises:
-        ImageError: it cannot be used.
+        ImageError: it cannot be used, or the window is none.
     """
     for id in ids[:MOST]:
         with suppress(ImageMissing):  # sent or expired meanwhile
             data = uploads.read(user, id)
             if is_dicom(data):
+                window = window_of(center, width)
                 return picture(read_image(data, limits=store.limits, window=window), "Preview")
     return None

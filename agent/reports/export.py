@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...case import Diagnosis, SimilarCase
 from ...errors import GscoError
+from ...graphs.explanation.decision import is_negative
 from .html import page
 from .pdf import pdf
-from .pictures import ReportImage, overlay, picture
+from .pictures import NO_PICTURES, CasePictures, ReportImage, heat_layer, overlay, picture
 from .sheet import Sheet
-from .view import CaseView, view_of
+from .view import CaseView, specialist_title, view_of
 
 if TYPE_CHECKING:
+    from ...models.specialist.activation import Heat
     from ..api import GSCo
 
 
@@ -74,17 +76,43 @@ def thumbnails_of(gsco: GSCo, cases: Sequence[SimilarCase]) -> dict[str, bytes]:
 
 
 def pictures_of(gsco: GSCo, diagnosis: Diagnosis) -> Iterator[ReportImage]:
-    """The case's image, and where the specialist that is worth most looked for the diagnosis."""
+    """The case's image, and where the specialist that is worth most looked for a finding."""
     try:
-        yield picture(gsco.images.get(diagnosis.case_id), "The image")
-        if (name := first_choice(diagnosis)) is not None:
-            yield looked(gsco, diagnosis, name, diagnosis.labels[0])
+        image = gsco.images.get(diagnosis.case_id)
+        yield picture(image, "The image")
+        if (choice := heat_choice(gsco, diagnosis)) is not None:
+            yield picture(overlay(image, heat_of(gsco, diagnosis, *choice)), looked_words(*choice))
     except GscoError:
         return
 
 
-def looked(gsco: GSCo, diagnosis: Diagnosis, specialist: str, label: str) -> ReportImage:
-    """Draw where a specialist looked for a label.
+def case_pictures(gsco: GSCo, diagnosis: Diagnosis) -> CasePictures:
+    """The same as two layers, for a page that can lay one over the other."""
+    try:
+        image = picture(gsco.images.get(diagnosis.case_id), "The image")
+    except GscoError:
+        return NO_PICTURES
+    try:
+        choice = heat_choice(gsco, diagnosis)
+        return CasePictures(image, layer_of(gsco, diagnosis, *choice) if choice else None)
+    except GscoError:
+        return CasePictures(image)
+
+
+def layer_of(gsco: GSCo, diagnosis: Diagnosis, specialist: str, label: str) -> ReportImage:
+    """Where a specialist looked for a label, to lie over the image.
+
+    Raises:
+        GscoError: the image is gone, there is no such specialist or label, or no map can be made of it.
+    """
+    names = [one.specialist for one in diagnosis.evidence.opinions]
+    title = specialist_title(names.index(specialist) + 1) if specialist in names else specialist
+    layer = heat_layer(heat_of(gsco, diagnosis, specialist, label))
+    return picture(layer, looked_words(title, label))
+
+
+def heat_of(gsco: GSCo, diagnosis: Diagnosis, specialist: str, label: str) -> Heat:
+    """Where a specialist looked for a label: 0 to 1, float32 (height, width) of the image.
 
     Raises:
         GscoError: the image is gone, there is no such specialist or label, or no map can be made of it.
@@ -95,16 +123,31 @@ def looked(gsco: GSCo, diagnosis: Diagnosis, specialist: str, label: str) -> Rep
     members = gsco.panels[diagnosis.task].members if diagnosis.task in gsco.panels else {}
     if specialist not in members:
         raise SpecialistError(f"task {diagnosis.task} has no specialist {specialist!r}")
-    image = gsco.images.get(diagnosis.case_id)
-    heat = activation_map(members[specialist], image, label)
-    return picture(overlay(image, heat), f"Where {specialist} looked for {label}")
+    return activation_map(members[specialist], gsco.images.get(diagnosis.case_id), label)
 
 
-def first_choice(diagnosis: Diagnosis) -> str | None:
-    """The most reliable specialist that says what the diagnosis says; None where nobody does."""
+def looked_words(specialist: str, label: str) -> str:
+    """What a picture of heat is called."""
+    return f"Where {specialist} looked for {label}"
+
+
+def heat_choice(gsco: GSCo, diagnosis: Diagnosis) -> tuple[str, str] | None:
+    """The most reliable specialist that says what the diagnosis says, and the finding that it names.
+
+    None where nobody says it, and where the diagnosis is that nothing was found: there is no place to show.
+    """
+    labels = finding_labels(gsco, diagnosis, diagnosis.labels)
     said = frozenset(diagnosis.labels)
-    agreeing = [one for one in diagnosis.evidence.opinions if said and frozenset(one.labels) == said]
-    return max(agreeing, key=lambda one: one.reliability or 0.0).specialist if agreeing else None
+    agreeing = [one for one in diagnosis.evidence.opinions if frozenset(one.labels) == said]
+    if not labels or not agreeing:
+        return None
+    return max(agreeing, key=lambda one: one.reliability or 0.0).specialist, labels[0]
+
+
+def finding_labels(gsco: GSCo, diagnosis: Diagnosis, labels: Iterable[str]) -> list[str]:
+    """Those of the labels that name a finding, which has a place in the image."""
+    task = gsco.tasks.get(diagnosis.task) if diagnosis.task in gsco.tasks else None
+    return [label for label in labels if not is_negative([label], task)]
 
 
 def decision(diagnosis: Diagnosis) -> tuple[str, ...]:
@@ -127,7 +170,4 @@ def note_on(gsco: GSCo) -> str:
     return MINI_NOTE if gsco.bundled else ""
 
 
-MINI_NOTE = (
-    "The generalist here is the small bundled one, a thousandth of a real one's size: a default to start "
-    "with. Read the evidence, not its words."
-)
+MINI_NOTE = "The generalist is the small bundled one, a default to start with: read the evidence."

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ... import __version__
-from .pictures import ReportImage
+from .pictures import NO_PICTURES, CasePictures
 from .sheet import Sheet
 from .view import CaseView
 
@@ -20,14 +20,40 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def panel(view: CaseView, pictures: Sequence[ReportImage] = (), decision: Sequence[str] = ()) -> str:
-    """Return the evidence as a fragment; it needs ``style`` around it. See ``Sheet`` for the arguments."""
-    return _templates().get_template("panel.html").render(view=view, pictures=pictures, decision=decision)
+def panel(view: CaseView, pictures: CasePictures = NO_PICTURES, decision: Sequence[str] = ()) -> str:
+    """Return the evidence as a fragment for the chat page; it needs ``style`` around it.
+
+    Args:
+        view: the diagnosis and its evidence.
+        pictures: the image, the heat over it, and the known case beside it.
+        decision: lines on what a person decided.
+    """
+    return (
+        _templates()
+        .get_template("panel.html")
+        .render(
+            view=view,
+            image=pictures.image,
+            heat=pictures.heat,
+            beside=next((one for one in view.neighbours if one.thumbnail), None),
+            decision=decision,
+        )
+    )
 
 
-def card(view: CaseView, decision: Sequence[str] = ()) -> str:
-    """Return verdict, badges and what a person decided, as a fragment."""
-    return _templates().get_template("card.html").render(view=view, decision=decision)
+def viewer(pictures: CasePictures) -> str:
+    """Return the image with heat over it, as a fragment."""
+    return _templates().get_template("viewer.html").render(image=pictures.image, heat=pictures.heat)
+
+
+def card(view: CaseView, sure: str = "") -> str:
+    """Return the verdict in a line, as a fragment.
+
+    Args:
+        view: the diagnosis.
+        sure: its confidence in words.
+    """
+    return _templates().get_template("card.html").render(view=view, sure=sure)
 
 
 def page(sheet: Sheet) -> str:

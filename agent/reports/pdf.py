@@ -95,7 +95,7 @@ def _answer(view: CaseView) -> Iterator[Any]:
     yield _text(f"{view.title}{sure}{' · a suggestion only' if view.abstained else ''}", "small")
     for badge in view.badges:
         yield _text(f"■ {badge.words}", tone=badge.tone)
-    yield from (_text(f"• {reason}") for reason in view.reasons)
+    yield from (_text(f"• {reason}") for reason in (*view.reasons, *view.remarks))
 
 
 def _beside(left: list[Any], right: Any, width: float) -> Any:

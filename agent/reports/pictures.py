@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 SIDE = 512
 """Longest side of a picture on a page."""
+HEAT_SIDE = 128
+"""Longest side of a layer of heat, which is coarse; it is enlarged to its image."""
 STRENGTH = 0.55
 """How much of the hottest pixel is heat and not image."""
 _PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -35,6 +37,18 @@ class ReportImage:
         return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
 
 
+@dataclass(frozen=True)
+class CasePictures:
+    """What can be looked at of a case."""
+
+    image: ReportImage | None = None
+    heat: ReportImage | None = None
+    """Transparent where it is cold, to lie over the image."""
+
+
+NO_PICTURES = CasePictures()
+
+
 def picture(image: Image, caption: str, side: int = SIDE) -> ReportImage:
     """Make a page's picture of an image, at most ``side`` pixels long."""
     small = shrunk(image, side)
@@ -48,12 +62,19 @@ def overlay(image: Image, heat: npt.NDArray[np.float32], side: int = SIDE) -> Im
     from PIL import Image as Pillow
 
     small = shrunk(image, side).convert("RGB")
-    resized = Pillow.fromarray(heat).resize(small.size, Pillow.Resampling.BILINEAR)
-    share = np.clip(np.asarray(resized, dtype=np.float32), 0.0, 1.0)
-    hues = np.stack([np.interp(share, _PLACES, channel) for channel in (_REDS, _GREENS, _BLUES)], axis=2)
-    weight = STRENGTH * share[..., None]
-    mixed = (1.0 - weight) * np.asarray(small, dtype=np.float32) + weight * hues
+    layer = heat_layer(heat).resize(small.size, Pillow.Resampling.BILINEAR)
+    weight = STRENGTH * np.asarray(layer.getchannel("A"), dtype=np.float32)[..., None] / 255.0
+    mixed = (1.0 - weight) * np.asarray(small, dtype=np.float32) + weight * np.asarray(layer)[..., :3]
     return Pillow.fromarray(np.rint(mixed).astype(np.uint8))
+
+
+def heat_layer(heat: npt.NDArray[np.float32], side: int = HEAT_SIDE) -> Image:
+    """Colour heat (height, width; 0 to 1), transparent where it is cold: RGBA, at most ``side`` long."""
+    from PIL import Image as Pillow
+
+    share = np.clip(np.asarray(shrunk(Pillow.fromarray(heat), side), dtype=np.float32), 0.0, 1.0)
+    channels = [np.interp(share, _PLACES, channel) for channel in (_REDS, _GREENS, _BLUES)]
+    return Pillow.fromarray(np.rint(np.stack([*channels, 255.0 * share], axis=2)).astype(np.uint8))
 
 
 def shrunk(image: Image, side: int) -> Image:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from ...case import DISCLAIMER, Diagnosis, Evidence, Fusion, Opinion, SimilarCase, TaskKind
+from ...graphs.explanation.sentences import percent
 
 Tone = Literal["good", "doubt", "bad", "plain"]
 SHOWN_CASES = 10
@@ -25,18 +26,16 @@ class Bar:
 
     @property
     def percent(self) -> str:
-        """The probability as people read it; what is almost nothing or almost all is said so."""
-        if 0 < self.value < 0.001:
-            return "< 0.1 %"
-        if 0.999 < self.value < 1:
-            return "> 99.9 %"
-        return f"{100 * self.value:.1f} %"
+        """The probability, rounded as in every sentence about it."""
+        return percent(self.value)
 
 
 @dataclass(frozen=True)
 class OpinionView:
     """What one specialist says."""
 
+    title: str
+    """Its number among the specialists of the diagnosis, in words."""
     name: str
     architecture: str
     says: str
@@ -54,6 +53,8 @@ class ShareView:
     """What one source adds to the log-odds of the decision."""
 
     source: str
+    title: str
+    """The source as readers know it: a specialist by its number."""
     says: str
     log_odds: float
     width: float
@@ -108,6 +109,9 @@ class CaseView:
     abstained: bool
     badges: tuple[Badge, ...]
     reasons: tuple[str, ...]
+    """What was certified, and why a person must decide."""
+    remarks: tuple[str, ...]
+    """What else was noted on the way to a decision that stands alone."""
     options: tuple[Bar, ...]
     """The decision's distribution, likeliest first; empty where there is none."""
     why: str
@@ -148,15 +152,16 @@ def view_of(
         confidence=confidence_words(diagnosis),
         abstained=diagnosis.abstained,
         badges=tuple(badges(diagnosis)),
-        reasons=(*filter(None, [diagnosis.promise]), *diagnosis.reasons),
+        reasons=(*filter(None, [diagnosis.promise]), *(diagnosis.reasons if diagnosis.abstained else ())),
+        remarks=() if diagnosis.abstained else diagnosis.reasons,
         why=f"For {fusion.decision}, against {fusion.rival}" if fusion and fusion.voices else "",
-        shares=tuple(shares(fusion)) if fusion else (),
+        shares=tuple(shares(fusion, [one.specialist for one in diagnosis.evidence.opinions]))
+        if fusion
+        else (),
         counter_example=neighbour(known, said, (thumbnails or {}).get(known.id)) if known else None,
         generalist=generalist_words(diagnosis),
         options=bars(diagnosis.probabilities or {}, said),
-        voices=tuple(
-            voice(opinion, said if diagnosis.kind.closed else None) for opinion in diagnosis.evidence.opinions
-        ),
+        voices=voices(diagnosis.evidence, said if diagnosis.kind.closed else None),
         neighbours=tuple(neighbour(case, said, (thumbnails or {}).get(case.id)) for case in cases),
         missing=missing(diagnosis.evidence),
         footer=tuple(footer(diagnosis)),
@@ -179,9 +184,9 @@ def view_of_evidence(
     cases = evidence.similar_cases[:SHOWN_CASES]
     return CaseView(
         case_id=image, task=task, title=title or task, verdict=UNDECIDED, confidence="", abstained=False,
-        badges=tuple(unusual(evidence)), reasons=evidence.gate.notes, options=(),
+        badges=tuple(unusual(evidence)), reasons=evidence.gate.notes, remarks=(), options=(),
         why="", shares=(), counter_example=None, generalist="",
-        voices=tuple(voice(opinion, None) for opinion in evidence.opinions),
+        voices=voices(evidence, None),
         neighbours=tuple(neighbour(case, None, (thumbnails or {}).get(case.id)) for case in cases),
         missing=missing(evidence), footer=(), disclaimer=DISCLAIMER,
     )  # fmt: skip
@@ -204,19 +209,19 @@ def confidence_words(diagnosis: Diagnosis) -> str:
     return f"{words}; of {observed.n} cases this sure, {observed.right} were right"
 
 
-def percent(value: float) -> str:
-    """A probability without decimals; what is almost nothing or almost all is said so."""
-    if value < 0.01:
-        return "under 1 %"
-    return "over 99 %" if value > 0.99 else f"{100 * value:.0f} %"
+def decision_words(diagnosis: Diagnosis) -> str:
+    """The diagnosis and how sure it is, in a line of a list."""
+    mark = "?" if diagnosis.abstained else ""
+    sure = "" if diagnosis.confidence is None else f" {percent(diagnosis.confidence)}"
+    return f"{verdict(diagnosis)}{mark}{sure}"
 
 
 def reliability_words(opinion: Opinion) -> str:
     """How good a specialist is known to be: on test images where they were measured, else on validation."""
     if opinion.held_out is not None:
-        return f"balanced accuracy {100 * opinion.held_out:.0f} % on test images"
+        return f"balanced accuracy {percent(opinion.held_out)} on test images"
     if opinion.reliability is not None:
-        return f"balanced accuracy {100 * opinion.reliability:.0f} % on validation images, which chose it"
+        return f"balanced accuracy {percent(opinion.reliability)} on validation images, which chose it"
     return ""
 
 
@@ -231,8 +236,14 @@ def generalist_words(diagnosis: Diagnosis) -> str:
     return f"{said} ({percent(min(sure))})" if sure else said
 
 
-def shares(fusion: Fusion) -> Iterator[ShareView]:
-    """What each source adds to the log-odds of the decision, and what the labels' prior adds."""
+def shares(fusion: Fusion, specialists: Sequence[str] = ()) -> Iterator[ShareView]:
+    """What each source adds to the log-odds of the decision, and what the labels' prior adds.
+
+    Args:
+        fusion: how the sources became one distribution.
+        specialists: names in the order in which they are numbered.
+    """
+    titles = {name: specialist_title(number) for number, name in enumerate(specialists, start=1)}
     rows = [
         (one.source, ", ".join(one.labels) or NONE_OF_THEM, one.log_odds, one.note) for one in fusion.voices
     ]
@@ -240,7 +251,8 @@ def shares(fusion: Fusion) -> Iterator[ShareView]:
         rows.append(("how frequent the labels are", "", fusion.prior, ""))
     longest = max((abs(row[2]) for row in rows), default=0.0) or 1.0
     for source, says, log_odds, note in rows:
-        yield ShareView(source, says, log_odds, abs(log_odds) / longest, note)
+        title = titles.get(source, source)
+        yield ShareView(source, title, says, log_odds, abs(log_odds) / longest, note)
 
 
 def bars(probabilities: Mapping[str, float], said: frozenset[str]) -> tuple[Bar, ...]:
@@ -254,10 +266,24 @@ def missing(evidence: Evidence) -> tuple[str, ...]:
     return tuple(f"{item.source}: {item.reason}" for item in evidence.missing)
 
 
-def voice(opinion: Opinion, said: frozenset[str] | None) -> OpinionView:
-    """Lay out one opinion beside what the diagnosis says, if it says anything."""
+def specialist_title(number: int) -> str:
+    """What readers call a specialist; its own name is a detail."""
+    return f"Specialist {number}"
+
+
+def voices(evidence: Evidence, said: frozenset[str] | None) -> tuple[OpinionView, ...]:
+    """Lay out all opinions beside what the diagnosis says, if it says anything."""
+    return tuple(
+        voice(opinion, said, specialist_title(number))
+        for number, opinion in enumerate(evidence.opinions, start=1)
+    )
+
+
+def voice(opinion: Opinion, said: frozenset[str] | None, title: str) -> OpinionView:
+    """Lay out one opinion."""
     labels = frozenset(opinion.labels)
     return OpinionView(
+        title=title,
         name=opinion.specialist,
         architecture=opinion.architecture,
         says=", ".join(opinion.labels) or ("" if opinion.text else NONE_OF_THEM),
@@ -316,7 +342,7 @@ def _agreement(diagnosis: Diagnosis) -> Iterator[Badge]:
         tone: Tone = (
             "good" if conflict.similar_share >= 0.8 else "plain" if conflict.similar_share >= 0.5 else "doubt"
         )
-        words = f"{100 * conflict.similar_share:.0f} % of similar cases agree"
+        words = f"{100 * conflict.similar_share:.0f}% of similar cases agree"
         yield Badge(words + proposed, "plain" if proposed else tone)
 
 

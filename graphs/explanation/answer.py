@@ -141,7 +141,8 @@ def _decision(record: ImageRecord, diagnosis: Diagnosis, first: str) -> str:
     """The decision with what it rests on, in short."""
     if not diagnosis.kind.closed or decided.overruled(diagnosis):
         return first
-    return " ".join(filter(None, [first, rests_on.panel(diagnosis), rests_on.similar(diagnosis, 1)]))
+    panel = rests_on.unanimous(diagnosis) or rests_on.panel(diagnosis)
+    return " ".join(filter(None, [first, panel, rests_on.similar(diagnosis, 1)]))
 
 
 def _on(question: UserQuestion, record: ImageRecord, diagnosis: Diagnosis, places: Mapping[str, str]) -> str:

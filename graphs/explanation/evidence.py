@@ -92,6 +92,15 @@ def panel(diagnosis: Diagnosis) -> str:
     return f"Of the {total} specialists {listed(parts)}."
 
 
+def unanimous(diagnosis: Diagnosis) -> str:
+    """That all specialists agree with the decision; empty where one does not, or there are not several."""
+    said = votes(diagnosis)
+    total = sum(map(len, said.values()))
+    if total < 2 or any(set(labels) != set(diagnosis.labels) for labels in said):
+        return ""
+    return f"All {total} specialists agree with the decision, {named(diagnosis.labels)}."
+
+
 def similar(diagnosis: Diagnosis, count: int | None = None) -> str:
     """The most similar known cases, and what all of the retrieved ones were."""
     cases = diagnosis.evidence.similar_cases

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -498,3 +499,21 @@ def test_threads_of_others_are_not_seen(small: Gsco, discussed: str):
     assert json.loads(small("threads", "list", "--json", "--user", "ana").stdout) == []
     fails_in_one_line(small("threads", "show", discussed, "--user", "ana"), 1, "no conversation")
     fails_in_one_line(small("threads", "list", "--user", "a/b"), 1, "letters, digits")
+
+
+def test_conversations_of_the_page_are_listed_for_the_owner_of_the_machine(small: Gsco, dark: Path):
+    from gsco import GSCo
+    from gsco.agent.conversation_store import BROWSER
+
+    with GSCo.from_settings(tool_calls="none") as kept:
+        kept.consult("on-the-page", user=f"{BROWSER}0123456789abcdef").send("What is the shade?", [dark])
+        kept.consult("by-key", user="ana").send("And this?", [dark])
+    found = {one["thread_id"]: one for one in json.loads(small("threads", "list", "--json").stdout)}
+    summary = found["on-the-page"]
+    assert "by-key" not in found and summary["image"].startswith("img-")
+    assert re.fullmatch(r"(dark|bright)\?? \d+%", summary["decision"])
+    assert "0123456789abcdef" not in small("threads", "list").stdout, "a browser's name lets one in"
+    assert "What is the shade?" in small("threads", "show", "on-the-page").stdout
+    fails_in_one_line(small("threads", "show", "by-key"), 1, "no conversation")
+    assert small("threads", "delete", "on-the-page", "--yes").exit_code == 0
+    fails_in_one_line(small("threads", "show", "on-the-page"), 1, "no conversation")

@@ -29,10 +29,11 @@ def page_of(home: Path, **environment: str) -> Iterator[str]:
         "GSCO_HOME": str(home), "GSCO_THREADS": "1", **environment,
     }  # fmt: skip
     log = home / "ui.log"
-    with log.open("w", encoding="utf-8") as errors:
+    with log.open("w", encoding="utf-8") as told:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gsco.agent.cli", "ui", "--port", "0"], env=env, stderr=errors, cwd=home
-        )
+            [sys.executable, "-m", "gsco.agent.cli", "ui", "--port", "0"],
+            env=env, stdout=told, stderr=subprocess.STDOUT, cwd=home,
+        )  # fmt: skip
     try:
         yield _address(process, log)
     finally:

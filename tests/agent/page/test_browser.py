@@ -73,8 +73,8 @@ def test_a_case_from_the_image_to_the_report(visit, address):
 
     page.click("#looks >> text=Where each specialist looked")
     page.wait_for_selector("#look img >> nth=1")
-    choose(page, "#specialist", "regnet")
-    page.wait_for_selector(f"#look >> text=Where regnet looked for {OTHER}")
+    choose(page, "#specialist", "Specialist 4")
+    page.wait_for_selector("#look >> text=Where Specialist 4 looked for pneumonia")
     check_widths(page, "looked")
 
     check_conversations(page, visit(address), address)
@@ -86,7 +86,7 @@ def check_evidence(page) -> None:
     bars = page.locator("#panel .voice .fill")
     assert any(box["width"] > 10 for bar in bars.all() if (box := bar.bounding_box()))
     assert page.locator("#panel .gallery figure img").count() == 10
-    assert page.locator("#panel .pictures img").count() == 2
+    assert page.locator("#panel .pane img").count() == 3
     page.wait_for_function(
         "() => [...document.querySelectorAll('#panel img, #chat img')].every(one => one.naturalWidth > 0)"
     )
@@ -97,19 +97,22 @@ def check_conversations(page, stranger, address: str) -> None:
     """A conversation is found again, and deleted, by the browser that held it only."""
     report = page.get_attribute("#panel nav.downloads a >> nth=0", "href")
     ready(stranger)
-    assert stranger.locator("#threads label").count() == 0
+    assert stranger.locator("#threads button").count() == 0
     assert stranger.request.get(f"{address}/{report}").status == 404
     assert page.request.get(f"{address}/{report}").status == 200
     page.reload()
     ready(page)
     page.click(".sidebar .toggle-button")
-    page.click(f"#threads label >> text={QUESTION}")
+    page.wait_for_selector("#panel .badges >> text=changed by a person")
+    page.click("#new")
+    page.wait_for_selector("#panel .voice", state="detached")
+    page.click(f"#threads button >> text={QUESTION}")
     page.wait_for_selector("#panel .badges >> text=changed by a person")
     assert QUESTION in page.inner_text("#chat")
     shoot(page, "opened")
     page.click("#delete")
     page.click("#yes")
-    page.wait_for_selector("#threads label", state="detached")
+    page.wait_for_selector("#threads button", state="detached")
     page.wait_for_selector("#panel .voice", state="detached")
     assert page.request.get(f"{address}/{report}").status == 404
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 from gsco.agent.page.bubbles import answered, bubbles_of, remarks, user_bubbles
+from gsco.agent.page.case_card import case_card
 from gsco.agent.page.fragments import (
     alert,
     downloads,
@@ -49,8 +50,15 @@ def test_evidence_without_a_decision(diagnosis, thumbnail):
 
 
 def test_a_decision_in_short(diagnosis):
-    html = card(view_of(diagnosis))
-    assert "dark?" in html and "a person must decide" in html and "<script" not in html
+    html = card(view_of(diagnosis), "40%")
+    assert "dark?" in html and "40%" in html and "<script" not in html
+
+
+def test_a_card_says_only_what_the_words_do_not(diagnosis):
+    view = view_of(diagnosis)
+    assert "dark?" in case_card(view, diagnosis, "I cannot say.") and "40%" in case_card(view, diagnosis, "")
+    assert case_card(view, diagnosis, "It is dark, with a probability of 40%.") == ""
+    assert case_card(view, diagnosis, "dark 40%", "<links>") == "<links>"
 
 
 def test_bubbles_of_a_turn(diagnosis):
@@ -77,9 +85,11 @@ def test_a_conversation_that_waits_for_a_person(diagnosis):
         ),
     )  # fmt: skip
     review = ReviewRequested(id="3", diagnosis=diagnosis, reasons=(HOSTILE,))
-    bubbles = bubbles_of(record, lambda ids: f"pictures {ids}", lambda one: "card", review)
+    bubbles = bubbles_of(
+        record, lambda ids: f"pictures {ids}", lambda one, said: f"card {said}".strip(), review
+    )
     assert [one.words or one.fragment for one in bubbles[:-1]] == [
-        "pictures ('img-1',)", plain(HOSTILE), "First.", "card", "And?", "card",
+        "pictures ('img-1',)", plain(HOSTILE), "First.", "card First.", "And?", "card",
     ]  # fmt: skip
     assert "A person must decide" in bubbles[-1].fragment and "<script" not in bubbles[-1].fragment
 
@@ -95,7 +105,7 @@ def test_a_conversation_that_waits_for_a_person(diagnosis):
 def test_a_decision_of_a_person_is_told(diagnosis, action, more, badge):
     made = ReviewDecision(action=action, reviewer="Dr. O'Neil", **more)
     reviewed = decided(diagnosis, made, ("why",), datetime.now(UTC))
-    html = card(view_of(reviewed), decision(reviewed))
+    html = panel(view_of(reviewed), decision=decision(reviewed))
     assert badge in html and "a person must decide" not in html and "Asked because: why" in html
     assert ("agree with the proposal" in html) == (action != "approve")
     assert "<script" not in html

@@ -41,14 +41,14 @@ def put(uploads, content: bytes, user: str = "ana") -> str:
 
 def test_uploads_go_into_the_store_and_are_removed(store, uploads, upload, tmp_path):
     ids = [upload("a.png"), upload("IM0001")]
-    refs = stored(store, uploads, "ana", ids, None)
+    refs = stored(store, uploads, "ana", ids)
     assert [ref.width for ref in refs] == [48, 128] and all(store.get(ref) for ref in refs)
     assert list((tmp_path / "uploads").iterdir()) == []
 
 
 def test_the_window_is_for_dicom_only(store, uploads, upload):
-    colour, wide = stored(store, uploads, "ana", [upload("a.png"), upload("IM0001")], (1000.0, 4000.0))
-    (narrow,) = stored(store, uploads, "ana", [upload("IM0002")], (1000.0, 100.0))
+    colour, wide = stored(store, uploads, "ana", [upload("a.png"), upload("IM0001")], 1000.0, 4000.0)
+    (narrow,) = stored(store, uploads, "ana", [upload("IM0002")], 1000.0, 100.0)
     assert wide != narrow and store.get(colour).mode == "RGB"
     assert len(np.unique(np.asarray(store.get(wide)))) > len(np.unique(np.asarray(store.get(narrow))))
 
@@ -56,14 +56,14 @@ def test_the_window_is_for_dicom_only(store, uploads, upload):
 def test_what_cannot_be_used_is_removed_too(store, uploads, upload, tmp_path):
     ids = [put(uploads, b"%PDF-1.7"), upload("a.png")]
     with pytest.raises(ImageUnsupported, match="PDF"):
-        stored(store, uploads, "ana", ids, None)
+        stored(store, uploads, "ana", ids)
     assert list((tmp_path / "uploads").iterdir()) == []
 
 
 def test_only_so_many_at_once(store, uploads, upload, tmp_path):
     ids = [upload(f"{number}.png") for number in range(MOST + 1)]
     with pytest.raises(ImageTooLarge, match=f"{MOST} images"):
-        stored(store, uploads, "ana", ids, None)
+        stored(store, uploads, "ana", ids)
     assert list((tmp_path / "uploads").iterdir()) == []
 
 
@@ -71,15 +71,15 @@ def test_only_so_many_at_once(store, uploads, upload, tmp_path):
 def test_an_upload_of_another_user_is_neither_used_nor_removed(store, uploads, upload):
     id = upload("a.png")
     with pytest.raises(ImageMissing):
-        stored(store, uploads, "ben", [id], None)
-    assert stored(store, uploads, "ana", [id], None)
+        stored(store, uploads, "ben", [id])
+    assert stored(store, uploads, "ana", [id])
 
 
 @pytest.mark.attack
 @pytest.mark.parametrize("id", ["", "a.png", "../a.png", "/dev/zero", "upload-" + "0" * 32])
 def test_what_was_not_issued_is_no_upload(store, uploads, id):
     with pytest.raises(ImageMissing, match="drop the image in again"):
-        stored(store, uploads, "ana", [id], None)
+        stored(store, uploads, "ana", [id])
 
 
 def test_limits_hold_for_a_file_a_user_and_all(tmp_path):
@@ -117,9 +117,17 @@ def test_what_is_never_sent_is_removed_after_an_hour(tmp_path, monkeypatch):
     assert not left.exists()
 
 
-@pytest.mark.parametrize(("center", "width"), [(None, None), (40, 400), (-600, 1)])
+@pytest.mark.parametrize(("center", "width"), [(None, None), (40, 400), (-600, 1), (0, 400)])
 def test_a_window_is_two_numbers(center, width):
     assert window_of(center, width) == (None if center is None else (float(center), float(width)))
+
+
+def test_numbers_that_nobody_typed_block_no_question(store, uploads, upload):
+    assert window_of(0, 0) is None, "an empty field of the page arrives as 0"
+    (colour,) = stored(store, uploads, "ana", [upload("a.png")], 300.0, -5.0)
+    assert store.get(colour).mode == "RGB", "a window is for DICOM images only"
+    with pytest.raises(ImageError, match="at least 1"):
+        stored(store, uploads, "ana", [upload("IM0001")], 300.0, -5.0)
 
 
 @pytest.mark.parametrize(
@@ -137,8 +145,8 @@ def test_presets_are_windows():
 
 def test_a_preview_of_the_first_dicom_image(store, uploads, upload):
     png, ct = upload("a.png"), upload("IM0001")
-    assert preview(store, uploads, "ana", [png], None) is None
-    narrow = preview(store, uploads, "ana", [png, "gone", ct], (1000.0, 100.0))
-    assert narrow.png != preview(store, uploads, "ana", [ct], None).png
+    assert preview(store, uploads, "ana", [png]) is None
+    narrow = preview(store, uploads, "ana", [png, "gone", ct], 1000.0, 100.0)
+    assert narrow.png != preview(store, uploads, "ana", [ct]).png
     assert uploads.read("ana", ct) == CT.read_bytes()
-    assert preview(store, uploads, "ben", [ct], None) is None
+    assert preview(store, uploads, "ben", [ct]) is None

@@ -25,7 +25,7 @@ def test_the_report_is_one_page_with_everything_on_it(diagnosis, thumbnail):
     assert len(read(made).pages) == 1
     text = words(made)
     for expected in (
-        "Not a medical device", "A small model.", "img-0123456789ab", "dark?", "confidence 40 %",
+        "Not a medical device", "A small model.", "img-0123456789ab", "dark?", "confidence 40%",
         "a suggestion only",
         "generalist against specialists", "one — agrees", "two — differs", "0.90", "weights are damaged",
         "Rejected by Dr A.", "<script>", "paper@00000000",

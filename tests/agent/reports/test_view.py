@@ -12,12 +12,12 @@ def test_options_are_ordered_and_the_said_one_is_marked(diagnosis):
     options = view_of(diagnosis).options
     assert [bar.label for bar in options] == ["dark", "bright", "neither", "both"]
     assert [bar.said for bar in options] == [True, False, False, False]
-    assert options[0].percent == "40.0 %"
+    assert options[0].percent == "40%"
 
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.0, "0.0 %"), (0.0004, "< 0.1 %"), (0.5, "50.0 %"), (0.9995, "> 99.9 %"), (1.0, "100.0 %")],
+    [(0.0, "under 1%"), (0.0004, "under 1%"), (0.5, "50%"), (0.9995, "over 99%"), (1.0, "over 99%")],
 )
 def test_what_is_almost_certain_does_not_read_as_certain(value, shown):
     assert Bar("x", value, False).percent == shown
@@ -43,7 +43,7 @@ def test_badges_of_a_case_in_conflict(diagnosis):
         "unlike all known cases": "bad",
         "generalist against specialists": "bad",
         "specialists disagree": "doubt",
-        "25 % of similar cases agree": "doubt",
+        "25% of similar cases agree": "doubt",
         "evidence missing": "doubt",
     }
 
@@ -59,7 +59,7 @@ def test_badges_of_a_clear_case(diagnosis):
             "conflict": Conflict(panel_share=1.0, similar_share=1.0),
         }
     )
-    assert words(clear) == {"all 2 specialists agree": "good", "100 % of similar cases agree": "good"}
+    assert words(clear) == {"all 2 specialists agree": "good", "100% of similar cases agree": "good"}
 
 
 def test_no_evidence_gives_no_badge_of_agreement(diagnosis):
@@ -119,7 +119,7 @@ def test_the_shares_of_a_decision_are_shown_for_and_against(diagnosis):
     assert [(one.source, one.signed, one.width) for one in shown.shares] == [
         ("one", "+2.0", 1.0), ("generalist", "-1.0", 0.5), ("how frequent the labels are", "-0.3", 0.15)
     ]  # fmt: skip
-    assert shown.generalist == "bright (70 %)"
-    assert shown.confidence == "40 %; of 212 cases this sure, 201 were right"
+    assert shown.generalist == "bright (70%)"
+    assert shown.confidence == "40%; of 212 cases this sure, 201 were right"
     assert shown.reasons[0] == "answers alone; certified error at most 5%"
     assert shown.counter_example.id == diagnosis.evidence.similar_cases[0].id

@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     What it refuses is left out by itself after the first refusal; this saves that request."""
     vllm_python: Path | None = None
     """Interpreter of the environment that has vLLM, for ``gsco serve generalist``."""
-    profile: Literal["paper", "calibrated"] = "paper"
+    profile: str = "paper"
     """Prompt profile. ``paper`` is the published wording, and with the bundled generalist the better one on
     validation images; ``calibrated`` adds probabilities, reliabilities and similarities."""
     neighbours: int = Field(default=10, ge=0, le=1000)

@@ -59,7 +59,8 @@ class Policies(TypedDict, total=False):
     """The same for similar cases."""
     gate: GatePolicy
     neighbours: int
-    profile: Literal["paper", "calibrated"]
+    profile: str
+    """Prompt profile; see ``Settings.profile``."""
     near_duplicates: float | None
     """Known cases more similar than this are taken for copies of the case and not retrieved."""
     decision: RuleWanted
@@ -625,12 +626,10 @@ class GSCo:
 
     def _collaboration(self, given: Task | None, policies: Policies) -> DiagnosisContext:
         from ..graphs.diagnosis_context import DiagnosisContext
-        from ..models.generalist.prompts import PROFILES
+        from ..models.generalist.prompts import prompt_profile
 
         chosen: dict[str, Any] = {**self._policies, **policies}
-        name = chosen.pop("profile", "paper")
-        if name not in PROFILES:
-            raise ConfigurationError(f"no prompt profile {name!r}; there are: {', '.join(PROFILES)}")
+        profile = prompt_profile(chosen.pop("profile", "paper"))
         return DiagnosisContext(
             tasks=self.tasks,
             specialists=self.specialists,
@@ -643,7 +642,7 @@ class GSCo:
             fit_problems=self._fit_problems,
             monitor=self.monitor,
             trained_tasks=self._trained_tasks,
-            profile=PROFILES[name],
+            profile=profile,
             given=given,
             **chosen,
         )

@@ -49,6 +49,7 @@ def parts_of(
     from ..images import ImageLimits, ImageStore
     from ..images.memory import DECODING
     from ..models.generalist import load_generalist
+    from ..models.generalist.prompts import prompt_profile
     from .text_limits import TextLimits
 
     images = ImageStore(
@@ -74,7 +75,7 @@ def parts_of(
         "moed": settings.moed,
         "rad": settings.rad,
         "gate": settings.gate,
-        "profile": settings.profile,
+        "profile": prompt_profile(settings.profile).name,
         "decision": settings.decision,
         "max_error": settings.max_error,
         "floors": settings.floors,

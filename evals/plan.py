@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ..case import Record
 from ..graphs.fusion import RuleWanted
+from ..models.generalist.prompts import ProfileName
 from .leakage import LeakPolicy
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Plan(Record):
     split: Literal["train", "val", "test"] = "test"
     limit: int | None = Field(default=None, gt=0)
     """Only a random sample of so many cases."""
-    profile: Literal["paper", "calibrated"] = "paper"
+    profile: ProfileName = "paper"
     decision: RuleWanted = "auto"
     """Which rule ``gsco`` decides by."""
     neighbours: int = Field(default=10, ge=0)

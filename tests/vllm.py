@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def served(model: str, folder: Path, *flags: str) -> Iterator[Server]:
     """A server for a model, as ``gsco serve generalist`` starts it."""
     python = interpreter()
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-    launch = ready(planned(model, port=free_port(), extra=flags), folder).on_cpu()
+    launch = replace(ready(planned(model, port=free_port(), extra=flags), folder), cpu=True)
     with Server(launch, python, folder / "server.log", ready=START) as server:
         yield server
     assert not server._left(), "processes of vLLM outlive it"

@@ -42,7 +42,7 @@ def diagnose(
         typer.Option("--json", help="Print the record: one JSON document; for several images one per line."),
     ] = False,
     profile: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Prompt profile: paper (default) or calibrated.")
+        str | None, typer.Option(metavar="NAME", help="Prompt profile; GSCO_PROFILE if not given.")
     ] = None,
     moed: Annotated[
         bool | None, typer.Option("--moed/--no-moed", help="Whether to ask the specialists.")

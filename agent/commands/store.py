@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .labelled_images import Data, LabelColumn, PathColumn, read_labelled_images
-from .store_maintenance import backup, move, open_address, optimise, optimise_store, restore, verify
+from .store_maintenance import backup, move, open_address, restore, verify
 
 if TYPE_CHECKING:
     from ...models.specialist.panel import Panel
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ...tools.indexing import IndexReport
 
 index = typer.Typer(name="index", help="Build and look at stores of known cases.", no_args_is_help=True)
-for command in (move, optimise, verify, backup, restore):
+for command in (move, verify, backup, restore):
     index.command()(command)
 
 TaskName = Annotated[
@@ -85,7 +85,6 @@ def build(
         report = indexed(
             images, card, chosen, cases, split=split, per_label=per_label, seed=seed, thumbnail=thumbnail
         )
-        optimise_store(cases)
     _report(report, address)
     if not store and not settings.case_store:
         typer.echo(f"To use it: export GSCO_CASE_STORE={address}")
@@ -193,7 +192,6 @@ def import_(
         raise ConfigurationError("say which store: --store, or GSCO_CASE_STORE")
     with closing(open_address(address, settings, writable=True)) as cases:
         new = cases.add(read_bank(bank or bundled("bank") / "bank.npz"))
-        optimise_store(cases)
         typer.echo(f"{address}: {new} cases added, {cases.count()} in all")
 
 

@@ -1,4 +1,4 @@
-"""``gsco index move``, ``optimise``, ``verify``, ``backup`` and ``restore``: whole stores of known cases."""
+"""``gsco index move``, ``verify``, ``backup`` and ``restore``: whole stores of known cases."""
 
 from __future__ import annotations
 
@@ -30,12 +30,6 @@ def open_address(address: str, settings: Settings, *, writable: bool = False) ->
     return open_store(address, home=settings.home, writable=writable, api_key=key)
 
 
-def optimise_store(store: CaseStore) -> list[str]:
-    """Index what has become large, where the store leaves that to us; the encoders that are indexed."""
-    optimise = getattr(store, "optimise", None)
-    return optimise(quiet=False) if optimise else []
-
-
 def move(
     source: Annotated[
         str, typer.Option("--from", metavar="ADDRESS", help="Where the cases are; empty: the bundled bank.")
@@ -60,7 +54,6 @@ def move(
         old = stack.enter_context(closing(open_address(source, settings)))
         new = stack.enter_context(closing(open_address(target, settings, writable=True)))
         report = move_cases(old, new, searches=searches, seed=seed)
-        optimise_store(new)
     typer.echo(f"{target}: {report.added} of {report.cases} cases added, the others were there")
     for task, number in report.tasks.items():
         typer.echo(f"  task {task}: {number} cases")
@@ -68,18 +61,6 @@ def move(
         typer.echo(
             f"{report.searches} random searches find the same in both: {report.agreement:.2%} of the cases"
         )
-
-
-def optimise(store: Store = None) -> None:
-    """Bring the index of a large embedded store up to date; searches are exact and slow until then."""
-    from contextlib import closing
-
-    from ..configuration import settings_from
-
-    settings = settings_from()
-    with closing(open_address(store or settings.case_store, settings)) as cases:
-        done = optimise_store(cases)
-    typer.echo(f"indexed: {', '.join(done)}" if done else "nothing needs an index of its own")
 
 
 def verify(store: Store = None) -> None:

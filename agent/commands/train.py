@@ -188,14 +188,14 @@ def conversations(
         write_collection,
         write_conversations,
     )
-    from ...models.generalist.prompts import PROFILES
+    from ...models.generalist.prompts import prompt_profile
     from ..builds import task_book
     from ..configuration import settings_from
 
     settings = settings_from()
     card = task_book(settings).get(task)
     found = read_labelled_images(dataset, settings, task)
-    made = diagnosis_conversations(found, card, PROFILES[settings.profile], split)
+    made = diagnosis_conversations(found, card, prompt_profile(settings.profile), split)
     count = write_conversations(made, out)
     collection = out.with_suffix(".json")
     write_collection(
@@ -242,11 +242,40 @@ def bootstrap(
 def backbone(
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where it goes.")],
 ) -> None:
-    """Write the pretrained backbone that the bundled specialists share (needs gsco[mini])."""
+    """Write the pretrained backbone that the bundled specialists share (needs gsco[train])."""
     from ...models.specialist.backbone import save_backbone
 
     card = save_backbone(out)
     typer.echo(f"{card.name} ({card.architecture}) is in {out}")
+
+
+@train.command("report-writer")
+def report_writer(
+    source: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Folder or hub id of an image-to-text model.")
+    ],
+    task: Annotated[str, typer.Option("--task", "-t", metavar="NAME", help="Task whose reports it drafts.")],
+    name: Annotated[str, typer.Option(metavar="NAME", help="What to call it.")],
+    prompt: Annotated[str, typer.Option(metavar="TEXT", help="What it is asked, or how reports begin.")] = "",
+    max_new_tokens: Annotated[int, typer.Option(metavar="N", min=1, help="Longest report.")] = 256,
+    licence: Annotated[str, typer.Option(metavar="NAME", help="Of the weights.")] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of specialists; GSCO_SPECIALISTS if not given."),
+    ] = None,
+) -> None:
+    """Add an image-to-text model of transformers to a task's panel; it drafts a report of each image."""
+    from ...models.specialist.report import adopt_report_model
+    from ..assembly import own_specialists
+    from ..configuration import settings_from
+
+    folder = out or next(iter(own_specialists(settings_from())), None)
+    if folder is None:
+        raise ConfigurationError("say where it goes: --out, or GSCO_SPECIALISTS")
+    card = adopt_report_model(
+        source, folder, task=task, name=name, prompt=prompt, max_new_tokens=max_new_tokens, licence=licence
+    )
+    typer.echo(f"{card.task}/{card.name} ({card.architecture}) is in {folder / task / name}")
 
 
 def _recipe(config: Path | None, options: dict[str, Any]) -> Any:

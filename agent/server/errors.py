@@ -49,8 +49,6 @@ _STATUS: tuple[tuple[type[GscoError], int], ...] = (
 )
 """The first kind that fits counts."""
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-STATUSES = (400, 401, 403, 404, 408, 409, 413, 429, 500, 502, 503, 504, 507)
-"""Every status of an error that the server answers with."""
 
 
 class ErrorDetail(BaseModel):

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ...case import Diagnosis
 from ...graphs.events import EvidenceArrived, ReviewRequested
+from ...models.generalist.prompts import ProfileName
 
 MODEL = "gsco"
 """The agent, its tools hidden."""
@@ -208,7 +209,7 @@ class DiagnosisOptions(BaseModel):
     """Page, or frame of a DICOM file; left out, a DICOM file's middle one."""
     window: tuple[float, float] | None = None
     """Center and width for grey images, in the file's own values; goes before a DICOM file's own."""
-    profile: Literal["paper", "calibrated"] | None = None
+    profile: ProfileName | None = None
     moed: Literal["require", "prefer", "off"] | None = None
     """Whether specialists are asked."""
     rad: Literal["require", "prefer", "off"] | None = None

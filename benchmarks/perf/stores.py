@@ -140,13 +140,11 @@ def bundled(home: Path, queries: int = 200) -> Bed:
 
 
 def filled(store: CaseStore, bed: Bed) -> float | None:
-    """Fill a store, unless that was done, and index it; cases a second, None if nothing was to do."""
+    """Fill a store, unless that was done; cases a second, None if nothing was to do."""
     missing = len(bed.matrix) - store.count()
     start = time.perf_counter()
     if missing:
         store.add(bed.entries())
-    if optimise := getattr(store, "optimise", None):
-        optimise(quiet=False)
     return missing / (time.perf_counter() - start) if missing else None
 
 
@@ -233,7 +231,7 @@ def _report(key: str, bed: Bed, folder: Path, asked: argparse.Namespace) -> floa
             rates[name] = filled(store, bed)
         measured = measure(bed, searches(bed, stores))
     memory = {EMBEDDED: resident(path, bed.encoder, bed.matrix.shape[1])}
-    disk = {EMBEDDED: _size(path) + _size(path.with_name(f"{path.name}-index"))}
+    disk = {EMBEDDED: _size(path)}
     if asked.server:
         memory[WEAVIATE] = _memory_of(asked.server)
     if asked.data:

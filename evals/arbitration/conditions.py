@@ -10,8 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from ...case import Case, Evidence, Task
-from ...models.generalist.training.real_evidence import mislead
+from ...case import Case, Evidence, Opinion, SimilarCase, Task
 from ..arms import knn, mean
 
 Arm = Literal["generalist", "moed", "rad", "gsco-paper"]
@@ -116,6 +115,26 @@ def _probable(task: Task, evidence: Evidence) -> Mapping[str, float]:
         if evidence.similar_cases
         else dict.fromkeys(task.options, 0.0)
     )
+
+
+def mislead(
+    opinions: Sequence[Opinion], similar: Sequence[SimilarCase], lure: str
+) -> tuple[tuple[Opinion, ...], tuple[SimilarCase, ...]]:
+    """Let all evidence name one label; numbers stay as plausible as they were.
+
+    In each opinion what was said and the lure change places; similar cases keep their similarities. No
+    training makes its misleading evidence in this way.
+    """
+    return (
+        tuple(_misled(opinion, lure) for opinion in opinions),
+        tuple(case.model_copy(update={"labels": (lure,)}) for case in similar),
+    )
+
+
+def _misled(opinion: Opinion, lure: str) -> Opinion:
+    said, values = opinion.labels[0], dict(opinion.probabilities)
+    values[said], values[lure] = values[lure], values[said]
+    return opinion.model_copy(update={"labels": (lure,), "probabilities": values})
 
 
 def _forced(evidence: Evidence, label: str, *, neighbours: bool = True) -> Evidence:

@@ -37,8 +37,8 @@ HELD_TO = "held_to_tools"
 _LONGEST_SIDE = 2048
 
 
-class ImageUris:
-    """Data URIs of stored images: PNG, at most 2048 pixels a side, the latest kept.
+class EncodedImages:
+    """Stored images as base64: PNG, at most 2048 pixels a side, the latest kept.
 
     Several questions about an image at once wait for one of them to encode it.
     """
@@ -53,7 +53,22 @@ class ImageUris:
             image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
         buffer = io.BytesIO()
         image.save(buffer, "PNG", compress_level=1)
-        return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+        return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+    def resolved(self, message: BaseMessage) -> BaseMessage:
+        """The message with image ids replaced by the images and control tokens in its text broken up.
+
+        Raises:
+            GeneralistError: an image stands outside a user message, or cannot be had.
+        """
+        images, text = parts(message)
+        if not images:
+            return message.model_copy(update={"content": neutralise(text)})
+        try:
+            blocks = [{"type": "image", "base64": self.of(id), "mime_type": "image/png"} for id in images]
+        except ImageError as error:
+            raise GeneralistError(f"an image of the question cannot be had: {error}") from error
+        return message.model_copy(update={"content": [*blocks, {"type": "text", "text": neutralise(text)}]})
 
 
 @dataclass(frozen=True)
@@ -88,7 +103,7 @@ class EndpointChat(ChatOpenAI):
     one, else it holds the answer to the form of a call (see ``calling``).
     """
 
-    image_uris: Any = Field(exclude=True, repr=False)
+    encoded: Any = Field(exclude=True, repr=False)
     stop_ids: tuple[int, ...] = ()
     """Ids that end an answer, for checkpoints that do not say so."""
     calling: Any = Field(exclude=True, repr=False)
@@ -123,22 +138,7 @@ class EndpointChat(ChatOpenAI):
             kwargs |= held.request()
         if self.stop_ids:
             kwargs["extra_body"] = {"stop_token_ids": list(self.stop_ids), **(kwargs.get("extra_body") or {})}
-        return super()._get_request_payload([self.resolved(m) for m in messages], stop=stop, **kwargs)
-
-    def resolved(self, message: BaseMessage) -> BaseMessage:
-        """The message with image ids replaced by data URIs and control tokens in its text broken up.
-
-        Raises:
-            GeneralistError: an image stands outside a user message, or cannot be had.
-        """
-        images, text = parts(message)
-        if not images:
-            return message.model_copy(update={"content": neutralise(text)})
-        try:
-            urls = [{"type": "image_url", "image_url": {"url": self.image_uris.of(id)}} for id in images]
-        except ImageError as error:
-            raise GeneralistError(f"an image of the question cannot be had: {error}") from error
-        return message.model_copy(update={"content": [*urls, {"type": "text", "text": neutralise(text)}]})
+        return super()._get_request_payload([self.encoded.resolved(m) for m in messages], stop=stop, **kwargs)
 
     def _generate(
         self,
@@ -166,7 +166,7 @@ class EndpointChat(ChatOpenAI):
         self, messages: list[BaseMessage], *args: Any, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
         if HELD_TO in kwargs:  # a call is of use only as a whole
-            yield _whole(self._generate(messages, **_without_usage(kwargs)))
+            yield whole_chunk(self._generate(messages, **_without_usage(kwargs)))
             return
         ended = False
         for chunk in super()._stream(messages, *args, **kwargs):
@@ -178,7 +178,7 @@ class EndpointChat(ChatOpenAI):
         self, messages: list[BaseMessage], *args: Any, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
         if HELD_TO in kwargs:
-            yield _whole(await self._agenerate(messages, **_without_usage(kwargs)))
+            yield whole_chunk(await self._agenerate(messages, **_without_usage(kwargs)))
             return
         ended = False
         async for chunk in super()._astream(messages, *args, **kwargs):
@@ -196,7 +196,7 @@ def connect(
     base_url: str,
     model: str,
     api_key: SecretStr,
-    images: ImageUris,
+    images: EncodedImages,
     *,
     timeout: float,
     deadline: float,
@@ -240,7 +240,7 @@ def connect(
         timeout=timeout,
         max_retries=retries,
         use_responses_api=False,
-        image_uris=images,
+        encoded=images,
         stop_ids=stop_ids,
         calling=calling,
         **own,
@@ -295,7 +295,8 @@ def _like(raw: BaseMessage, read: AIMessage) -> AIMessage:
     return read.model_copy(update={**kept, "usage_metadata": getattr(raw, "usage_metadata", None)})
 
 
-def _whole(result: ChatResult) -> ChatGenerationChunk:
+def whole_chunk(result: ChatResult) -> ChatGenerationChunk:
+    """An answer that came at once, as the only piece of a stream."""
     message = result.generations[0].message
     return ChatGenerationChunk(message=AIMessageChunk(**message.model_dump(exclude={"type"})))
 

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field
 from ...case import Answer
 from ...errors import AnswerUnparsed, ConfigurationError, GeneralistError
 from .discovery import Level
-from .endpoint import ImageUris
+from .endpoint import EncodedImages, whole_chunk
 from .option_choice import without_thoughts
 from .options import answer_from_text
 from .protocol import Choice
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
     from ...images import ImageStore
-
-_DATA_URI = "data:image/png;base64,"
 
 
 class ImageChatModel(BaseChatModel):
@@ -37,7 +35,7 @@ class ImageChatModel(BaseChatModel):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     model: BaseChatModel
-    uris: ImageUris
+    encoded: EncodedImages
     given: Mapping[str, Any] = Field(default_factory=dict)
     """Parameters that were bound to the model."""
 
@@ -86,7 +84,7 @@ class ImageChatModel(BaseChatModel):
         if type(self.model)._stream is not BaseChatModel._stream:
             yield from self.model._stream(shown, stop, run_manager, **fitting)
         else:
-            yield _chunk(self.model._generate(shown, stop, run_manager, **fitting))
+            yield whole_chunk(self.model._generate(shown, stop, run_manager, **fitting))
 
     async def _astream(
         self,
@@ -100,22 +98,11 @@ class ImageChatModel(BaseChatModel):
             async for chunk in self.model._astream(shown, stop, run_manager, **fitting):
                 yield chunk
         else:
-            yield _chunk(await self.model._agenerate(shown, stop, run_manager, **fitting))
+            yield whole_chunk(await self.model._agenerate(shown, stop, run_manager, **fitting))
 
     def _with_images(self, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
-        return [self._with_image(message) for message in messages]
-
-    def _with_image(self, message: BaseMessage) -> BaseMessage:
-        if not isinstance(message.content, list):
-            return message
-        content = [self._block(block) for block in message.content]
-        return message.model_copy(update={"content": content})
-
-    def _block(self, block: Any) -> Any:
-        if not isinstance(block, dict) or block.get("type") != "image" or "file_id" not in block:
-            return block
-        encoded = self.uris.of(block["file_id"]).removeprefix(_DATA_URI)
-        return {"type": "image", "base64": encoded, "mime_type": "image/png"}
+        # What other models said before goes back to them as it came: its blocks may be their own.
+        return [self.encoded.resolved(one) if one.type == "human" else one for one in messages]
 
     def _fitting(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters of a call; a limit on tokens goes only to a model that has one of that name."""
@@ -145,7 +132,7 @@ class LangChainGeneralist:
         plain, given, config = _unbound(model)
         self._chat = ImageChatModel(
             model=plain,
-            uris=ImageUris(images),
+            encoded=EncodedImages(images),
             given=given,
             callbacks=config.get("callbacks") or plain.callbacks,
             tags=[*(plain.tags or ()), *config.get("tags", ())],
@@ -256,14 +243,6 @@ def _answer(text: str | GeneralistError, request: Choice) -> Answer | Generalist
         return answer_from_text(text, request.options, request.aliases)
     except AnswerUnparsed as error:
         return error
-
-
-def _chunk(result: ChatResult) -> ChatGenerationChunk:
-    from langchain_core.messages import AIMessageChunk
-
-    said = result.generations[0].message
-    fields = said.model_dump(exclude={"type"})
-    return ChatGenerationChunk(message=AIMessageChunk(**fields))
 
 
 def _failure(error: Exception) -> GeneralistError:

@@ -21,7 +21,7 @@ from ..background import BackgroundLoop
 from ..serving.profiles import Mode, ToolLevel, profile_of
 from .deadline import Deadline, within
 from .discovery import Endpoint, Level, ask_vllm, discover, tokens_of, tool_level
-from .endpoint import Calling, ImageUris, connect
+from .endpoint import Calling, EncodedImages, connect
 from .faults import check_address, explained, place, without_version
 from .option_choice import LETTERS, ChoiceRequest, choose, mode_for, without_thoughts
 from .parameters import RequestParameters
@@ -98,7 +98,7 @@ class OpenAICompatibleGeneralist:
         self._ready = asyncio.Semaphore(2 * concurrency)
         profile = profile_of(model) if model else None
         self._connected = partial(
-            connect, base_url, api_key=api_key or SecretStr(""), images=ImageUris(images),
+            connect, base_url, api_key=api_key or SecretStr(""), images=EncodedImages(images),
             timeout=timeout, deadline=deadline, retries=retries, calling=self._calling,
             parameters=self.parameters,
         )  # fmt: skip

@@ -126,20 +126,6 @@ def answer_from_text(
     return Answer(labels=(option,), probabilities=None, text=text, parse=how)
 
 
-def match_options(
-    text: str, options: Sequence[str], aliases: Mapping[str, tuple[str, ...]] = _NO_ALIASES
-) -> tuple[str, ...]:
-    """The options that a comma-separated answer lists, in the order of ``options``.
-
-    Raises:
-        AnswerUnparsed: a part of the answer matches no option or more than one.
-    """
-    found = {match_option(part, options, aliases)[0] for part in text.split(",") if part.strip()}
-    if not found:
-        raise AnswerUnparsed("the generalist's answer is empty")
-    return tuple(option for option in options if option in found)
-
-
 def _fold(text: str) -> str:
     """Lower-case words without accents and punctuation, one space between them."""
     plain = unicodedata.normalize("NFKD", text.casefold())

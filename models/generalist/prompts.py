@@ -20,10 +20,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, Field
 
 from ...case import Case, ImageRef, Opinion, SimilarCase, Task, TaskKind
-from ...errors import TaskError
+from ...errors import ConfigurationError, TaskError
 from .hints import (
     PRESENCE,
     Hint,
@@ -41,7 +43,17 @@ from .messages import message, neutralise, quote
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
-__all__ = ["PRESENCE", "PROFILES", "SYSTEM", "Profile", "answer_text", "article", "label_text"]
+__all__ = [
+    "PRESENCE",
+    "PROFILES",
+    "SYSTEM",
+    "Profile",
+    "ProfileName",
+    "answer_text",
+    "article",
+    "label_text",
+    "prompt_profile",
+]
 
 SYSTEM = "Answer the questions."
 """The system message that MedDr was trained with."""
@@ -293,6 +305,30 @@ def _probe(profile: Profile) -> list[str]:
 
 
 PROFILES: dict[str, Profile] = {
-    "paper": Profile("paper", numbers=False),
-    "calibrated": Profile("calibrated", numbers=True),
+    profile.name: profile
+    for profile in (Profile("paper", numbers=False), Profile("calibrated", numbers=True))
 }
+"""All that there are; the first is the default."""
+
+
+def prompt_profile(name: str) -> Profile:
+    """The profile of a name.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    if name not in PROFILES:
+        raise ConfigurationError(
+            f"no prompt profile {name!r}; GSCO_PROFILE and profile take {', '.join(PROFILES)}"
+        )
+    return PROFILES[name]
+
+
+def _known(name: str) -> str:
+    if name not in PROFILES:
+        raise ValueError(f"there is no such profile, only {', '.join(PROFILES)}")
+    return name
+
+
+ProfileName = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": list(PROFILES)})]
+"""Name of a profile, in a request or a plan."""

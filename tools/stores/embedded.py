@@ -1,4 +1,4 @@
-"""The case store for one machine: one SQLite file, searched in memory and, where it is large, by a graph."""
+"""The case store for one machine: one SQLite file, searched exactly in memory."""
 
 from __future__ import annotations
 
@@ -18,19 +18,15 @@ import numpy as np
 
 from ...case import SimilarCase
 from ...errors import StoreError
-from ...models.specialist.progress import Progress
 from . import rows
 from .database import connect, damage_of, errors_of, in_rows
 from .exact import Ban, Hit
-from .graph import INDEX_ABOVE, make_graph
-from .index_builder import GraphBuilder
 from .protocol import EVERYTHING, Entry, Exclusion, Filter, KnownCase, Vectors
 from .vector_cache import VectorCache
 from .vectors import checked_entry, checked_queries
 from .verification import Damage, StoreCheck, verified_thumbnail, verify_cases, verify_thumbnails
 
 _BATCH = 256
-_ALL = 2**63 - 1
 
 
 class EmbeddedStore:
@@ -46,10 +42,8 @@ class EmbeddedStore:
     is read: a file that was damaged gives a ``StoreError`` and never other neighbours. A file of an older
     version gets its checksums when it is opened; where it cannot be written, a copy in memory gets them.
 
-    Above 25 million numbers of an encoder (50,000 vectors of width 512) a graph in the folder
-    ``NAME-index`` beside the file proposes what is near, and the database scores it: what was deleted or
-    is excluded is never found, what was added since is compared too, and only a near case that the
-    graph does not propose is missed. The graph can be lost or thrown away at any time.
+    It is meant for up to 128 million numbers of an encoder (100,000 vectors of width 1,280), which take half
+    a gigabyte of memory; above it a warning names Weaviate. ``docs/stores.md`` has the measured times.
 
     Any number of threads may share a store, and any number of processes may open the file; writers
     wait for each other. A store must not be used across ``fork``, nor lie on a network drive.
@@ -69,8 +63,7 @@ class EmbeddedStore:
         self.readonly = readonly
         self._lock = threading.RLock()
         self._process = os.getpid()
-        self._builder = GraphBuilder(self.path)
-        self._vectors = VectorCache(self.path, self._builder.want)
+        self._vectors = VectorCache(self.path)
         connection = connect(self.path, readonly=readonly, timeout=timeout)
         self._connection: sqlite3.Connection | None = connection
         self._verified = False
@@ -149,7 +142,7 @@ class EmbeddedStore:
         return len(found)
 
     def erase(self, ids: Iterable[str]) -> int:
-        """Delete cases and leave no trace of them in the file, its log and its graphs; return how many.
+        """Delete cases and leave no trace of them in the file and its log; return how many.
 
         Raises:
             StoreError: the store cannot be written, or another program has it open and keeps its log.
@@ -159,6 +152,7 @@ class EmbeddedStore:
             sql = self._open()
             # Pages that an older version freed without overwriting them go too.
             sql.execute("VACUUM")
+            # An earlier version kept an index of the vectors there.
             shutil.rmtree(self.path.with_name(f"{self.path.name}-index"), ignore_errors=True)
             busy, *_ = sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
@@ -202,30 +196,8 @@ class EmbeddedStore:
         with self._lock, errors_of(self.path):
             self._open().execute("PRAGMA journal_mode = DELETE")
 
-    def optimise(self, *, quiet: bool = True) -> list[str]:
-        """Bring the graphs of large encoders up to date, and return the encoders that have one.
-
-        Searches do without as well: those of a large encoder are exact and slow until its graph is there,
-        which a search otherwise begins in the background.
-
-        Args:
-            quiet: show no progress.
-
-        Raises:
-            StoreError: the store cannot be read, or the graphs cannot be written beside it.
-        """
-        with self._reading() as sql:
-            spaces = rows.encoders(sql)
-            numbers = {name: rows.number_until(sql, space, _ALL) for name, space in spaces.items()}
-        large = [name for name, number in numbers.items() if number * spaces[name].width > INDEX_ABOVE]
-        for name in large:
-            with errors_of(self.path), Progress(f"index of {name}", numbers[name], quiet=quiet) as progress:
-                make_graph(self.path, name, advance=progress.advance)
-        return large
-
     def close(self) -> None:
         """Release the file; closing twice is harmless."""
-        self._builder.close()
         with self._lock, errors_of(self.path):
             self._vectors.clear()
             connection, self._connection = self._connection, None
@@ -249,7 +221,7 @@ class EmbeddedStore:
         exclude: Sequence[Exclusion],
     ) -> tuple[Callable[[Vectors, int, Sequence[Ban]], list[list[Hit]]], list[Ban]]:
         """How to search what the snapshot of ``sql`` holds, and what each query must not find."""
-        found = self._vectors.view(sql, self._reading, encoder, queries.shape[1], where)
+        found = self._vectors.view(sql, encoder, queries.shape[1], where)
         if found is None:
             return lambda queries, k, bans: [[] for _ in queries], []
         view, kinds = found

@@ -99,11 +99,6 @@ class IndexView:
     kinds: npt.NDArray[np.int32]
     codes: dict[Kind, int]
 
-    @property
-    def kinds_there(self) -> Iterable[Kind]:
-        """The kinds of its rows."""
-        return self.codes
-
     def search(
         self, queries: Vectors, k: int, kinds: Iterable[Kind] | None, bans: Sequence[Ban]
     ) -> list[list[Hit]]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import chain
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -98,7 +97,6 @@ def entries(sql: sqlite3.Connection, rows: Iterable[int]) -> list[Entry]:
 class VectorBatch(NamedTuple):
     """Vectors of one encoder as they lie in the file, column by column."""
 
-    rows: tuple[int, ...]
     keys: tuple[int, ...]
     """Rows of their cases."""
     ids: tuple[str, ...]
@@ -108,18 +106,11 @@ class VectorBatch(NamedTuple):
     """Those on record; ``StoredEncoder.vectors`` compares them."""
 
 
-_COLUMNS = "vectors.row, cases.row, cases.id, cases.task, cases.modality, halves, vectors.checksum"
+_COLUMNS = "cases.row, cases.id, cases.task, cases.modality, halves, vectors.checksum"
 
 
-def load(
-    sql: sqlite3.Connection,
-    encoder: StoredEncoder,
-    index: ExactIndex,
-    *,
-    after: int,
-    kinds: Collection[Kind] | None = None,
-) -> list[int]:
-    """Append to the index the encoder's vectors of rows above ``after``, of some kinds or of all.
+def load(sql: sqlite3.Connection, encoder: StoredEncoder, index: ExactIndex, *, after: int) -> list[int]:
+    """Append to the index the encoder's vectors of rows above ``after``.
 
     Returns:
         Their checksums.
@@ -129,23 +120,13 @@ def load(
     """
     # The plus sign keeps SQLite on the row order, which the index by case would lose.
     condition = "+vectors.encoder = ? AND vectors.row > ?"
-    bound: tuple[Any, ...] = (encoder.code, after)
-    tables = "vectors JOIN cases ON cases.row = case_row"
-    if kinds is None:
-        (pending,) = sql.execute(f"SELECT count(*) FROM vectors WHERE {condition}", bound).fetchone()
-        index.reserve(pending)
-    else:
-        # From the few cases to their vectors, and not through all vectors.
-        tables = "cases CROSS JOIN vectors ON case_row = cases.row"
-        condition = (
-            f"vectors.encoder = ? AND vectors.row > ? AND (task, modality) IN (VALUES {_marks(len(kinds))})"
-        )
-        bound += tuple(chain.from_iterable(kinds))
-    found = sql.execute(f"SELECT {_COLUMNS} FROM {tables} WHERE {condition} ORDER BY vectors.row", bound)
+    (pending,) = sql.execute(
+        f"SELECT count(*) FROM vectors WHERE {condition}", (encoder.code, after)
+    ).fetchone()
+    index.reserve(pending)
     checksums: list[int] = []
-    while part := _batch(found.fetchmany(_LOADED_AT_ONCE)):
-        vectors = encoder.vectors(part.ids, part.halves, part.checksums)
-        index.append(part.keys, part.ids, part.kinds, vectors)
+    for part in _batches(sql, encoder, after):
+        index.append(part.keys, part.ids, part.kinds, encoder.vectors(part.ids, part.halves, part.checksums))
         checksums += part.checksums
     return checksums
 
@@ -159,67 +140,24 @@ def verify_vectors(sql: sqlite3.Connection) -> int:
     number = 0
     for encoder in encoders(sql).values():
         checksums: list[int] = []
-        last = 0
-        while part := after(sql, encoder, last, _LOADED_AT_ONCE):
+        for part in _batches(sql, encoder, 0):
             encoder.vectors(part.ids, part.halves, part.checksums)
             checksums += part.checksums
-            last = part.rows[-1]
         verify_block(sql, vectors_block(encoder.code), len(checksums), block_checksum(checksums))
         number += len(checksums)
     return number
 
 
-def after(sql: sqlite3.Connection, encoder: StoredEncoder, last: int, number: int) -> VectorBatch | None:
-    """The next vectors of an encoder, of rows above ``last``; None where there are no more."""
-    query = (
+def _batches(sql: sqlite3.Connection, encoder: StoredEncoder, after: int) -> Iterator[VectorBatch]:
+    """The vectors of an encoder of rows above ``after``, in parts."""
+    found = sql.execute(
         f"SELECT {_COLUMNS} FROM vectors JOIN cases ON cases.row = case_row "
-        "WHERE +vectors.encoder = ? AND vectors.row > ? ORDER BY vectors.row LIMIT ?"
+        "WHERE +vectors.encoder = ? AND vectors.row > ? ORDER BY vectors.row",
+        (encoder.code, after),
     )
-    return _batch(sql.execute(query, (encoder.code, last, number)).fetchall())
-
-
-def vectors_of(
-    sql: sqlite3.Connection, encoder: StoredEncoder, keys: Sequence[int]
-) -> dict[int, tuple[str, bytes]]:
-    """The case's id and the vector, as it lies in the file, by case row; gone ones are left out."""
-    query = (
-        "SELECT cases.row, id, halves, vectors.checksum "
-        "FROM cases CROSS JOIN vectors ON case_row = cases.row "
-        f"WHERE vectors.encoder = {encoder.code:d} AND cases.row IN"
-    )
-    found: dict[int, tuple[str, bytes]] = {}
-    for key, id, halves, checksum in in_rows(sql, query, list(keys)):
-        encoder.vectors([id], [halves], [checksum])
-        found[key] = (id, halves)
-    return found
-
-
-def scored_of(
-    sql: sqlite3.Connection, encoder: StoredEncoder, keys: Sequence[int]
-) -> dict[int, tuple[str, Vectors]]:
-    """Like ``vectors_of``, at single precision."""
-    found = vectors_of(sql, encoder, keys)
-    if not found:
-        return {}
-    vectors = _unpacked([halves for _, halves in found.values()], encoder.width)  # verified already
-    return {key: (id, vector) for (key, (id, _)), vector in zip(found.items(), vectors, strict=True)}
-
-
-def number_until(sql: sqlite3.Connection, encoder: StoredEncoder, last: int) -> int:
-    """How many vectors of an encoder there are up to a row."""
-    query = "SELECT count(*) FROM vectors INDEXED BY vectors_by_case WHERE encoder = ? AND row <= ?"
-    return sql.execute(query, (encoder.code, last)).fetchone()[0]
-
-
-def _batch(found: Sequence[tuple[Any, ...]]) -> VectorBatch | None:
-    if not found:
-        return None
-    seen, keys, ids, tasks, modalities, halves, checksums = zip(*found, strict=True)
-    return VectorBatch(seen, keys, ids, list(zip(tasks, modalities, strict=True)), halves, checksums)
-
-
-def _marks(pairs: int) -> str:
-    return ", ".join(["(?, ?)"] * pairs)
+    while part := found.fetchmany(_LOADED_AT_ONCE):
+        keys, ids, tasks, modalities, halves, checksums = zip(*part, strict=True)
+        yield VectorBatch(keys, ids, list(zip(tasks, modalities, strict=True)), halves, checksums)
 
 
 def _insert_case(sql: sqlite3.Connection, case: KnownCase, thumbnail: bytes | None) -> int:

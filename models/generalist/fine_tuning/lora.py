@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import Trainer
 
-NEEDED = "fine-tuning needs peft and accelerate: pip install 'gsco[fine-tuning]'"
+NEEDED = "fine-tuning needs peft and accelerate: pip install 'gsco[train]'"
 ADAPTER = "adapter_model.safetensors"
 CARD = "fine_tuning.json"
 

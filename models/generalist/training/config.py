@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ....errors import ConfigurationError
 from ...specialist.device import choose_device
+from ..prompts import ProfileName
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(gt=0)]
-Family = Literal["plain", "moed", "rad", "both", "presence", "question", "report", "consultation"]
+Family = Literal["plain", "moed", "rad", "both", "presence", "consultation"]
 Precision = Literal["auto", "fp32", "bf16"]
 _SHARED_SIZES = ("image_size", "patch_size")
 FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -74,30 +75,11 @@ class Source(TrainingSection):
     licence: str = ""
     any_way_up: bool = False
     """Whether its images may be mirrored top to bottom (histology, not radiographs)."""
-    organ: str = ""
-    """What the images show, for questions."""
 
     @property
     def name(self) -> str:
         """Name of the task."""
         return Path(self.task).stem if self.task.endswith((".toml", ".json")) else self.task
-
-
-class QuestionSource(TrainingSection):
-    """Images with short questions: those of a file, or those that the labels of a data set answer."""
-
-    folder: Path
-    file: Path | None = None
-    """JSON list of ``question``, ``answer`` and ``image_name`` (relative to ``folder``)."""
-    shows: dict[str, tuple[str, str]] = {}
-    """Without a file: modality and organ that each label of the data set means."""
-    foreign: tuple[str, ...] = ()
-    """Labels whose images no task of the sources fits, so that no specialist may be asked."""
-    modality: str = "radiology"
-    """Wording used in prompts."""
-    weight: Weight = 1.0
-    """How often it is asked beside the other sets."""
-    licence: str = ""
 
 
 class Labelling(TrainingSection):
@@ -204,12 +186,10 @@ class Language(Stage):
     clear: Share = 0.0
     """How many of the scenes with a plain prompt hold nothing else and show the image itself: without
     evidence there is nothing to weigh one's eyes against."""
-    given_questions: Share = 0.6
-    """How many of the questions come from ``questions``, where there are any."""
     families: dict[Family, Weight] = Field(
-        default={"plain": 0.2, "moed": 0.25, "rad": 0.2, "both": 0.25, "presence": 0.06, "question": 0.04}
+        default={"plain": 0.22, "moed": 0.25, "rad": 0.21, "both": 0.26, "presence": 0.06}
     )
-    profiles: dict[str, Weight] = Field(default={"paper": 0.4, "calibrated": 0.6})
+    profiles: dict[ProfileName, Weight] = Field(default={"paper": 0.4, "calibrated": 0.6})
 
 
 class GeneralistTraining(TrainingSection):
@@ -227,10 +207,6 @@ class GeneralistTraining(TrainingSection):
     tower: Path | None = None
     """Folder of an earlier generalist whose vision tower is taken over instead of training one."""
     sources: tuple[Source, ...]
-    questions: tuple[QuestionSource, ...] = ()
-    """Read in the second stage only; the tower does not learn from them."""
-    texts: tuple[Path, ...] = ()
-    """Text for the tokenizer, relative to ``data``: JSON lists of ``question`` and ``answer``."""
     architecture: Architecture = Architecture()
     teacher: Teacher | None = Teacher()
     """None: the tower learns from labels alone."""
@@ -306,9 +282,7 @@ class GeneralistTraining(TrainingSection):
         if stage != "teacher":
             content["vision"] = self.vision.model_dump(mode="json")
         if stage not in ("teacher", "vision"):
-            content |= self.model_dump(
-                mode="json", include={"architecture", "texts", "questions", "evidence", "language"}
-            )
+            content |= self.model_dump(mode="json", include={"architecture", "evidence", "language"})
             for place in ("panel", "known"):
                 content["evidence"].pop(place)
         if stage == "joint":

@@ -1,8 +1,8 @@
 """Conversations in which the generalist calls functions: whom to ask, when to retrieve, when to stop.
 
 Asked for a diagnosis it calls ``diagnose`` where there is such a function. Else it asks the specialists, and
-retrieves cases only where they disagree. Asked for something else it makes the one call that answers, and
-none where no task fits the image. What is said to the user is not learnt: it is written from the record.
+retrieves cases only where they disagree. Asked for something else it makes the one call that answers. What is
+said to the user is not learnt: it is written from the record.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ REQUESTS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 CHANCES = {"diagnose": 0.6, "specialists": 0.17, "similar": 0.17, "tasks": 0.06}
 FUNCTIONS = ("classify", "retrieve_cases", "diagnose", "list_tasks")
-NO_TASK = "No specialist fits this image."
 SPECIALISTS = (
     "probe", "lite0", "regnet", "mobilenet", "resnet18", "densenet121", "vit", "vgg16", "alexnet", "dino",
     "clip", "efficientnet", "convnext", "swin", "panel-a", "panel-b",
@@ -45,13 +44,13 @@ class AvailableTools:
     Attributes:
         tasks: that can be named.
         names: of the functions there are.
-        task: the right one, or None where none fits.
+        task: the right one.
         image: id of the image; there is only one, so that calls leave it out.
     """
 
     tasks: tuple[Task, ...]
     names: tuple[str, ...]
-    task: str | None
+    task: str
     image: str
 
     @property
@@ -83,14 +82,6 @@ def draw_consultation(
     opinions, _ = evidence()
     turns, answer = _course(kind, desk, _outcomes(random, opinions))
     return replace(_opened(desk, kind, random, scene.view), answer=answer, turns=tuple(turns))
-
-
-def draw_stray(random: Random, view: ImageView, tasks: Sequence[Task]) -> TrainingPrompt:
-    """Draw a conversation about an image that no task fits."""
-    chosen = tuple(tasks[index] for index in random.permutation(len(tasks)))
-    desk = AvailableTools(chosen, _functions(random), None, draw_id(random))
-    kind = str(random.choice(["diagnose", "specialists"]))
-    return replace(_opened(desk, kind, random, view), answer=NO_TASK)
 
 
 def draw_available_tools(random: Random, scene: Scene, tasks: Sequence[Task]) -> AvailableTools:

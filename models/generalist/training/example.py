@@ -44,7 +44,7 @@ class TrainingPrompt:
     """The user's first text, behind the image."""
     answer: str
     options: tuple[str, ...]
-    """The answers that are allowed; empty for open questions."""
+    """The answers that are allowed; empty where functions are called."""
     view: ImageView
     family: Family
     opinions: tuple[Opinion, ...] = ()
@@ -65,7 +65,6 @@ class Material:
         targets: label index of each image.
         views: how often an image of each label looks like each label to the tower, (labels, labels).
         real: real evidence, if there is any.
-        organ: what the images show, in words; empty where it is not said.
     """
 
     task: Task
@@ -73,7 +72,6 @@ class Material:
     targets: Ints
     views: npt.NDArray[np.float64]
     real: RealEvidence | None = None
-    organ: str = ""
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,8 @@ from .initialisation import start_from
 from .language import train_jointly, train_language
 from .mixture import Mixture, training_texts
 from .pixels import Images, read_images
-from .questions import QuestionSet, read_questions
 from .real_evidence import RealEvidence
-from .renamed_labels import DIAGNOSES, MODALITIES, NEUTRAL, SENTENCES
+from .renamed_labels import DIAGNOSES, MODALITIES, NEUTRAL
 from .teacher import train_teacher
 from .tokenizer import train_tokenizer
 from .views import predictions
@@ -80,8 +79,7 @@ def train_generalist(config: GeneralistTraining, *, until: Literal["vision", "en
             adopt_tower(config, images)
     if until == "vision":
         return config.out
-    questions = read_questions(config)
-    mixtures = _mixtures(config, tasks, images, questions)
+    mixtures = _mixtures(config, tasks, images)
     tokenizer = _tokenizer(config, mixtures["train"])
     writer = ConversationWriter(tokenizer, config.architecture.image_tokens)
     model = build_model(config.architecture, tokenizer, config.seed)
@@ -89,11 +87,10 @@ def train_generalist(config: GeneralistTraining, *, until: Literal["vision", "en
     started = None if config.start is None else start_from(model, tokenizer, config.start)
     model.to(config.place)  # pyright: ignore[reportArgumentType]
     evaluation = Evaluation(config, mixtures["val"], writer, images["val"])
-    shown = [*images["train"], *(known.images for known in questions)]
     for train in (train_language, train_jointly):
-        train(config, model, mixtures["train"], writer, shown, lambda: line(evaluation(model)))
+        train(config, model, mixtures["train"], writer, images["train"], lambda: line(evaluation(model)))
     scores = evaluation(model.eval())
-    card = _card(config, images, questions, scores, started)
+    card = _card(config, images, scores, started)
     save_generalist(model, tokenizer, config.architecture, config.out, card)
     return config.out
 
@@ -128,17 +125,16 @@ def _mixtures(
     config: GeneralistTraining,
     tasks: Sequence[Task],
     images: Mapping[str, list[Images]],
-    questions: Sequence[QuestionSet],
 ) -> dict[str, Mixture]:
     views = _views(config, images)
     evidence = _evidence(config, images)
     mixtures = {}
     for split, sources in images.items():
         materials = [
-            Material(tasks[i], one.labels, one.targets, views[i], evidence[split][i], config.sources[i].organ)
+            Material(tasks[i], one.labels, one.targets, views[i], evidence[split][i])
             for i, one in enumerate(sources)
         ]
-        mixtures[split] = Mixture(config, materials, questions)
+        mixtures[split] = Mixture(config, materials)
     return mixtures
 
 
@@ -185,29 +181,12 @@ def _tokenizer(config: GeneralistTraining, mixture: Mixture) -> PreTrainedTokeni
     words = [f" {word}, '{word}',{word}" for word in (*NEUTRAL, *DIAGNOSES, *MODALITIES)] * 20
     texts = training_texts(mixture, TOKENIZER_SCENES)
     turns = [SYSTEM, *(f"{role}\n" for role in ("system", "user", "assistant", "tool"))] * 200
-    return train_tokenizer(
-        [*texts, *words, *turns, *SENTENCES, *_given_texts(config)], config.architecture.vocabulary
-    )
-
-
-def _given_texts(config: GeneralistTraining) -> list[str]:
-    """Questions and answers of the text files, each a JSON list of records."""
-    texts = []
-    for path in config.texts:
-        try:
-            records = json.loads((config.data / path).read_text(encoding="utf-8"))
-            texts += [f"{record['question']} {record['answer']}" for record in records]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigurationError(
-                f"{path} is not a JSON list with `question` and `answer`: {error}"
-            ) from error
-    return texts
+    return train_tokenizer([*texts, *words, *turns], config.architecture.vocabulary)
 
 
 def _card(
     config: GeneralistTraining,
     images: Mapping[str, list[Images]],
-    questions: Sequence[QuestionSet],
     scores: Any,
     started: str | None,
 ) -> dict[str, Any]:
@@ -228,15 +207,6 @@ def _card(
                 "images": {split: len(images[split][i]) for split in images},
             }
             for i, one in enumerate(images["train"])
-        ]
-        + [
-            {
-                "questions": known.images.source.name,
-                "licence": known.images.source.licence,
-                "sha256": known.images.sha256,
-                "images": {"train": len(known.images)},
-            }
-            for known in questions
         ],
         "profiles": sorted(name for name, weight in config.language.profiles.items() if weight),
         "training": {

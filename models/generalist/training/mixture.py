@@ -13,22 +13,17 @@ import numpy.typing as npt
 from ....case import Opinion, SimilarCase, Task
 from ..prompts import PRESENCE, PROFILES, Profile, answer_text
 from .config import Family, GeneralistTraining, Language
-from .consultations import draw_consultation, draw_stray
+from .consultations import draw_consultation
 from .evidence import Random, draw_circumstances, draw_neighbours, draw_opinions
 from .example import ImageView, Material, Scene, TrainingPrompt
-from .questions import QuestionSet, ask_about, draw_questions
-from .real_evidence import mislead
 from .renamed_labels import DIAGNOSES, MODALITIES, NEUTRAL
-from .reports import draw_report
 
-BARE: tuple[Family, ...] = ("plain", "question", "report")
-"""Families that need the labels' own names, since the image alone must tell them."""
+BARE: Family = "plain"
+"""The family that needs the labels' own names, since the image alone must tell them."""
 HINTED: tuple[Family, ...] = ("plain", "moed", "rad", "both")
 """Families whose wording is the same up to the hints."""
 MOST_BETWEEN = 0.6
 """So many of a label's scenes at most show something between two images."""
-STRAY = 0.06
-"""Consultations about an image that no task fits."""
 
 
 class Mixture:
@@ -37,21 +32,9 @@ class Mixture:
     Args:
         config: families, profiles and evidence.
         materials: one per source, of one split.
-        questions: on images that follow those of the sources.
     """
 
-    def __init__(
-        self,
-        config: GeneralistTraining,
-        materials: Sequence[Material],
-        questions: Sequence[QuestionSet] = (),
-    ) -> None:
-        self._questions = tuple(questions)
-        self._foreign = [
-            ImageView(len(materials) + number, image)
-            for number, known in enumerate(questions)
-            for image in known.foreign
-        ]
+    def __init__(self, config: GeneralistTraining, materials: Sequence[Material]) -> None:
         self._config, self._settings, self._materials = config, config.evidence, tuple(materials)
         names, self._profile_chances = _chances(config.language.profiles)
         self._profiles = [PROFILES[name] for name in names]
@@ -71,15 +54,6 @@ class Mixture:
         families = _draw_families(random, self._config.language, scene.own)
         if families[0] == "consultation":
             return (self._consultation(random, scene),)
-        if (
-            families[0] == "question"
-            and self._questions
-            and random.random() < self._config.language.given_questions
-        ):
-            weights = np.array([known.weight for known in self._questions])
-            number = int(random.choice(len(weights), p=weights / weights.sum()))
-            place, profile = len(self._materials) + number, self._profile(random)
-            return tuple(draw_questions(random, self._questions[number], place, len(families), profile))
         clear = self._config.language.clear
         if clear and "plain" in families and random.random() < clear:
             seen = replace(scene, view=ImageView(scene.source, scene.image))
@@ -146,15 +120,10 @@ class Mixture:
         return ImageView(source, other)
 
     def _prompt(self, random: Random, scene: Scene, family: Family, profile: Profile) -> TrainingPrompt:
-        if family == "question":
-            organ = self._materials[scene.source].organ
-            return ask_about(random, scene, self._label(scene), organ, profile)
         said, found = _parts(random, family, scene.own)
         opinions, similar = self._evidence(random, scene, said, found)
         # Without evidence the answer is what is to be seen; with it, what the evidence is about.
         answer = scene.names[scene.truth] if said or found else self._label(scene)
-        if family == "report":
-            return draw_report(random, scene, answer, opinions, similar, profile)
         place = (scene.view, family, opinions, similar)
         if family != "presence":
             text = profile.closed_text(scene.task, opinions, similar)
@@ -170,24 +139,19 @@ class Mixture:
 
     def _consultation(self, random: Random, scene: Scene) -> TrainingPrompt:
         tasks = [material.task for material in self._materials]
-        if self._foreign and random.random() < STRAY:
-            return draw_stray(random, self._foreign[int(random.integers(len(self._foreign)))], tasks)
         return draw_consultation(random, scene, tasks, lambda: self._evidence(random, scene, True, True))
 
     def _evidence(
         self, random: Random, scene: Scene, said: bool, found: bool
     ) -> tuple[tuple[Opinion, ...], tuple[SimilarCase, ...]]:
+        case = draw_circumstances(random, scene.names, scene.truth, self._settings)
         real = self._materials[scene.source].real if scene.task.name != "invented" else None
-        if real is not None and random.random() < self._settings.real:
+        if real is not None and not case.misled and random.random() < self._settings.real:
             least, most = self._settings.neighbours
             opinions = real.opinions(scene.image, scene.names, random, self._settings.whole) if said else ()
             count = most if random.random() < self._settings.whole else int(random.integers(least, most + 1))
             similar = real.similar(scene.image, scene.names, count) if found else ()
-            if random.random() < self._settings.all_wrong:
-                others = [name for name in scene.names if name != scene.names[scene.truth]]
-                return mislead(opinions, similar, str(random.choice(others)))
             return opinions, similar
-        case = draw_circumstances(random, scene.names, scene.truth, self._settings)
         return (
             draw_opinions(random, case, self._settings) if said else (),
             draw_neighbours(random, case, self._settings) if found else (),
@@ -209,7 +173,7 @@ def _draw_families(random: Random, settings: Language, own: bool) -> list[Family
     Families with the same wording stay together, so that much of a scene is common to its prompts; and
     a plain prompt has nothing to vary, so that one is enough.
     """
-    weights = {name: weight for name, weight in settings.families.items() if own or name not in BARE}
+    weights = {name: weight for name, weight in settings.families.items() if own or name != BARE}
     weights = weights or {"both": 1.0}
     drawn: list[Family] = []
     while len(drawn) < settings.branches:
@@ -225,7 +189,7 @@ def _draw_families(random: Random, settings: Language, own: bool) -> list[Family
 
 def _parts(random: Random, family: Family, own: bool) -> tuple[bool, bool]:
     """Whether a prompt of this family holds opinions, and similar cases."""
-    if family in ("presence", "report"):
+    if family == "presence":
         choices = ((True, False), (False, True), (True, True), (False, False))
         return choices[int(random.integers(4 if own else 3))]
     return family in ("moed", "both"), family in ("rad", "both")

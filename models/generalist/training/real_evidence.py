@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -64,25 +63,6 @@ class RealEvidence:
             probabilities=dict(zip(names, map(float, values), strict=True)),
             reliability=float(self.reliabilities[member, index]),
         )
-
-
-def mislead(
-    opinions: Sequence[Opinion], similar: Sequence[SimilarCase], lure: str
-) -> tuple[tuple[Opinion, ...], tuple[SimilarCase, ...]]:
-    """Let all evidence name one label; numbers stay as plausible as they were.
-
-    In each opinion what was said and the lure change places; similar cases keep their similarities.
-    """
-    return (
-        tuple(_misled(opinion, lure) for opinion in opinions),
-        tuple(case.model_copy(update={"labels": (lure,)}) for case in similar),
-    )
-
-
-def _misled(opinion: Opinion, lure: str) -> Opinion:
-    said, values = opinion.labels[0], dict(opinion.probabilities)
-    values[said], values[lure] = values[lure], values[said]
-    return opinion.model_copy(update={"labels": (lure,), "probabilities": values})
 
 
 def judged(

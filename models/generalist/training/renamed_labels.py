@@ -34,28 +34,3 @@ MODALITIES = (
     "mammography", "endoscopy", "colonoscopy", "pathology", "histopathology", "microscopy", "ultrasound",
     "radiology", "medical", "skin", "retinal", "dental X-ray", "blood smear", "PET",
 )  # fmt: skip
-
-SENTENCES = (
-    "Findings: The lungs are clear without focal consolidation, effusion or pneumothorax.",
-    "The heart size is within normal limits. The mediastinal contours are unremarkable.",
-    "Impression: No acute cardiopulmonary abnormality.",
-    "There is a focal opacity in the right lower lobe, consistent with pneumonia.",
-    "There is a well-defined, oval, hypoechoic mass with circumscribed margins.",
-    "There is an enhancing extra-axial mass with a dural tail.",
-    "The specialists disagree; the most similar cases support this diagnosis.",
-    "Which modality is shown? Which organ is shown? Is there evidence of disease? What is the diagnosis?",
-)
-
-UNREMARKABLE = frozenset(
-    {
-        "normal",
-        "no tumor",
-        "benign lung tissue",
-        "no finding",
-        "healthy",
-        "negative",
-        "absent",
-        "benign tissue",
-    }
-)
-"""Labels that say that no disease is there."""

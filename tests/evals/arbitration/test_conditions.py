@@ -54,6 +54,17 @@ def near(evidence: Evidence) -> str:
     return "".join(one.labels[0] for one in evidence.similar_cases)
 
 
+def test_forced_evidence_names_the_lure_with_the_numbers_it_had() -> None:
+    before = known(truth="a", said="aab", near="acc").evidence
+    after = ALL_WRONG.alter(known(truth="a", said="aab", near="acc"), TASK, {}).evidence
+    assert said(after) == "bbb" and near(after) == "bbb"
+    for one, other in zip(before.opinions, after.opinions, strict=True):
+        assert sorted(one.probabilities.values()) == sorted(other.probabilities.values())
+        assert max(other.probabilities, key=other.probabilities.__getitem__) == "b"
+    assert [one.similarity for one in before.similar_cases] == [one.similarity for one in after.similar_cases]
+    assert said(before) == "aab"
+
+
 def test_the_hard_lure_is_the_likeliest_wrong_option() -> None:
     assert hard_lure(known(truth="a", said="abb"), TASK) == "b"
     assert hard_lure(known(truth="b", said="abb"), TASK) == "a"

@@ -9,7 +9,6 @@ from gsco.models.generalist.options import (
     answer_from_text,
     distribution,
     match_option,
-    match_options,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,14 +101,6 @@ def test_answer_from_text_has_no_probabilities_and_says_how_it_was_found() -> No
         "healthy",
         "alias",
     )
-
-
-def test_lists_of_options() -> None:
-    assert match_options("meningioma,Glioma", BRAIN) == ("glioma", "meningioma")
-    with pytest.raises(AnswerUnparsed):
-        match_options("glioma,foo", BRAIN)
-    with pytest.raises(AnswerUnparsed, match="empty"):
-        match_options(" , ", BRAIN)
 
 
 def test_errors_do_not_repeat_the_answer() -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def adopted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ReportSpecialist]:
+    """``adopted(checkpoint, …)``: adopt a model and load it from the folder of specialists."""
+
+    def adopt(source: Path, **options: Any) -> ReportSpecialist:
+        folder = tmp_path_factory.mktemp("adopted")
+        adopt_report_model(str(source), folder, task="chest", name="writer", **options)
+        return ReportSpecialist.load(folder / "chest" / "writer")
+
+    return adopt
+
+
 def pictures() -> list[Image.Image]:
     random = np.random.default_rng(0)
     return [Image.fromarray(random.integers(0, 255, (40, 50), dtype=np.uint8)) for _ in range(3)]
@@ -90,10 +103,10 @@ def test_an_adopted_model_writes_reports_in_a_panel(checkpoint: Path, tmp_path: 
         adopt_report_model(str(checkpoint), tmp_path, task="chest", name="writer")
 
 
-def test_the_text_is_what_transformers_generates(checkpoint: Path) -> None:
-    writer = ReportSpecialist.from_transformers(
-        str(checkpoint), task="chest", name="writer", max_new_tokens=12
-    )
+def test_the_text_is_what_transformers_generates(
+    checkpoint: Path, adopted: Callable[..., ReportSpecialist]
+) -> None:
+    writer = adopted(checkpoint, max_new_tokens=12)
     image = pictures()[1]
     model: Any = VisionEncoderDecoderModel.from_pretrained(checkpoint).eval()
     pixels = ViTImageProcessor.from_pretrained(checkpoint)(
@@ -106,7 +119,9 @@ def test_the_text_is_what_transformers_generates(checkpoint: Path) -> None:
     assert text.replace(" ", "") == words.replace(" ", "")
 
 
-def test_a_model_with_a_chat_template_is_asked_its_prompt(tmp_path: Path) -> None:
+def test_a_model_with_a_chat_template_is_asked_its_prompt(
+    tmp_path: Path, adopted: Callable[..., ReportSpecialist]
+) -> None:
     torch.manual_seed(0)
     text = LlamaConfig(vocab_size=len(WORDS), num_key_value_heads=2, max_position_embeddings=64, **TINY)
     vision = CLIPVisionConfig(image_size=32, patch_size=16, **TINY)
@@ -129,9 +144,7 @@ def test_a_model_with_a_chat_template_is_asked_its_prompt(tmp_path: Path) -> Non
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     asked = []
-    writer = ReportSpecialist.from_transformers(
-        str(tmp_path), task="chest", name="llava", prompt="the lungs are"
-    )
+    writer = adopted(tmp_path, prompt="the lungs are")
     writer.network.register_forward_pre_hook(
         lambda _, __, named: asked.append(named["input_ids"][0].tolist()), with_kwargs=True
     )
@@ -142,24 +155,37 @@ def test_a_model_with_a_chat_template_is_asked_its_prompt(tmp_path: Path) -> Non
     assert all(not text.startswith("the lungs are the lungs are") for text in texts)
 
 
-def test_batches_and_shared_features(checkpoint: Path) -> None:
-    writer = ReportSpecialist.from_transformers(
-        str(checkpoint), task="chest", name="writer", max_new_tokens=9
-    )
+def test_batches_and_shared_features(checkpoint: Path, adopted: Callable[..., ReportSpecialist]) -> None:
+    writer = adopted(checkpoint, max_new_tokens=9)
     one_by_one = writer.head(writer.features(pictures(), batch_size=1)).texts
     assert writer.head(writer.features(pictures(), batch_size=3)).texts == one_by_one
     assert writer.forward([]).texts == ()
-    other = ReportSpecialist.from_transformers(
-        str(checkpoint), task="chest", name="writer", prompt="the heart"
-    )
+    other = adopted(checkpoint, prompt="the heart")
     assert other.trunk_key != writer.trunk_key
 
 
-def test_what_is_no_report_model(checkpoint: Path, tmp_path: Path) -> None:
+def test_what_is_no_report_model(
+    checkpoint: Path, tmp_path: Path, adopted: Callable[..., ReportSpecialist]
+) -> None:
     with pytest.raises(SpecialistError, match=r"cannot load .* as an image-to-text model"):
-        ReportSpecialist.from_transformers(str(tmp_path), task="chest", name="writer")
+        adopted(tmp_path)
     adopt_report_model(str(checkpoint), tmp_path, task="chest", name="writer")
     weights = tmp_path / "chest" / "writer" / "model.safetensors"
     weights.write_bytes(weights.read_bytes() + b"x")
     (missing,) = Panel.load("chest", [tmp_path]).missing
     assert "not those of its card" in missing.reason
+
+
+def test_the_command_adopts_a_model_for_the_panel_of_a_task(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gsco.agent.cli import app
+    from typer.testing import CliRunner
+
+    monkeypatch.setenv("GSCO_SPECIALISTS", str(tmp_path))
+    command = ["train", "report-writer", str(checkpoint), "--task", "chest_xray_report", "--name", "writer"]
+    done = CliRunner().invoke(app, [*command, "--max-new-tokens", "5", "--licence", "CC0"])
+    assert done.exit_code == 0, done.output
+    (writer,) = Panel.load("chest_xray_report", [tmp_path]).members.values()
+    assert (writer.card.licence, writer.card.kind) == ("CC0", TaskKind.REPORT)
+    assert CliRunner().invoke(app, command).exit_code == 1, "it is there already"

@@ -506,3 +506,14 @@ def test_random_searches_are_brute_force(large: EmbeddedStore, seed: int) -> Non
         exclude = [Exclusion(groups=patients, above_similarity=ceiling)]
         (found,) = large.search(query[None], "one", k, where=Filter(tasks), exclude=exclude)
         assert [s.id for s in found] == [id for _, id in sorted(allowed)[:k]]
+
+
+def test_a_store_that_outgrows_exact_search_names_weaviate_once(
+    filled: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("gsco.tools.stores.vector_cache.LARGE", 0)
+    with EmbeddedStore(filled) as store:
+        for _ in range(2):
+            store.search(unit(1), "one", 1)
+    (said,) = caplog.messages
+    assert f"move it: gsco index move --from {filled} --to weaviate://" in said

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gsco.case import SimilarCase
 from gsco.errors import StoreError
-from gsco.tools.stores.protocol import Entry, Exclusion, Filter
+from gsco.tools.stores.protocol import Filter
 from gsco.tools.stores.weaviate import WeaviateStore, indexes, writer
 from gsco.tools.stores.weaviate import store as store_module
 
@@ -108,34 +108,6 @@ def test_a_bank_is_compressed_once_it_is_large(
             return hits / 100
 
         until(lambda: recall() >= 0.95)
-
-
-def test_words_of_reports_are_searched_along(server: Server, collection: str) -> None:
-    vectors = unit(30)
-    texts = {3: "Kerley B lines at both bases", 17: "large pleural effusion on the left", 20: "Kerley lines"}
-    told = [
-        Entry(case(n).model_copy(update={"report": texts.get(n, "nothing remarkable")}), {"one": vectors[n]})
-        for n in range(30)
-    ]
-    with WeaviateStore(server.address(collection)) as store:
-        store.add(told)
-
-        def found(text: str, alpha: float, **options: object) -> list[str]:
-            return [c.id for c in store.hybrid(vectors[5:6], [text], "one", 3, alpha=alpha, **options)[0]]  # pyright: ignore
-
-        until(lambda: found("effusion", 1.0)[:1] == [_id(5)])
-        assert found("pleural effusion", 0.0)[0] == _id(17), "words only"
-        assert set(found("kerley", 0.0)[:2]) == {_id(3), _id(20)}
-        assert set(found("effusion", 0.5)[:2]) == {_id(5), _id(17)}, "both count"
-        assert _id(17) not in found("effusion", 0.0, exclude=[Exclusion(ids=frozenset([_id(17)]))])
-        assert found("effusion", 0.5, where=Filter(("lung",))) == []
-        (both,) = store.hybrid(vectors[5:6], ["effusion"], "one", 2, alpha=0.5)
-        assert {c.id: c.similarity for c in both}[_id(5)] == pytest.approx(1.0, abs=1e-3)
-        assert {c.id: c.similarity for c in both}[_id(17)] == pytest.approx(
-            float(vectors[5] @ vectors[17]), abs=1e-3
-        )
-        with pytest.raises(StoreError, match="1 queries need as many texts"):
-            store.hybrid(vectors[:1], [], "one", 3)
 
 
 def test_each_tenant_has_its_own(server: Server, collection: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable
@@ -12,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from ....errors import ConfigurationError, GscoError, StoreError
+from ....models.background import BackgroundLoop
 from .address import Host, WeaviateAddress
 from .failures import (
     DOWN,
@@ -97,7 +97,7 @@ class Connection:
         if self._failure and not insist and time.monotonic() < self._failure[1]:
             raise StoreError(self._failure[0])
         running = self._run(work, seconds or self.address.timeout, own, hosts)
-        return asyncio.run_coroutine_threadsafe(running, background_loop()).result()
+        return background_loop().run(running)
 
     def close(self) -> None:
         """Release the connections; closing twice is harmless."""
@@ -276,18 +276,12 @@ class Connection:
             await _close(client)
 
 
-_loops: dict[int, asyncio.AbstractEventLoop] = {}
-_starting = threading.Lock()
+_LOOPS: dict[int, BackgroundLoop] = {}
 
 
-def background_loop() -> asyncio.AbstractEventLoop:
+def background_loop() -> BackgroundLoop:
     """The event loop of all connections of this process; gRPC wants to be in one loop only."""
-    process = os.getpid()
-    with _starting:
-        if process not in _loops:
-            loop = _loops[process] = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, name="gsco-weaviate", daemon=True).start()
-        return _loops[process]
+    return _LOOPS.setdefault(os.getpid(), BackgroundLoop("gsco-weaviate"))
 
 
 def _disconnect(clients: dict[Host, WeaviateAsyncClient], process: int) -> None:
@@ -300,7 +294,7 @@ def _disconnect(clients: dict[Host, WeaviateAsyncClient], process: int) -> None:
         await asyncio.gather(*map(_close, left))
 
     with suppress(TimeoutError, RuntimeError):
-        asyncio.run_coroutine_threadsafe(close(), background_loop()).result(timeout=5)
+        background_loop().submit(close()).result(timeout=5)
 
 
 async def _close(client: WeaviateAsyncClient) -> None:

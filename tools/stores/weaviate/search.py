@@ -36,10 +36,6 @@ class Query:
     k: int
     where: Filter
     exclude: Exclusion
-    text: str = ""
-    """Words to look for in reports; empty searches by vector only."""
-    alpha: float = 1.0
-    """Weight of the vector against the words."""
 
 
 class Searcher:
@@ -65,14 +61,11 @@ class Searcher:
         async with self._turn:
             while True:
                 found = await self._found(query, condition, limit)
-                if not found and not query.text:
+                if not found:
                     await self._check_ready(condition)
                 left = _below(found, query.exclude.above_similarity)
-                # Words and vectors together have an order that is Weaviate's own.
-                kept = left if query.text else sorted(left, key=lambda case: (-case.similarity, case.id))
-                exhausted = len(found) < limit
-                settled = len(kept) >= query.k if query.text else _is_complete(found, kept, query.k)
-                if exhausted or settled:
+                kept = sorted(left, key=lambda case: (-case.similarity, case.id))
+                if len(found) < limit or _is_complete(found, kept, query.k):
                     return kept[: query.k]
                 if limit == _MOST:
                     raise StoreError(
@@ -95,27 +88,15 @@ class Searcher:
         """The nearest cases in Weaviate's order."""
         from weaviate.classes.query import MetadataQuery
 
-        common: dict[str, Any] = {
-            "target_vector": self._space.vector,
-            "limit": limit,
-            "filters": condition,
-            "return_properties": CASE,
-        }
-        vector = query.vector.tolist()
-        if not query.text:
-            answer = await self._collection.query.near_vector(
-                vector, return_metadata=MetadataQuery(distance=True), **common
-            )
-            return [_similar(one, 1.0 - one.metadata.distance, self._space) for one in answer.objects]
-        answer = await self._collection.query.hybrid(
-            query.text,
-            vector={self._space.vector: vector},
-            alpha=query.alpha,
-            query_properties=["report"],
-            include_vector=[self._space.vector],
-            **common,
+        answer = await self._collection.query.near_vector(
+            query.vector.tolist(),
+            target_vector=self._space.vector,
+            limit=limit,
+            filters=condition,
+            return_properties=CASE,
+            return_metadata=MetadataQuery(distance=True),
         )
-        return [_similar(one, _cosine(one, vector, self._space), self._space) for one in answer.objects]
+        return [_similar(one, self._space) for one in answer.objects]
 
 
 def _condition(where: Filter, exclude: Exclusion, *, exact: bool) -> Any:
@@ -171,22 +152,15 @@ def _is_complete(found: Sequence[SimilarCase], kept: Sequence[SimilarCase], k: i
     return len(kept) >= k and found[-1].similarity < kept[k - 1].similarity - _SAME
 
 
-def _similar(one: Any, similarity: float, space: Space) -> SimilarCase:
+def _similar(one: Any, space: Space) -> SimilarCase:
     case = case_of(one.properties)
     return SimilarCase(
         id=str(one.uuid),
         sha256=case.sha256,
         task=case.task,
         labels=case.labels,
-        similarity=max(-1.0, min(1.0, similarity)),
+        similarity=max(-1.0, min(1.0, 1.0 - one.metadata.distance)),
         encoder=space.encoder,
         source=case.source,
         report=case.report,
     )
-
-
-def _cosine(one: Any, vector: Sequence[float], space: Space) -> float:
-    import numpy as np
-
-    own = np.asarray(one.vector[space.vector])
-    return float(own @ np.asarray(vector) / np.linalg.norm(own))

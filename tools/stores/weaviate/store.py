@@ -92,39 +92,25 @@ class WeaviateStore:
         exclude: Sequence[Exclusion] = (),
     ) -> list[list[SimilarCase]]:
         """See ``CaseStore.search``."""
-        return self._search(vectors, encoder, k, where, exclude)
-
-    def hybrid(
-        self,
-        vectors: Vectors,
-        texts: Sequence[str],
-        encoder: str,
-        k: int,
-        *,
-        alpha: float = 0.75,
-        where: Filter = EVERYTHING,
-        exclude: Sequence[Exclusion] = (),
-    ) -> list[list[SimilarCase]]:
-        """Search by vector and by the words of reports (BM25) at the same time.
-
-        Args:
-            vectors: queries, float32 (n, d), L2-normalised.
-            texts: words to look for, one text per query.
-            encoder: whose space to search.
-            k: at most so many per query.
-            alpha: weight of the vector, from 0 (words only) to 1 (vector only).
-            where: what may be found.
-            exclude: one per query, or empty for none.
-
-        Returns:
-            One list per query, best first by both; ``similarity`` is that of the vectors alone.
-
-        Raises:
-            StoreError: as for ``search``, or texts that are not as many as the queries.
-        """
-        if len(texts) != len(vectors) or not 0 <= alpha <= 1:
-            raise StoreError(f"{len(vectors)} queries need as many texts, and alpha from 0 to 1")
-        return self._search(vectors, encoder, k, where, exclude, texts, alpha)
+        queries = checked_queries(vectors, k, exclude)
+        if queries is None:
+            return [[] for _ in vectors]
+        space = self._space(encoder, queries.shape[1])
+        if space is None:
+            return [[] for _ in queries]
+        exact = self._is_small()
+        asked = [
+            Query(vector, k, where, exclude[at] if exclude else _NOTHING) for at, vector in enumerate(queries)
+        ]
+        found = self._run(
+            lambda client: Searcher(self._used(client), space, exact=exact).all(asked),
+            seconds=round(self.address.timeout * (1 + len(asked) // 64), 1),
+        )
+        if not any(found):
+            # Its last case may have been deleted by somebody else: then the encoder is forgotten.
+            self._spaces = {}
+            self._space(encoder, queries.shape[1])
+        return found
 
     def get(self, ids: Iterable[str]) -> dict[str, Entry]:
         """See ``CaseStore.get``."""
@@ -192,44 +178,6 @@ class WeaviateStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _search(
-        self,
-        vectors: Vectors,
-        encoder: str,
-        k: int,
-        where: Filter,
-        exclude: Sequence[Exclusion],
-        texts: Sequence[str] = (),
-        alpha: float = 1.0,
-    ) -> list[list[SimilarCase]]:
-        queries = checked_queries(vectors, k, exclude)
-        if queries is None:
-            return [[] for _ in vectors]
-        space = self._space(encoder, queries.shape[1])
-        if space is None:
-            return [[] for _ in queries]
-        exact = self._is_small()
-        asked = [
-            Query(
-                vector,
-                k,
-                where,
-                exclude[at] if exclude else _NOTHING,
-                texts[at] if texts else "",
-                alpha,
-            )
-            for at, vector in enumerate(queries)
-        ]
-        found = self._run(
-            lambda client: Searcher(self._used(client), space, exact=exact).all(asked),
-            seconds=round(self.address.timeout * (1 + len(asked) // 64), 1),
-        )
-        if not any(found):
-            # Its last case may have been deleted by somebody else: then the encoder is forgotten.
-            self._spaces = {}
-            self._space(encoder, queries.shape[1])
-        return found
 
     def _add(self, batch: Sequence[Entry]) -> int:
         entries = _merged(batch)

@@ -15,9 +15,7 @@ from gsco.models.generalist.training.batches import ConversationWriter
 from gsco.models.generalist.training.config import EvidenceConfig
 from gsco.models.generalist.training.consultations import (
     FUNCTIONS,
-    NO_TASK,
     draw_consultation,
-    draw_stray,
 )
 from gsco.models.generalist.training.evidence import (
     draw_circumstances,
@@ -85,11 +83,6 @@ def test_cases_are_retrieved_where_the_specialists_disagree() -> None:
 def test_a_conversation_ends_with_a_call_and_teaches_no_words() -> None:
     for prompt in drawn():
         assert read_calls(prompt.answer).tool_calls and not read_calls(prompt.answer).text
-
-
-def test_an_image_that_no_task_fits_is_sent_to_nobody() -> None:
-    prompt = draw_stray(np.random.default_rng(0), ImageView(2, 0), TASKS)
-    assert prompt.answer == NO_TASK and not prompt.turns and prompt.tools
 
 
 def test_tools_are_shown_as_langchain_s_tools_are() -> None:

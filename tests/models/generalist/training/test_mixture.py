@@ -37,7 +37,7 @@ def test_every_family_and_both_wordings_come() -> None:
 
 def test_families_hold_the_evidence_that_they_are_named_for() -> None:
     for prompt in prompts(mixture()):
-        if prompt.family in ("plain", "question", "moed", "rad", "both"):
+        if prompt.family in ("plain", "moed", "rad", "both"):
             assert bool(prompt.opinions) == (prompt.family in ("moed", "both"))
             assert bool(prompt.similar) == (prompt.family in ("rad", "both"))
 
@@ -79,7 +79,7 @@ def test_the_view_is_as_wrong_as_the_tower() -> None:
 
 def test_renamed_labels_are_renamed_everywhere() -> None:
     for prompt in prompts(mixture(evidence={"invented": 0, "renamed": 1.0}), 60):
-        assert prompt.family not in ("plain", "question")
+        assert prompt.family != "plain"
         said = {name for opinion in prompt.opinions for name in opinion.probabilities}
         found = {label for similar in prompt.similar for label in similar.labels}
         assert not (said | found | {prompt.answer}) & set(LABELS)
@@ -101,7 +101,7 @@ def test_shares_are_kept() -> None:
     kinds = Counter(
         "own" if set(scene[0].options) == set(LABELS) else "other"
         for scene in map(made.prompts, range(500))
-        if scene[0].family not in ("presence", "question")
+        if scene[0].family != "presence"
     )
     assert kinds["own"] / kinds.total() == pytest.approx(0.4, abs=0.08)
 

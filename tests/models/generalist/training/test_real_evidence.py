@@ -6,7 +6,6 @@ from gsco.errors import ConfigurationError
 from gsco.models.generalist.training.real_evidence import (
     RealEvidence,
     judged,
-    mislead,
     read_evidence,
     write_evidence,
 )
@@ -48,16 +47,6 @@ def test_opinions_keep_the_panels_order_and_carry_the_names_they_are_given() -> 
     assert whole[0].reliability == pytest.approx(0.9)
     sizes = {len(found.opinions(1, ("x", "y"), random, whole=0.0)) for _ in range(40)}
     assert sizes == {1, 2}
-
-
-def test_misled_evidence_names_the_lure_with_the_numbers_it_had() -> None:
-    found, random = evidence(), np.random.default_rng(0)
-    before = found.opinions(1, ("x", "y"), random, whole=1.0), found.similar(1, ("x", "y"), 4)
-    opinions, similar = mislead(*before, "x")
-    assert {opinion.labels for opinion in opinions} == {("x",)} == {case.labels for case in similar}
-    assert opinions[0].probabilities == pytest.approx({"x": 0.8, "y": 0.2})
-    assert [case.similarity for case in similar] == [case.similarity for case in before[1]]
-    assert before[0][0].labels == ("y",)
 
 
 def test_a_file_brings_it_back_and_another_is_refused(tmp_path: Path) -> None:

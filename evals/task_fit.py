@@ -119,6 +119,7 @@ def fit_task(
         kept,
         plan,
         independent=_independent(bench.gsco, held_run),
+        reference=cases,
         profile=str(run.configuration["profile"].get("profile", "")),
     )
 
@@ -132,6 +133,7 @@ def fit_cases(
     plan: Plan,
     *,
     independent: bool,
+    reference: Sequence[LabelledCase] | None = None,
     profile: str = "",
     max_error: float | None = None,
 ) -> CollaborationFit:
@@ -145,6 +147,7 @@ def fit_cases(
         kept: what says what its confidence means, and what can be promised; may be empty.
         plan: how the cases were diagnosed.
         independent: whether the kept cases chose nothing of the specialists either.
+        reference: what incoming cases are compared with; None: all of these.
         profile: by which the generalist was asked, with its hash.
         max_error: the limit that holds where no setting names another.
 
@@ -165,7 +168,7 @@ def fit_cases(
                 [*held_out.confidence, *selection.confidence.tolist()],
                 [*held_out.right, *selection.right.tolist()],
             ),
-            "reference": _reference([*fitting, *kept]),
+            "reference": _reference([*fitting, *kept] if reference is None else reference),
             "max_error": max_error,
         }
     )

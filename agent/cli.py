@@ -11,6 +11,7 @@ from .. import __version__
 from ..disk import disk_error
 from ..errors import GscoError
 from .commands.conversations import threads
+from .commands.data import data
 from .commands.demo import demo
 from .commands.diagnose import diagnose
 from .commands.doctor import doctor
@@ -57,6 +58,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(diagnose)
+app.command()(data)
 app.command()(tasks)
 app.command()(doctor)
 app.command()(monitor)

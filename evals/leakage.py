@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from ..errors import ConfigurationError, ImageError
+from ..images.fingerprints import BITS, Fingerprints, fingerprint, fingerprint_of_jpeg, stacked, twins
 from ..tools.stores.protocol import Filter, KnownCase
-from .fingerprints import BITS, Fingerprints, fingerprint, fingerprint_of_jpeg, stacked, twins
 from .records import Leakage, NearDuplicate
 
 if TYPE_CHECKING:

@@ -43,6 +43,8 @@ class Item:
     """Patient, lesion or near-duplicate group; it never crosses splits."""
     split: Split
     report: str | None = None
+    content: str = ""
+    """Sha256 of the file."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Dataset:
     """Files that are not part of the set: reason and an example to their number."""
     notes: tuple[str, ...] = ()
     """What else a user must know."""
+    drawn: bool = False
+    """Whether the splits are drawn, all of them."""
 
     @property
     def name(self) -> str:
@@ -179,8 +183,8 @@ def read_dataset(
     splits, told = _splits(rows, groups, seed, shares, draw_validation)
     kept = uncrossed(groups, splits)
     items = tuple(
-        Item(folder / row.path, row.labels, group, split, row.report)
-        for row, group, split in compress(zip(rows, groups, splits, strict=True), kept)
+        Item(folder / row.path, row.labels, group, split, row.report, digest)
+        for row, group, split, digest in compress(zip(rows, groups, splits, hashes, strict=True), kept)
     )
     _note_twins(rows, hashes, layout)
     if dropped := len(kept) - len(items):
@@ -189,7 +193,7 @@ def read_dataset(
         folder,
         items,
         tuple(sorted({label for row in rows for label in row.labels})),
-        _dataset_hash(folder, items, list(compress(hashes, kept))),
+        _dataset_hash(folder, items),
         layout.multilabel,
         dropped,
         layout.kind,
@@ -197,6 +201,44 @@ def read_dataset(
         grouped,
         {f"{reason}, for example {paths[0]}": len(paths) for reason, paths in layout.left_out.items()},
         tuple(layout.notes),
+        drawn=all(row.split is None for row in rows),
+    )
+
+
+def regrouped(
+    dataset: Dataset,
+    keep: Sequence[bool],
+    groups: Sequence[str],
+    *,
+    seed: int = 0,
+    shares: Shares = (0.8, 0.1, 0.1),
+) -> Dataset:
+    """Return a data set of some of its items in other groups.
+
+    Splits that were drawn are drawn anew; from given splits the images are left out whose group is also in a
+    later split.
+
+    Args:
+        dataset: as read.
+        keep: which of its items stay.
+        groups: the group of each of its items.
+        seed: draws the splits.
+        shares: of the images that go to train, val and test.
+    """
+    items = [replace(item, group=group) for item, group in zip(dataset.items, groups, strict=True)]
+    items = list(compress(items, keep))
+    names = [item.group for item in items]
+    if dataset.drawn and names != [item.group for item in dataset.items]:
+        splits = draw_splits(names, [item.labels for item in items], seed=seed, shares=shares)
+        items = [replace(item, split=split) for item, split in zip(items, splits, strict=True)]
+    stay = uncrossed(names, [item.split for item in items])
+    items = tuple(compress(items, stay))
+    return replace(
+        dataset,
+        items=items,
+        labels=tuple(sorted({label for item in items for label in item.labels})),
+        sha256=_dataset_hash(dataset.folder, items),
+        dropped=dataset.dropped + len(stay) - len(items),
     )
 
 
@@ -434,7 +476,7 @@ def _note_twins(rows: Sequence[LabelledRow], hashes: Sequence[str], layout: Data
         layout.notes.append(f"{len(twins) - len(torn)} images occur more than once, under the same label")
 
 
-def _dataset_hash(folder: Path, items: Iterable[Item], hashes: Iterable[str]) -> str:
+def _dataset_hash(folder: Path, items: Iterable[Item]) -> str:
     lines = sorted(
         json.dumps(
             [
@@ -443,9 +485,9 @@ def _dataset_hash(folder: Path, items: Iterable[Item], hashes: Iterable[str]) ->
                 item.group,
                 item.split,
                 item.report,
-                digest,
+                item.content,
             ]
         )
-        for item, digest in zip(items, hashes, strict=True)
+        for item in items
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -53,6 +53,7 @@ def read_labelled_images(
     from ...errors import ConfigurationError
     from ...models.dataset import Columns, read_dataset
     from ..builds import task_book
+    from ..exit_codes import visible
 
     book = task_book(settings)
     card = book.get(task) if task in book else None
@@ -63,7 +64,7 @@ def read_labelled_images(
         columns=Columns(path_column, label_column),
         draw_validation=True,
     )
-    typer.echo(images.table(), err=True)
+    typer.echo(visible(images.table()), err=True)
     missing = set(card.options) - set(images.labels) - {card.negative} if card is not None else set()
     if every_option and missing:
         raise ConfigurationError(

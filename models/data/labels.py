@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from ...case import Task, TaskKind
@@ -93,9 +93,17 @@ def check_spellings(labels: Iterable[str]) -> list[str]:
                 "case or blanks; write them alike, or name a task whose card has the right spelling"
             )
         seen[plain] = label
-    notes = []
+    return [
+        f"label {label!r} ({counts[label]} images) may be a typing error of {other!r}"
+        for label, other in near_spellings(counts)
+    ]
+
+
+def near_spellings(counts: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Return rare labels with the frequent one that each may be a typing error of, the rarest first."""
+    found = []
     for label, count in sorted(counts.items(), key=lambda pair: pair[1]):
         near = [n for n in difflib.get_close_matches(label, counts, 3, _CLOSE) if n != label]
         if near and len(label) > 4 and 10 * count < counts[near[0]]:
-            notes.append(f"label {label!r} ({count} images) may be a typing error of {near[0]!r}")
-    return notes
+            found.append((label, near[0]))
+    return found

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from gsco.case import Case
 from gsco.errors import ConfigurationError
-from gsco.evals.fingerprints import BITS, NEAR, fingerprint, twins
 from gsco.evals.leakage import Bank, check_leaks, find_leaks, read_bank, without_leaks
 from gsco.images import ImageStore, read_image
+from gsco.images.fingerprints import BITS, NEAR, fingerprint, twins
 from gsco.models.mini.samples import samples
 from gsco.tools.stores.embedded import EmbeddedStore
 from gsco.tools.stores.protocol import Entry, KnownCase
@@ -67,7 +67,7 @@ class TestFingerprints:
                 wanted.append((row, int(bits.argmin()), int(bits.min())))
         assert 5 < len(wanted) < 40
         assert twins(asked, known) == wanted
-        monkeypatch.setattr("gsco.evals.fingerprints._CHUNK", 150)
+        monkeypatch.setattr("gsco.images.fingerprints._CHUNK", 150)
         assert twins(asked, known) == wanted
         assert twins(asked, known[:0]) == twins(asked[:0], known) == []
 

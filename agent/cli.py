@@ -18,6 +18,7 @@ from .commands.doctor import doctor
 from .commands.forget import forget
 from .commands.mcp import mcp
 from .commands.monitor import monitor
+from .commands.pack import pack
 from .commands.serve import serve
 from .commands.store import index
 from .commands.tasks import tasks
@@ -68,6 +69,7 @@ app.command()(ui)
 app.add_typer(train)
 app.add_typer(index)
 app.add_typer(index, name="store", help="The same as gsco index.")
+app.add_typer(pack)
 app.add_typer(serve)
 app.add_typer(threads)
 

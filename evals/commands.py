@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from ..agent.commands.labelled_images import Data, LabelColumn, PathColumn
 from ..errors import ConfigurationError
 from .certainty_commands import certificate, drift
 
@@ -156,6 +157,41 @@ def _suite(name: str, task: str, plan: Plan) -> Suite | tuple[Any]:
 
 def _report_lines(done: int, errors: int, out: Path) -> None:
     typer.echo(f"{done} outcomes written to {out}, {errors} of them errors", err=True)
+
+
+@app.command()
+def external(
+    pack: Annotated[Path, typer.Argument(metavar="PACK", help="A pack; see gsco pack export.")],
+    dataset: Data,
+    out: Out,
+    arms: Annotated[str, typer.Option(metavar="A,B", help="Some arms only; see gsco eval run.")] = "",
+    generalist: Annotated[str, typer.Option(metavar="MODEL", help="As for run.")] = "",
+    gate: Annotated[str, typer.Option(metavar="HOW", help="refuse, warn or off.")] = "warn",
+    seed: Annotated[int, typer.Option(help="Of intervals.")] = 0,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+) -> None:
+    """Measure a pack on another site's images, before it is installed. Nothing is ever refitted.
+
+    All images are test images, whatever splits they have. Their labels must be options of the pack's task.
+    Exit status 3: some cases have no answer.
+    """
+    from ..agent.exit_codes import visible
+    from ..models.dataset import Columns
+    from .external import ARMS, evaluate_pack
+
+    settings = settings_with(generalist)
+    plan = plan_from(
+        arms=tuple(name.strip() for name in arms.split(",") if name.strip()) or ARMS,
+        split="test", gate=gate, seed=seed,
+        profile=settings.profile, neighbours=settings.neighbours,
+    )  # fmt: skip
+    found = evaluate_pack(pack, dataset, out, settings, plan, columns=Columns(path_column, label_column))
+    typer.echo(visible(found.data.table()), err=True)
+    _report_lines(found.finished.done, found.finished.errors, out)
+    _report(out)
+    if found.finished.errors:
+        raise typer.Exit(SOME_FAILED)
 
 
 @app.command()

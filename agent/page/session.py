@@ -377,8 +377,8 @@ class ChatSession:
 
 
 def diagnoses_of(record: ThreadRecord) -> list[Diagnosis]:
-    """All diagnoses of a conversation, in order."""
-    return [finding.diagnosis for finding in record.findings if finding.diagnosis is not None]
+    """All diagnoses of a conversation, by turn and then in the order in which the images were shown."""
+    return [diagnosis for _, diagnosis in _decided(record)]
 
 
 def diagnosis_number(record: ThreadRecord) -> int | None:
@@ -386,9 +386,15 @@ def diagnosis_number(record: ThreadRecord) -> int | None:
 
     None where the latest images have none: another image's would stand beside their question.
     """
-    turns = [one.turn for one in record.said if one.role == "user"]
-    shown = [place for place, one in enumerate(u for u in record.said if u.role == "user") if one.images]
-    recent = set(turns[shown[-1] :]) if shown else set(turns)
-    decided = [finding for finding in record.findings if finding.diagnosis is not None]
-    places = [place for place, finding in enumerate(decided) if finding.turn in recent]
+    asked = [one for one in record.said if one.role == "user"]
+    last = max((place for place, one in enumerate(asked) if one.images), default=0)
+    recent = {one.turn for one in asked[last:]}
+    places = [place for place, (turn, _) in enumerate(_decided(record)) if turn in recent]
     return places[-1] if places else None
+
+
+def _decided(record: ThreadRecord) -> list[tuple[str, Diagnosis]]:
+    turns = {one.turn: place for place, one in enumerate(record.said) if one.role == "user"}
+    images = {image.id: place for place, image in enumerate(record.images)}
+    found = [(one.turn, one.diagnosis) for one in record.findings if one.diagnosis is not None]
+    return sorted(found, key=lambda pair: (turns.get(pair[0], 0), images.get(pair[1].case_id, 0)))

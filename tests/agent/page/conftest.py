@@ -17,7 +17,7 @@ from ..reports.examples import diagnosis, thumbnail
 from ..server.conftest import gsco, make_gsco, running
 
 __all__ = ["diagnosis", "gsco", "make_gsco", "thumbnail"]
-PATIENCE = 40_000
+PATIENCE = 120_000
 """Milliseconds that a slow machine gets for each thing that is waited for."""
 
 

@@ -146,9 +146,9 @@ class Conversation:
         said = UserTurn(text, tuple(images), self._about)
         return await self._awaited(self._desk.keep(self._key, said))
 
-    async def asettled(self) -> None:
+    async def await_idle(self) -> None:
         """Wait until no turn of the conversation runs; a closed iterator takes a moment to end."""
-        await self._awaited(self._desk.settled(self._key))
+        await self._awaited(self._desk.wait_idle(self._key))
 
     def export(self) -> ThreadRecord:
         """The whole conversation as a record, with all evidence and every review; without pixels.

@@ -136,7 +136,7 @@ class ConversationRunner:
             async for event in self._run(key, given):
                 yield event
 
-    async def settled(self, key: ConversationKey) -> None:
+    async def wait_idle(self, key: ConversationKey) -> None:
         """Wait until no turn of a conversation runs."""
         async with self._turn(key):
             pass

@@ -282,7 +282,7 @@ class ChatSession:
             yield await self._ended(consultation, turn)
             return
         yield PageUpdate(doing=STOPPING)
-        await consultation.asettled()
+        await consultation.await_idle()
         if text or images:
             await self._keep(consultation, before, text, images)
         yield await self._halted(consultation)

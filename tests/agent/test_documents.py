@@ -10,10 +10,13 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import gsco
 import pytest
+import typer
 from gsco.agent.cli import app
+from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 ROOT = Path(gsco.__file__).parent
@@ -94,6 +97,41 @@ def test_the_readme_is_short_and_says_why_a_block_is_not_run():
     assert len(text.splitlines()) <= 150
     for before in re.findall(r"^(.*)\n```(?:python|console)$", text, re.MULTILINE):
         assert re.fullmatch(r"<!-- (not run: .+|example: run by tests/agent/test_documents\.py) -->", before)
+
+
+def shell_lines() -> list[tuple[str, str]]:
+    """Every line of README, CONTRIBUTING and docs that calls gsco, with its document."""
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [
+        (document.relative_to(ROOT).as_posix(), line.replace("\\\n", " "))
+        for document in documents
+        for block in re.findall(
+            r"^```(?:console|bash|sh)\n(.*?)^```$", document.read_text("utf-8"), re.DOTALL | re.MULTILINE
+        )
+        for line in re.findall(r"^\$ ((?:[A-Z_]+=\S+ )*gsco(?: (?:[^\\\n]|\\\n)*)?)$", block, re.MULTILINE)
+    ]
+
+
+def test_every_gsco_line_names_commands_and_options_that_exist():
+    """Whether or not its data set or server is at hand to run it."""
+    lines = shell_lines()
+    assert len(lines) > 30
+    wrong = []
+    for document, line in lines:
+        words = [word for word in shlex.split(line, comments=True) if "=" not in word or word[0] == "-"]
+        command: Any = typer.main.get_command(app)
+        context = typer.Context(command)
+        rest = words[1:]
+        while rest and isinstance(command, TyperGroup) and (below := command.get_command(context, rest[0])):
+            command, rest = below, rest[1:]
+        options = {
+            name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)
+        }
+        used = {word.partition("=")[0] for word in rest if word.startswith("--") and word != "--"}
+        if isinstance(command, TyperGroup) and rest[:1] and not rest[0].startswith("-"):
+            wrong.append(f"{document}: {line}: no command {rest[0]}")
+        wrong += [f"{document}: {line}: no option {name}" for name in used - options - {"--help"}]
+    assert not wrong, "\n".join(wrong)
 
 
 def run_example(document: str, section: str, folder: Path) -> str:

@@ -105,7 +105,7 @@ mini: install-dev ## build all bundled parts from the data sets in the folder GS
 	$(gsco) train backbone $(MINI)/backbones/efficientnet_lite0
 	$(foreach task,$(TASKS),$(foreach recipe,$(RECIPES),$(call train-specialist,$(task),$(recipe))))
 	$(foreach task,$(TASKS),$(call index-cases,$(task)))
-	$(gsco) index export $(MINI)/bank/bank.npz --store build/mini/cases \
+	$(gsco) store export $(MINI)/bank/bank.npz --store build/mini/cases \
 	    --encoder efficientnet_lite0 $(foreach task,$(TASKS),--encoder $(task)/lite0)
 	$(gsco) train generalist $(MINI)/recipes/generalist.toml --data $(GSCO_DATASETS)
 	$(BIN)/python -m gsco.models.mini.samples $(GSCO_DATASETS)
@@ -119,8 +119,8 @@ $(gsco) train specialist $(MINI)/recipes/$(2).toml --dataset $(GSCO_DATASETS)/$(
 endef
 
 define index-cases
-$(gsco) index build $(GSCO_DATASETS)/$(1) --task $(1) --store build/mini/cases --specialists all --per-label 200 --thumbnail 56
-$(gsco) index retriever $(GSCO_DATASETS)/$(1) --task $(1) --store build/mini/cases --out $(MINI)/specialists
+$(gsco) store build $(GSCO_DATASETS)/$(1) --task $(1) --store build/mini/cases --specialists all --per-label 200 --thumbnail 56
+$(gsco) store retriever $(GSCO_DATASETS)/$(1) --task $(1) --store build/mini/cases --out $(MINI)/specialists
 
 endef
 

@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     """How the generalist calls tools; ``none`` runs the fixed protocol on every image before it answers."""
     wording: Literal["auto", "brief", "full"] = "auto"
     """What the generalist is told in a consultation: ``brief`` is what the bundled one is trained on."""
-    threads: int = Field(default=0, ge=0)
+    torch_threads: int = Field(default=0, ge=0)
     """Torch threads; 0 measures once, when the first model loads, how many are worth it. On a busy machine
     that is one: threads that wait for each other are several times slower. ``OMP_NUM_THREADS`` is kept."""
     api_keys: SecretStr = SecretStr("")

@@ -66,7 +66,7 @@ def parts_of(
     book, fits = task_book(settings, builds, tasks), LazyFits(folders)
     return {
         "tasks": book,
-        "panels": LazyPanels(folders, book, settings.threads),
+        "panels": LazyPanels(folders, book, settings.torch_threads),
         "specialists": tuple(specialists),
         "store": _checked(case_store) if case_store is not None else lambda: joined_store(settings, builds),
         "generalist": lambda: load_generalist(settings, images),

@@ -10,7 +10,7 @@ import typer
 from .. import __version__
 from ..disk import disk_error
 from ..errors import GscoError
-from .commands.conversations import threads
+from .commands.conversations import conversations
 from .commands.data import data
 from .commands.demo import demo
 from .commands.diagnose import diagnose
@@ -20,7 +20,7 @@ from .commands.mcp import mcp
 from .commands.monitor import monitor
 from .commands.pack import pack
 from .commands.serve import serve
-from .commands.store import index
+from .commands.store import app as store
 from .commands.tasks import tasks
 from .commands.train import train
 from .commands.ui import ui
@@ -28,9 +28,30 @@ from .exit_codes import exit_code, one_line
 from .plugins import PluggableGroup
 from .shutdown import Terminated, handle_sigterm
 
+_ORDER = (
+    *("demo", "doctor", "diagnose", "ui", "tasks", "build", "train", "store", "fit", "eval"),
+    *("serve", "mcp", "conversations", "monitor", "forget"),
+)
+"""Commands in the order in which a new user needs them; others follow."""
+RENAMED = {"index": "store", "threads": "conversations"}
+"""Old names of commands, which still work in this version."""
+
 
 class _Commands(PluggableGroup):
-    """The boundary where an error becomes one line on stderr and an exit status."""
+    """The commands in order; an error becomes one line on stderr and an exit status."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of all commands, in order of use."""
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Find a command by its name, or by its old one."""
+        if (new := RENAMED.get(cmd_name)) is None:
+            return super().get_command(ctx, cmd_name)
+        if not ctx.resilient_parsing:
+            typer.secho(f"gsco {cmd_name} is now called gsco {new}; use gsco {new}", err=True)
+        return super().get_command(ctx, new)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -51,7 +72,7 @@ class _Commands(PluggableGroup):
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -67,11 +88,10 @@ app.command()(forget)
 app.command()(mcp)
 app.command()(ui)
 app.add_typer(train)
-app.add_typer(index)
-app.add_typer(index, name="store", help="The same as gsco index.")
+app.add_typer(store)
 app.add_typer(pack)
 app.add_typer(serve)
-app.add_typer(threads)
+app.add_typer(conversations)
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Collection
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 _PREFIX = "GSCO_"
 _CLOSE = 0.88
 """Variables for other purposes, such as ``GSCO_TEST_DATASETS``, are less like any setting's name."""
+RENAMED = {"GSCO_THREADS": "torch_threads"}
+"""Old variables that still work in this version, with the setting that each of them means now."""
+
+
+class RenamedVariable(FutureWarning):
+    """An environment variable has a new name; the old one stops working with the next version."""
 
 
 def settings_from(**given: Any) -> Settings:
@@ -37,7 +44,7 @@ def settings_from(**given: Any) -> Settings:
             misspelt, [_PREFIX + name.upper() for name in Settings.model_fields], "setting"
         )
     try:
-        return Settings(**given)
+        return Settings(**{**_renamed(Settings.model_config.get("env_file")), **given})
     except ValidationError as error:
         raise ConfigurationError(f"settings: {plain(error, prefix='GSCO_')}") from None
 
@@ -45,8 +52,23 @@ def settings_from(**given: Any) -> Settings:
 def _misspelt(known: Collection[str]) -> list[str]:
     """Variables of the environment that are close to a setting's name, and are none."""
     names = [_PREFIX + name.upper() for name in known]
-    ours = [name for name in os.environ if name.startswith(_PREFIX) and name not in names]
+    ours = [name for name in os.environ if name.startswith(_PREFIX) and name not in {*names, *RENAMED}]
     return [name for name in ours if get_close_matches(name, names, n=1, cutoff=_CLOSE)]
+
+
+def _renamed(file: object) -> dict[str, str]:
+    """Values of old variables, in the environment or the ``.env`` file, that the new ones do not replace."""
+    from dotenv import dotenv_values
+
+    there = {**dotenv_values(str(file) if file else None), **os.environ}
+    values: dict[str, str] = {}
+    for old, setting in RENAMED.items():
+        new, value = _PREFIX + setting.upper(), there.get(old)
+        if value is not None:
+            warnings.warn(f"{old} is now called {new}; set {new} instead", RenamedVariable, stacklevel=3)
+            if new not in there:
+                values[setting] = value
+    return values
 
 
 def only_given(**options: Any) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def _python(settings: Settings) -> Iterator[Check]:
 def _computing(settings: Settings) -> Iterator[Check]:
     from ..models.torch_threads import planned_threads
 
-    yield Check("computing", "ok", planned_threads(settings.threads).reason)
+    yield Check("computing", "ok", planned_threads(settings.torch_threads).reason)
 
 
 def _torch(settings: Settings) -> Iterator[Check]:
@@ -103,7 +103,7 @@ def _torch(settings: Settings) -> Iterator[Check]:
 
     from ..models.torch_threads import set_threads
 
-    yield Check("computing", "ok", set_threads(settings.threads).reason)
+    yield Check("computing", "ok", set_threads(settings.torch_threads).reason)
     place = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU (the default needs none)"
     yield Check("torch device", "ok", place)
 
@@ -211,7 +211,7 @@ def _mending(own: Sequence[Path], task: str, name: str) -> str:
     """Say how to mend one specialist: the user's own, or a bundled one."""
     for folder in own:
         if (folder / task / name).is_file():
-            return f"correct {folder / task / name}, or delete it: gsco index retriever writes it anew"
+            return f"correct {folder / task / name}, or delete it: gsco store retriever writes it anew"
         if (folder / task / name).exists():
             return (
                 f"train it again (gsco train specialist --dataset DATASET --task {task}), copy the whole "
@@ -229,7 +229,7 @@ def _store(settings: Settings) -> Iterator[Check]:
         tasks = ", ".join(f"{task} {count}" for task, count in store.tasks().items())
         where = settings.case_store or "bundled bank"
         if not store.count():
-            yield Check("known cases", "wrong", f"{where} is empty", "gsco index build DATASET --task NAME")
+            yield Check("known cases", "wrong", f"{where} is empty", "gsco store build DATASET --task NAME")
         else:
             yield Check("known cases", "ok", f"{store.count()} in the {where}: {tasks}")
 

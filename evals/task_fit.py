@@ -290,7 +290,7 @@ def _selected(task: Task, cases: Sequence[LabelledCase], of_similar_cases: float
     if not any(name != GENERALIST for sources in said for name in sources):
         raise ConfigurationError(
             f"task {task.name} has neither specialists nor known cases, so that there is nothing to weigh: "
-            "train a specialist (gsco train) or build a case store (gsco index) first"
+            "train a specialist (gsco train) or build a case store (gsco store) first"
         )
     sample = sample_of(
         task.options,

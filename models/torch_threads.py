@@ -32,23 +32,25 @@ def planned_threads(wanted: int) -> TorchThreads:
     """What is going to be used, as far as it can be told without torch.
 
     Args:
-        wanted: ``Settings.threads``; 0 leaves it to the measurement.
+        wanted: ``Settings.torch_threads``; 0 leaves it to the measurement.
     """
     if wanted > 0:
-        return TorchThreads(wanted, f"{wanted} torch threads, by GSCO_THREADS")
+        return TorchThreads(wanted, f"{wanted} torch threads, by GSCO_TORCH_THREADS")
     for name in _FIXED:
         if os.environ.get(name):
             return TorchThreads(0, f"{os.environ[name]} torch threads, by {name}")
     if _chosen is not None:
         return _chosen
-    return TorchThreads(0, "torch threads are measured when the first model loads; GSCO_THREADS sets them")
+    return TorchThreads(
+        0, "torch threads are measured when the first model loads, or set by GSCO_TORCH_THREADS"
+    )
 
 
 def set_threads(wanted: int) -> TorchThreads:
     """Set torch's threads before models compute; what is not set is measured, once per process.
 
     Args:
-        wanted: ``Settings.threads``; 0 measures, unless ``OMP_NUM_THREADS`` or ``MKL_NUM_THREADS`` is set.
+        wanted: ``Settings.torch_threads``; 0 measures, unless one of ``_FIXED`` is set.
     """
     global _chosen
     import torch

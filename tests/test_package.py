@@ -33,7 +33,7 @@ def test_import_is_light():
         "--help",
         "diagnose --help",
         "train specialist --help",
-        "index build --help",
+        "store build --help",
         "eval run --help",
         "--version",
     ],

@@ -1,4 +1,4 @@
-"""``gsco threads``: conversations that are kept."""
+"""``gsco conversations``: conversations that are kept."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..conversation_store import LOCAL
 if TYPE_CHECKING:
     from ..api import GSCo
 
-threads = typer.Typer(
-    name="threads", no_args_is_help=True, help="List, read, export and delete conversations."
+conversations = typer.Typer(
+    name="conversations", no_args_is_help=True, help="List, read, export and delete conversations."
 )
 
 User = Annotated[
@@ -26,10 +26,10 @@ User = Annotated[
         "the command line, Python and the page.",
     ),
 ]
-Thread = Annotated[str, typer.Argument(metavar="THREAD", help="The conversation's name.")]
+Thread = Annotated[str, typer.Argument(metavar="CONVERSATION", help="The conversation's name.")]
 
 
-@threads.command(name="list")
+@conversations.command(name="list")
 def list_(
     user: User = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
@@ -60,7 +60,7 @@ def list_(
     Console().print(table)
 
 
-@threads.command()
+@conversations.command()
 def show(thread: Thread, user: User = None) -> None:
     """Print what was said in a conversation, and what its tools found."""
     from ..exit_codes import visible
@@ -75,7 +75,7 @@ def show(thread: Thread, user: User = None) -> None:
     typer.echo(f"\n{record.status}. {record.disclaimer}")
 
 
-@threads.command()
+@conversations.command()
 def export(
     thread: Thread,
     out: Annotated[
@@ -99,7 +99,7 @@ def export(
         raise ConfigurationError(f"{out} cannot be written: {error.strerror}; name another file") from error
 
 
-@threads.command()
+@conversations.command()
 def delete(
     thread: Thread,
     user: User = None,

@@ -1,4 +1,4 @@
-"""``gsco index``: stores of known cases."""
+"""``gsco store``: stores of known cases."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from ...settings import Settings
     from ...tools.indexing import IndexReport
 
-index = typer.Typer(name="index", help="Build and look at stores of known cases.", no_args_is_help=True)
+app = typer.Typer(
+    name="store", help="Build, show, copy and back up stores of known cases.", no_args_is_help=True
+)
 for command in (move, verify, backup, restore):
-    index.command()(command)
+    app.command()(command)
 
 TaskName = Annotated[
     str, typer.Option("--task", "-t", metavar="NAME", help="Task that the data set's labels answer.")
@@ -34,7 +36,7 @@ Names = Annotated[
 ]
 
 
-@index.command("build")
+@app.command("build")
 def build(
     dataset: Data,
     task: TaskName,
@@ -90,7 +92,7 @@ def build(
         typer.echo(f"To use it: export GSCO_CASE_STORE={address}")
 
 
-@index.command("show")
+@app.command("show")
 def show(store: Store = None) -> None:
     """Show what a case store holds."""
     from contextlib import closing
@@ -107,7 +109,7 @@ def show(store: Store = None) -> None:
             typer.echo(f"  encoder {encoder}: {width} numbers per image")
 
 
-@index.command("retriever")
+@app.command("retriever")
 def retriever(
     dataset: Data,
     task: TaskName,
@@ -145,7 +147,7 @@ def retriever(
         typer.echo(f"{task} now searches with {choice.retriever}")
 
 
-@index.command("export")
+@app.command("export")
 def export(
     bank: Annotated[Path, typer.Argument(metavar="BANK.npz", help="File to write; its card goes beside it.")],
     store: Store = None,
@@ -171,7 +173,7 @@ def export(
     )
 
 
-@index.command("import")
+@app.command("import")
 def import_(
     bank: Annotated[
         Path | None, typer.Argument(metavar="BANK.npz", help="A bank; the bundled one if not given.")

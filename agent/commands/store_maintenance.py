@@ -1,4 +1,4 @@
-"""``gsco index move``, ``verify``, ``backup`` and ``restore``: whole stores of known cases."""
+"""``gsco store move``, ``verify``, ``backup`` and ``restore``: whole stores of known cases."""
 
 from __future__ import annotations
 
@@ -115,6 +115,6 @@ def _in_weaviate(store: str | None) -> tuple[WeaviateAddress, str]:
     address = store or settings.case_store
     if not address.lower().startswith("weaviate://"):
         raise ConfigurationError(
-            "only banks in Weaviate have such backups; an embedded store is copied with gsco index move"
+            "only banks in Weaviate have such backups; an embedded store is copied with gsco store move"
         )
     return parse_address(address), settings.case_store_api_key.get_secret_value()

@@ -44,7 +44,7 @@ async def retrieve(case: Case, task: Task, collaboration: DiagnosisContext) -> d
         if task.kind.closed and collaboration.decision != "generalist":
             await _measured(task, collaboration)
         return {"similar_cases": tuple(found)}
-    reason = f"the case store holds no known cases of {task.name}; add some with `gsco index build`"
+    reason = f"the case store holds no known cases of {task.name}; add some with `gsco store build`"
     if collaboration.rad == "require":
         raise EvidenceMissing(f"retrieval is required: {reason}")
     # An open task often has no known cases: nothing that was to be expected is missing there.

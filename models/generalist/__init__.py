@@ -41,7 +41,7 @@ def load_generalist(settings: Settings, images: ImageStore, *, patience: float |
     from ..torch_threads import set_threads
     from .in_process import InProcessGeneralist
 
-    set_threads(settings.threads)
+    set_threads(settings.torch_threads)
     if settings.generalist_model:
         return InProcessGeneralist.load(settings.generalist_model, images)
     from ..mini import bundled

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from gsco import GSCo
+from gsco.agent.configuration import RenamedVariable, settings_from
 from gsco.case import Diagnosis
 from gsco.errors import ConfigurationError, UnknownArgument
 from gsco.settings import Settings
@@ -143,3 +144,21 @@ def test_a_diagnosis_shows_itself_in_a_notebook(parts, pictures):
     for opinion in found.evidence.opinions:
         assert opinion.specialist in told
     assert found.image is None and "Not a medical device" in told
+
+
+def test_an_old_variable_still_works_and_names_the_new_one(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GSCO_TORCH_THREADS", raising=False)
+    monkeypatch.setenv("GSCO_THREADS", "3")
+    with pytest.warns(RenamedVariable, match="GSCO_THREADS is now called GSCO_TORCH_THREADS"):
+        assert settings_from().torch_threads == 3
+    monkeypatch.setenv("GSCO_TORCH_THREADS", "5")
+    with pytest.warns(RenamedVariable):
+        assert settings_from().torch_threads == 5
+    monkeypatch.delenv("GSCO_THREADS")
+    monkeypatch.delenv("GSCO_TORCH_THREADS")
+    (tmp_path / ".env").write_text("GSCO_THREADS=2\n")
+    with pytest.warns(RenamedVariable):
+        assert settings_from().torch_threads == 2
+    with pytest.warns(RenamedVariable):
+        assert settings_from(torch_threads=1).torch_threads == 1

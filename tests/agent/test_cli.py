@@ -32,20 +32,20 @@ COMMANDS = (
     "train specialist",
     "train generalist",
     "train conversations",
-    "index",
-    "index build",
-    "index show",
-    "index retriever",
-    "index export",
-    "index import",
+    "store",
+    "store build",
+    "store show",
+    "store retriever",
+    "store export",
+    "store import",
     "serve",
     "serve generalist",
     "serve prepare",
-    "threads",
-    "threads list",
-    "threads show",
-    "threads export",
-    "threads delete",
+    "conversations",
+    "conversations list",
+    "conversations show",
+    "conversations export",
+    "conversations delete",
 )
 
 
@@ -402,41 +402,41 @@ def test_train_generalist_without_a_file(gsco: Gsco):
 
 
 def test_index_show(small: Gsco):
-    result = small("index", "show")
+    result = small("store", "show")
     assert "68 cases" in result.stdout
     assert "task shade: 30 cases" in result.stdout
     assert "shade/own" in result.stdout
 
 
 def test_index_show_without_a_store(gsco: Gsco, tmp_path: Path):
-    fails_in_one_line(gsco("index", "show", "--store", tmp_path / "none"), 1, "gsco index build")
+    fails_in_one_line(gsco("store", "show", "--store", tmp_path / "none"), 1, "gsco store build")
 
 
 def test_index_build_of_a_task_without_specialists(small: Gsco, tmp_path: Path):
-    fails_in_one_line(small("index", "build", tmp_path, "--task", "ham10000"), 1, "gsco train specialist")
+    fails_in_one_line(small("store", "build", tmp_path, "--task", "ham10000"), 1, "gsco train specialist")
 
 
 def test_index_build_names_its_choices(small: Gsco, tmp_path: Path):
-    wrong_name = small("index", "build", tmp_path, "--task", "shade", "--specialists", "three")
+    wrong_name = small("store", "build", tmp_path, "--task", "shade", "--specialists", "three")
     fails_in_one_line(wrong_name, 2, "three", "one, own, two")
-    wrong_split = small("index", "build", tmp_path, "--task", "shade", "--split", "tests")
+    wrong_split = small("store", "build", tmp_path, "--task", "shade", "--split", "tests")
     fails_in_one_line(wrong_split, 2, "tests", "train, val, test")
 
 
 def test_index_export_and_import_again(small: Gsco, tmp_path: Path):
-    result = small("index", "export", tmp_path / "out" / "bank.npz", "--encoder", "shade/own")
+    result = small("store", "export", tmp_path / "out" / "bank.npz", "--encoder", "shade/own")
     assert result.exit_code == 0, result.stderr
     card = json.loads((tmp_path / "out" / "card.json").read_text())
     assert card["cases"] == 68
     assert list(card["encoders"]) == ["shade/own"]
-    imported = small("index", "import", tmp_path / "out" / "bank.npz", "--store", tmp_path / "cases")
+    imported = small("store", "import", tmp_path / "out" / "bank.npz", "--store", tmp_path / "cases")
     assert "68 cases added, 68 in all" in imported.stdout
-    again = small("index", "import", tmp_path / "out" / "bank.npz", "--store", tmp_path / "cases")
+    again = small("store", "import", tmp_path / "out" / "bank.npz", "--store", tmp_path / "cases")
     assert "0 cases added, 68 in all" in again.stdout
 
 
 def test_index_import_needs_a_store(gsco: Gsco):
-    fails_in_one_line(gsco("index", "import"), 2, "--store")
+    fails_in_one_line(gsco("store", "import"), 2, "--store")
 
 
 def test_serve_prints_the_command_for_another_machine(gsco: Gsco):
@@ -473,32 +473,32 @@ def discussed(small: Gsco, dark: Path) -> str:
 
 
 def test_threads_are_listed_read_exported_and_deleted(small: Gsco, discussed: str, tmp_path: Path):
-    (listed,) = [line for line in small("threads", "list").stdout.splitlines() if discussed in line]
+    (listed,) = [line for line in small("conversations", "list").stdout.splitlines() if discussed in line]
     assert "ready" in listed and "What is the shade?" in listed and "\x1b" not in listed
-    (summary,) = json.loads(small("threads", "list", "--json").stdout)
+    (summary,) = json.loads(small("conversations", "list", "--json").stdout)
     assert (summary["thread_id"], summary["turns"]) == (discussed, 2)
 
-    shown = small("threads", "show", discussed).stdout
+    shown = small("conversations", "show", discussed).stdout
     assert "Are you sure?" in shown and "\x1b" not in shown and DISCLAIMER in shown
-    printed = small("threads", "export", discussed)
+    printed = small("conversations", "export", discussed)
     assert (
         printed.exit_code == 0 and json.loads(printed.stdout)["findings"][0]["diagnosis"]["task"] == "shade"
     )
     written = tmp_path / "record.json"
-    assert small("threads", "export", discussed, "--out", written).exit_code == 0
+    assert small("conversations", "export", discussed, "--out", written).exit_code == 0
     assert json.loads(written.read_text()) == json.loads(printed.stdout)
-    fails_in_one_line(small("threads", "export", discussed, "--out", written), 2, "name another file")
+    fails_in_one_line(small("conversations", "export", discussed, "--out", written), 2, "name another file")
 
-    assert small("threads", "delete", discussed).exit_code == 1, "nobody confirmed it"
-    assert small("threads", "delete", discussed, "--yes").exit_code == 0
-    assert json.loads(small("threads", "list", "--json").stdout) == []
-    fails_in_one_line(small("threads", "show", discussed), 1, "no conversation", discussed)
+    assert small("conversations", "delete", discussed).exit_code == 1, "nobody confirmed it"
+    assert small("conversations", "delete", discussed, "--yes").exit_code == 0
+    assert json.loads(small("conversations", "list", "--json").stdout) == []
+    fails_in_one_line(small("conversations", "show", discussed), 1, "no conversation", discussed)
 
 
 def test_threads_of_others_are_not_seen(small: Gsco, discussed: str):
-    assert json.loads(small("threads", "list", "--json", "--user", "ana").stdout) == []
-    fails_in_one_line(small("threads", "show", discussed, "--user", "ana"), 1, "no conversation")
-    fails_in_one_line(small("threads", "list", "--user", "a/b"), 1, "letters, digits")
+    assert json.loads(small("conversations", "list", "--json", "--user", "ana").stdout) == []
+    fails_in_one_line(small("conversations", "show", discussed, "--user", "ana"), 1, "no conversation")
+    fails_in_one_line(small("conversations", "list", "--user", "a/b"), 1, "letters, digits")
 
 
 def test_conversations_of_the_page_are_listed_for_the_owner_of_the_machine(small: Gsco, dark: Path):
@@ -508,12 +508,39 @@ def test_conversations_of_the_page_are_listed_for_the_owner_of_the_machine(small
     with GSCo.from_settings(tool_calls="none") as kept:
         kept.consult("on-the-page", user=f"{BROWSER}0123456789abcdef").send("What is the shade?", [dark])
         kept.consult("by-key", user="ana").send("And this?", [dark])
-    found = {one["thread_id"]: one for one in json.loads(small("threads", "list", "--json").stdout)}
+    found = {one["thread_id"]: one for one in json.loads(small("conversations", "list", "--json").stdout)}
     summary = found["on-the-page"]
     assert "by-key" not in found and summary["image"].startswith("img-")
     assert re.fullmatch(r"(dark|bright)\?? \d+%", summary["decision"])
-    assert "0123456789abcdef" not in small("threads", "list").stdout, "a browser's name lets one in"
-    assert "What is the shade?" in small("threads", "show", "on-the-page").stdout
-    fails_in_one_line(small("threads", "show", "by-key"), 1, "no conversation")
-    assert small("threads", "delete", "on-the-page", "--yes").exit_code == 0
-    fails_in_one_line(small("threads", "show", "on-the-page"), 1, "no conversation")
+    assert "0123456789abcdef" not in small("conversations", "list").stdout, "a browser's name lets one in"
+    assert "What is the shade?" in small("conversations", "show", "on-the-page").stdout
+    fails_in_one_line(small("conversations", "show", "by-key"), 1, "no conversation")
+    assert small("conversations", "delete", "on-the-page", "--yes").exit_code == 0
+    fails_in_one_line(small("conversations", "show", "on-the-page"), 1, "no conversation")
+
+
+@pytest.mark.parametrize(("old", "new"), [("index", "store"), ("threads", "conversations")])
+def test_the_old_name_of_a_command_still_works(gsco, old, new):
+    known, renamed = gsco(new, "--help"), gsco(old, "--help")
+    assert renamed.exit_code == known.exit_code == 0
+    assert f"gsco {old} is now called gsco {new}" in renamed.stderr and known.stderr == ""
+    assert renamed.stdout.replace(f" {old} [", f" {new} [") == known.stdout
+    assert f"\n  {old} " not in gsco("--help").stdout
+
+
+def test_commands_stand_in_order_of_use(gsco):
+    listed = re.findall(r"^  ([a-z]+) ", gsco("--help").stdout.partition("Commands:")[2], flags=re.MULTILINE)
+    order = ["demo", "doctor", "diagnose", "train", "store", "eval", "serve", "conversations", "forget"]
+    assert [name for name in listed if name in order] == order
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands(shell):
+    script = [sys.executable, "-m", "gsco.agent.cli"]
+    words = "gsco.agent.cli sto"
+    environment = {
+        **os.environ, "_GSCO_AGENT_CLI_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": words,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args", "COMP_WORDS": words, "COMP_CWORD": "1",
+    }  # fmt: skip
+    done = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
+    assert "store" in done.stdout, done.stderr

@@ -11,7 +11,7 @@ from gsco.models.mini.samples import samples
 
 @pytest.fixture(scope="module")
 def gsco(tmp_path_factory):
-    with GSCo.from_settings(home=tmp_path_factory.mktemp("home"), threads=1) as made:
+    with GSCo.from_settings(home=tmp_path_factory.mktemp("home"), torch_threads=1) as made:
         yield made
 
 

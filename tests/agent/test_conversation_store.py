@@ -35,12 +35,12 @@ def test_several_programs_make_one_file_at_the_same_moment(tmp_path: Path) -> No
 
 def test_a_clock_that_was_set_back_loses_no_turn(monkeypatch, tmp_path):
     """As after a restart on a machine whose clock was a day ahead: new checkpoints sort behind the known."""
-    with GSCo.from_settings(home=tmp_path, threads=1) as gsco:
+    with GSCo.from_settings(home=tmp_path, torch_threads=1) as gsco:
         gsco.consult("a").send("First?")
     yesterday = SimpleNamespace(time_ns=lambda: time.time_ns() - 86_400 * 10**9)
     monkeypatch.setattr(ids, "time", yesterday)
     monkeypatch.setattr(ids, "_last_v6_timestamp", None)
-    with GSCo.from_settings(home=tmp_path, threads=1) as gsco:
+    with GSCo.from_settings(home=tmp_path, torch_threads=1) as gsco:
         for question in ("Second?", "Third?"):
             gsco.consult("a").send(question)
         said = [one.text for one in gsco.consult("a").history() if one.role == "user"]

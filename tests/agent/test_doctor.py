@@ -117,7 +117,7 @@ def test_a_home_that_cannot_be_written(small, tmp_path: Path):
 def test_a_missing_store(small, tmp_path: Path):
     check = found(**{**small, "case_store": str(tmp_path / "none")})["known cases"]
     assert check.state == "wrong"
-    assert "gsco index build" in check.found
+    assert "gsco store build" in check.found
 
 
 def test_a_server_that_does_not_answer(small):

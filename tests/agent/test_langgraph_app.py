@@ -33,7 +33,7 @@ ENCODED = base64.b64encode(SAMPLE.path.read_bytes()).decode()
 def settled(tmp_path, monkeypatch):
     monkeypatch.setenv("GSCO_HOME", str(tmp_path))
     monkeypatch.setenv("GSCO_REVIEW", "always")
-    monkeypatch.setenv("GSCO_THREADS", "1")
+    monkeypatch.setenv("GSCO_TORCH_THREADS", "1")
     made = (
         langgraph_app.installation,
         langgraph_app._loaded,
@@ -104,7 +104,7 @@ def development_server(tmp_path_factory) -> Iterator[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GSCO_")}
     process = subprocess.Popen(
         [command, "dev", "--no-browser", "--no-reload", "--port", str(port), "--config", str(CONFIG)],
-        env={**kept, "GSCO_HOME": str(home), "GSCO_THREADS": "1", "LANGSMITH_TRACING": "false"},
+        env={**kept, "GSCO_HOME": str(home), "GSCO_TORCH_THREADS": "1", "LANGSMITH_TRACING": "false"},
         cwd=home,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

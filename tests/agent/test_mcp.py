@@ -41,13 +41,13 @@ def data(sample: Sample) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def gsco(tmp_path_factory) -> Iterator[GSCo]:
-    with GSCo.from_settings(home=tmp_path_factory.mktemp("home"), threads=1) as made:
+    with GSCo.from_settings(home=tmp_path_factory.mktemp("home"), torch_threads=1) as made:
         yield made
 
 
 def environment(home: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GSCO_")}
-    return {**kept, "GSCO_HOME": str(home), "GSCO_THREADS": "1"}
+    return {**kept, "GSCO_HOME": str(home), "GSCO_TORCH_THREADS": "1"}
 
 
 async def consulted(client: Client, sample: Sample) -> None:

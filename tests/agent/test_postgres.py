@@ -78,7 +78,7 @@ def stoppable(database: str) -> Iterator[Callable[[str], None]]:
 
 
 def opened(database: str, home: Path, **more) -> GSCo:
-    return GSCo.from_settings(home=home, conversations=database, threads=1, **more)
+    return GSCo.from_settings(home=home, conversations=database, torch_threads=1, **more)
 
 
 def test_conversations_are_kept_listed_pruned_and_deleted(database: str, tmp_path: Path):

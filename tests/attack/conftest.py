@@ -26,7 +26,7 @@ KEY = "key-of-anna-0123456789"
 def environment(home: Path, **more: str) -> dict[str, str]:
     """That of a fresh installation: nothing of whoever runs the tests."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GSCO_")}
-    return {**kept, "GSCO_HOME": str(home), "GSCO_THREADS": "1", "HF_HUB_OFFLINE": "1", **more}
+    return {**kept, "GSCO_HOME": str(home), "GSCO_TORCH_THREADS": "1", "HF_HUB_OFFLINE": "1", **more}
 
 
 def gsco(*arguments: str) -> list[str]:

@@ -72,7 +72,7 @@ def noise(seed: int) -> Image.Image:
 
 def test_conversations(disk, tmp_path):
     file = disk.folder / "conversations.sqlite"
-    with GSCo.from_settings(home=tmp_path / "home", conversations=str(file), threads=1) as made:
+    with GSCo.from_settings(home=tmp_path / "home", conversations=str(file), torch_threads=1) as made:
         consultation = made.consult("case")
         assert consultation.send("What can you do?").text
         disk.fill()
@@ -90,7 +90,7 @@ def test_conversations(disk, tmp_path):
 def test_a_conversation_that_cannot_begin(disk, tmp_path):
     disk.fill()
     file = disk.folder / "conversations.sqlite"
-    with GSCo.from_settings(home=tmp_path / "home", conversations=str(file), threads=1) as made:
+    with GSCo.from_settings(home=tmp_path / "home", conversations=str(file), torch_threads=1) as made:
         with pytest.raises(GscoError, match=r"conversations\.sqlite"):
             made.consult("case").send("What can you do?")
         disk.free()
@@ -98,7 +98,7 @@ def test_a_conversation_that_cannot_begin(disk, tmp_path):
 
 
 def test_images(disk):
-    with GSCo.from_settings(home=disk.folder, threads=1) as made:
+    with GSCo.from_settings(home=disk.folder, torch_threads=1) as made:
         disk.fill(leaving=100 * 2**10)
         with pytest.raises(StoreError, match=r"the image store cannot write to .*images.*space"):
             made.images.put(noise(1))
@@ -132,7 +132,7 @@ def told(found: subprocess.CompletedProcess[str], disk: Disk) -> None:
 
 
 def test_building_a_case_store(disk, run, dataset):
-    command = ("index", "build", str(dataset), "--task", "busi")
+    command = ("store", "build", str(dataset), "--task", "busi")
     own = {"GSCO_CASE_STORE": str(disk.folder / "cases")}
     disk.fill(leaving=50 * 2**10)
     told(run(*command, **own), disk)

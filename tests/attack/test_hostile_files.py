@@ -103,7 +103,7 @@ def test_a_read_only_home(tmp_path):
         if os.access(home, os.W_OK):
             pytest.skip("needs a folder that it may not write to")
     try:
-        with GSCo.from_settings(home=home, threads=1) as made:
+        with GSCo.from_settings(home=home, torch_threads=1) as made:
             with pytest.raises(GscoError, match=r"cannot write to .*images"):
                 made.images.put(image)
             with pytest.raises(GscoError, match=r"conversations\.sqlite.*"):

@@ -133,7 +133,7 @@ def dataset(tmp_path) -> Path:
 @pytest.mark.parametrize(
     "command",
     [
-        ("index", "build", "DATA", "--task", "busi"),
+        ("store", "build", "DATA", "--task", "busi"),
         (
             "train", "specialist", "--dataset", "DATA", "--task", "busi", "--arch", "resnet34",
             "--image-size", "224", "--epochs", "500",
@@ -148,7 +148,7 @@ def test_long_work_ends(command, dataset, tmp_path):
     replaced = {"DATA": [str(dataset)], "OUT": [str(tmp_path / "run")], "ALL": images}
     words = [word for part in command for word in replaced.get(part, [part])]
     own = {"GSCO_SPECIALISTS": str(tmp_path / "own")}
-    if command[0] == "index":
+    if command[0] == "store":
         own["GSCO_CASE_STORE"] = str(tmp_path / "cases")
     (tmp_path / "own").mkdir()
     log = tmp_path / "log"

@@ -48,7 +48,7 @@ def test_it_is_measured_once_and_what_is_set_is_kept(monkeypatch: pytest.MonkeyP
     assert set_threads(0).count == torch.get_num_threads() == 1
     slower({1: 1.0, 2: 0.5}, monkeypatch)
     assert set_threads(0).count == 1
-    assert set_threads(2) == TorchThreads(2, "2 torch threads, by GSCO_THREADS")
+    assert set_threads(2) == TorchThreads(2, "2 torch threads, by GSCO_TORCH_THREADS")
     assert torch.get_num_threads() == 2
 
 

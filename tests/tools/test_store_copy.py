@@ -111,7 +111,7 @@ def test_an_empty_store_is_moved_too(tmp_path: Path, target: EmbeddedStore) -> N
 
 @pytest.fixture
 def gsco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """``gsco("index", …)``: run the command."""
+    """``gsco("store", …)``: run the command."""
     from gsco.agent.cli import app
 
     monkeypatch.setenv("GSCO_HOME", str(tmp_path / "home"))
@@ -121,7 +121,7 @@ def gsco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 def test_the_command(gsco: Callable[..., Any], source: EmbeddedStore, tmp_path: Path) -> None:
     to = tmp_path / "copy.sqlite"
-    done = gsco("index", "move", "--from", str(source.path), "--to", str(to))
+    done = gsco("store", "move", "--from", str(source.path), "--to", str(to))
     assert done.exit_code == 0, done.output
     assert "120 of 120 cases added" in done.output
     assert "100 random searches find the same in both: 100.00%" in done.output
@@ -129,9 +129,9 @@ def test_the_command(gsco: Callable[..., Any], source: EmbeddedStore, tmp_path: 
 
 
 def test_backups_are_for_banks_in_weaviate(gsco: Callable[..., Any], source: EmbeddedStore) -> None:
-    done = gsco("index", "backup", "today", "--store", str(source.path))
+    done = gsco("store", "backup", "today", "--store", str(source.path))
     assert done.exit_code == 2
-    assert "gsco index move" in done.output
+    assert "gsco store move" in done.output
 
 
 @pytest.mark.weaviate
@@ -139,7 +139,7 @@ def test_to_weaviate_and_back(
     gsco: Callable[..., Any], source: EmbeddedStore, fresh: str, tmp_path: Path
 ) -> None:
     for start, to in ((str(source.path), fresh), (fresh, str(tmp_path / "back.sqlite"))):
-        done = gsco("index", "move", "--from", start, "--to", to)
+        done = gsco("store", "move", "--from", start, "--to", to)
         assert done.exit_code == 0, done.output
         assert "120 of 120 cases added" in done.output
         assert "find the same in both: 100.00%" in done.output
@@ -158,16 +158,16 @@ def test_a_backup_brings_a_deleted_bank_back(
     with open_store(fresh, home=tmp_path, writable=True) as store:  # pyright: ignore[reportGeneralTypeIssues]
         move_cases(source, store, quiet=True)
         before: list[SimilarCase] = store.search(unit(3), "one", 5)
-    done = gsco("index", "backup", name, "--store", fresh)
+    done = gsco("store", "backup", name, "--store", fresh)
     if "backup-filesystem" in done.output:
         pytest.skip("the server has no module backup-filesystem")
     assert done.exit_code == 0, done.output
-    done = gsco("index", "restore", name, "--store", fresh)
+    done = gsco("store", "restore", name, "--store", fresh)
     assert done.exit_code == 1
     assert "delete it first" in done.output
     remove(fresh)
-    assert gsco("index", "show", "--store", fresh).exit_code == 1
-    done = gsco("index", "restore", name, "--store", fresh)
+    assert gsco("store", "show", "--store", fresh).exit_code == 1
+    done = gsco("store", "restore", name, "--store", fresh)
     assert done.exit_code == 0, done.output
     with open_store(fresh, home=tmp_path) as store:  # pyright: ignore[reportGeneralTypeIssues]
         assert store.count() == 120

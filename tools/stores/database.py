@@ -212,7 +212,7 @@ def _open_readonly(path: Path, timeout: float) -> sqlite3.Connection:
 
 def _open_unchanged(path: Path, timeout: float) -> sqlite3.Connection:
     if not path.is_file():
-        raise StoreError(f"there is no case store at {path}; build one with `gsco index build`")
+        raise StoreError(f"there is no case store at {path}; build one with `gsco store build`")
     try:
         return _open_built(path, "ro", timeout)
     except sqlite3.OperationalError as error:
@@ -228,7 +228,7 @@ def _open_unchanged(path: Path, timeout: float) -> sqlite3.Connection:
 def _open_built(path: Path, mode: str, timeout: float) -> sqlite3.Connection:
     with _closed_on_error(_raw(path, mode, timeout)) as sql:
         if _is_new(sql, path):
-            raise StoreError(f"{path} is empty; build a case store with `gsco index build`")
+            raise StoreError(f"{path} is empty; build a case store with `gsco store build`")
         return sql
 
 

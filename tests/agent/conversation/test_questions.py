@@ -50,7 +50,7 @@ MARKS = {
 
 @pytest.fixture(scope="module")
 def gsco(tmp_path_factory):
-    with GSCo.from_settings(home=tmp_path_factory.mktemp("home"), threads=1) as made:
+    with GSCo.from_settings(home=tmp_path_factory.mktemp("home"), torch_threads=1) as made:
         yield made
 
 
@@ -118,7 +118,7 @@ def test_the_check_finds_what_is_not_on_record(gsco):
 
 @pytest.mark.parametrize("action", ["approve", "edit", "reject"])
 def test_after_a_review(tmp_path, action):
-    with GSCo.from_settings(home=tmp_path, threads=1, review="always") as gsco:
+    with GSCo.from_settings(home=tmp_path, torch_threads=1, review="always") as gsco:
         consultation = gsco.consult("a")
         asked = consultation.send("What is the diagnosis?", [samples("busi")[2].path])
         proposed = asked.diagnosis.label

@@ -26,7 +26,7 @@ def page_of(home: Path, **environment: str) -> Iterator[str]:
     """The address of ``gsco ui`` with the bundled models."""
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("GSCO_")},
-        "GSCO_HOME": str(home), "GSCO_THREADS": "1", **environment,
+        "GSCO_HOME": str(home), "GSCO_TORCH_THREADS": "1", **environment,
     }  # fmt: skip
     log = home / "ui.log"
     with log.open("w", encoding="utf-8") as told:

@@ -72,7 +72,7 @@ def address(gsco) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def bundled(tmp_path_factory) -> Iterator[GSCo]:
     """What comes with gsco."""
-    with GSCo.from_settings(home=tmp_path_factory.mktemp("home"), threads=1) as made:
+    with GSCo.from_settings(home=tmp_path_factory.mktemp("home"), torch_threads=1) as made:
         yield made
 
 

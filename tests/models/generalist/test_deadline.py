@@ -194,7 +194,7 @@ def test_an_outer_deadline_holds():
 def test_a_diagnosis_is_made_without_a_generalist_that_hangs(serve, tmp_path):
     """Policy allows it, so the evidence decides, and the record says why."""
     with GSCo.from_settings(
-        home=tmp_path, threads=1, generalist_url=serve(drip), generalist_model="m",
+        home=tmp_path, torch_threads=1, generalist_url=serve(drip), generalist_model="m",
         generalist_timeout=DEADLINE,
     ) as made:  # fmt: skip
         diagnosis = made.diagnose(samples("busi")[4].path, task="busi")

@@ -268,11 +268,11 @@ def test_a_sealed_store_is_read_without_files_beside_it(filled: Path) -> None:
 
 
 def test_reading_needs_a_store(path: Path) -> None:
-    with pytest.raises(StoreError, match="gsco index build"):
+    with pytest.raises(StoreError, match="gsco store build"):
         EmbeddedStore(path, readonly=True)
     assert not path.exists()
     path.touch()
-    with pytest.raises(StoreError, match="gsco index build"):
+    with pytest.raises(StoreError, match="gsco store build"):
         EmbeddedStore(path, readonly=True)
 
 

@@ -49,7 +49,7 @@ def test_without_a_bundled_bank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_path_is_a_file_or_a_folder(tmp_path: Path, name: str) -> None:
     if name == "folder.with.dots":
         (tmp_path / name).mkdir()
-    with pytest.raises(StoreError, match="gsco index build"):
+    with pytest.raises(StoreError, match="gsco store build"):
         open_store(str(tmp_path / name), home=tmp_path)
     store = open_store(tmp_path / name, home=tmp_path, writable=True)
     store.add(entries(unit(3)))

@@ -137,7 +137,7 @@ def test_an_index_that_lost_its_vectors_is_not_taken_for_an_empty_bank(
     assert _finds(filled), "a server that was only a moment late is asked again"
     assert filled.search(unit(1), "one", 1, where=Filter(("nothing of this",))) == [[]]
     answers.extend([] for _ in range(1000))
-    with pytest.raises(StoreError, match=r"finds none of 20 cases .*`gsco index move --searches 0`"):
+    with pytest.raises(StoreError, match=r"finds none of 20 cases .*`gsco store move --searches 0`"):
         filled.search(unit(1), "one", 1)
 
 
@@ -259,7 +259,7 @@ def test_the_wrong_collection(server: Server, address: str) -> None:
         ("Articles", "not a case bank; name another one"),
         ("Newer", r"newer gsco \(schema 99, this one knows 1\); update gsco"),
         ("Other", "wrong schema: property sha256 holds int, not text"),
-        ("Nothing", "there is no case bank at .*; build one with `gsco index build`"),
+        ("Nothing", "there is no case bank at .*; build one with `gsco store build`"),
     ):
         with (
             WeaviateStore(server.address(name), readonly=True) as store,

@@ -31,7 +31,7 @@ _ADVICE = (
     (("forbidden", "permission_denied", "403"), f"forbids it to this key; see {API_KEY}"),
     (
         ("could not find class", "class not found", "collection not found", "not found in schema"),
-        "has no such collection (any more); build it with `gsco index build`",
+        "has no such collection (any more); build it with `gsco store build`",
     ),
     (
         ("achieve consistency level", "cannot reach enough replicas", "not enough replicas", "consistency"),

@@ -45,7 +45,7 @@ async def open_collection(
     """
     if not await client.collections.exists(address.collection):
         if not writable:
-            raise StoreError(f"there is no case bank at {address}; build one with `gsco index build`")
+            raise StoreError(f"there is no case bank at {address}; build one with `gsco store build`")
         await _create(client, address)
     collection = client.collections.use(address.collection)
     config = await collection.config.get()
@@ -54,7 +54,7 @@ async def open_collection(
     if version < SCHEMA_VERSION or _lacking(config, address):
         if not writable:
             raise StoreError(
-                f"{address} was written by an older gsco (schema {version}); run any `gsco index` command "
+                f"{address} was written by an older gsco (schema {version}); run any `gsco store` command "
                 "that writes to it once, which brings it up to date"
             )
         config = await _migrate(collection, config, version, address)
@@ -169,7 +169,7 @@ def _check_settings(config: CollectionConfig, address: WeaviateAddress) -> None:
     if address.replication and address.replication != factor:
         raise StoreError(
             f"{address} keeps {factor} copies of each case, not {address.replication}; leave "
-            "replication out, or move the cases to a new collection with `gsco index move`"
+            "replication out, or move the cases to a new collection with `gsco store move`"
         )
 
 
@@ -212,5 +212,5 @@ async def _open_tenant(
     if await collection.tenants.exists(address.tenant):
         return
     if not writable:
-        raise StoreError(f"there is no tenant {address.tenant} in {address}; `gsco index build` adds it")
+        raise StoreError(f"there is no tenant {address.tenant} in {address}; `gsco store build` adds it")
     await collection.tenants.create([address.tenant])

@@ -81,7 +81,7 @@ class Searcher:
             raise Unready(
                 f"Weaviate finds none of {number} cases that it holds: its index of their vectors is being "
                 "loaded, or was lost in a power cut. Try again in a moment; if it stays so, copy the cases "
-                "to a new collection, which indexes them anew: `gsco index move --searches 0`"
+                "to a new collection, which indexes them anew: `gsco store move --searches 0`"
             )
 
     async def _found(self, query: Query, condition: Any, limit: int) -> list[SimilarCase]:

@@ -122,7 +122,7 @@ class EvidenceMissing(GscoError):
 
 
 class ThreadError(GscoError):
-    """A conversation cannot be had or kept, or is not in the state for what is asked."""
+    """A conversation cannot be opened or stored, or is in the wrong state."""
 
 
 class ThreadUnknown(ThreadError):

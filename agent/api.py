@@ -51,7 +51,7 @@ IN_FLIGHT = 64
 
 
 class Policies(TypedDict, total=False):
-    """What a single call may set otherwise than the settings do."""
+    """Per-call overrides of the settings."""
 
     moed: EvidencePolicy
     """Specialists: required, used where possible, or off."""

@@ -26,9 +26,11 @@ def certificate(
     rounds: Annotated[int, typer.Option(metavar="N", min=1, help="Random resplits by group.")] = 200,
     as_json: AsJson = False,
 ) -> None:
-    """Certify on half of a run's patients, look at the other half, and count broken promises.
+    """Test the certificates of a run on held-out patients.
 
-    It goes by what the arm that ships decided on the run's cases, so that these must have fitted nothing.
+    Half of the patients certify, the other half tests; violated limits are counted over many such splits.
+    The decisions are those of the product's own arm, so the cases of the run must not have been used for a
+    fit.
     """
     from rich.console import Console
     from rich.table import Table
@@ -64,10 +66,10 @@ def drift(
     ] = 200,
     as_json: AsJson = False,
 ) -> None:
-    """Let streams of cases run against the fits' cases, and count the alarms.
+    """Count drift alarms over streams of cases.
 
-    Streams are the run's own cases, the same with their images inverted, blurred, compressed or cropped, and
-    for false alarms cases of a run against others of the same run.
+    The streams are the cases of the run, and the same cases with inverted, blurred, compressed or cropped
+    images; false alarms are counted on cases of a run against others of the same run.
     """
     from ..agent.api import GSCo
     from .certainty import decided_cases, scores_by_group, study_drift, study_false_alarms

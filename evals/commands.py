@@ -23,7 +23,7 @@ SOME_FAILED = 3
 
 app = typer.Typer(
     name="eval",
-    help="Replay benchmark cases and report what the collaboration is worth.",
+    help="Evaluate on benchmark cases and report the results.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -210,7 +210,10 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Score the runs of a folder: report.html, report.md and report.json there, and the tables on stdout."""
+    """Score the runs of a folder and write reports.
+
+    It writes report.html, report.md and report.json to the folder, and prints the tables.
+    """
     from .metrics.clinical import ClinicalMetric
 
     known: dict[str, ClinicalMetric] = {name: name for name in get_args(ClinicalMetric)}
@@ -224,7 +227,10 @@ def compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="Folder of a run or of a suite's runs.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one, over the same cases.")],
 ) -> None:
-    """Compare two runs over the same cases, arm by arm: B − A, paired."""
+    """Compare two runs over the same cases, paired by case.
+
+    The difference is B − A, for each arm.
+    """
     from .run_comparison import compare as table
 
     typer.echo(table(first, second), nl=False)
@@ -237,7 +243,10 @@ def export(
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to; DIR/inspect if not given.")
     ] = None,
 ) -> None:
-    """Write runs as logs of inspect_ai, for its viewer: inspect view --log-dir DIR/inspect."""
+    """Export runs as logs for the viewer of inspect_ai.
+
+    To show them: inspect view --log-dir DIR/inspect.
+    """
     from .inspection import export_logs
 
     for path in export_logs(folder, out or folder / "inspect"):
@@ -251,9 +260,9 @@ def noise(
     generalist: Annotated[str, typer.Option(metavar="MODEL", help="As for run.")] = "",
     seed: Annotated[int, typer.Option(help="Of what is shuffled.")] = 0,
 ) -> None:
-    """Replay a finished run with shuffled images, random specialists or random neighbours.
+    """Replay a finished run with one part replaced by noise.
 
-    The gain of each part must disappear when that part says nothing.
+    Images are shuffled, or specialists or neighbours random. The gain of a part must disappear with it.
     """
     from .noise import control
 
@@ -272,10 +281,11 @@ def arbitration(
     ] = 128,
     seed: Annotated[int, typer.Option(help="Of samples and alterations.")] = 0,
 ) -> None:
-    """Measure whose side the generalist takes when evidence, image and itself contradict each other.
+    """Measure what the generalist follows in conflicts.
 
-    Specialists, store, generalist, profile and k are those of the settings (GSCO_...). The same command
-    goes on with a suite that was stopped. Exit status 3: some cases have no answer.
+    The evidence is altered so that it contradicts the image or the generalist's own answer. Specialists,
+    store, generalist, profile and k are those of the settings (GSCO_...). After an interruption the same
+    command continues. Exit status 3: some cases have no answer.
     """
     from .arbitration.report import MARKDOWN
     from .arbitration.report import report as table
@@ -298,7 +308,7 @@ def arbitration(
 def curve(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR…", help="Folders of finished suites.")],
 ) -> None:
-    """Put finished arbitration suites side by side: what one generalist gains and another loses."""
+    """Compare finished arbitration suites side by side."""
     from .arbitration.report import curve as table
 
     typer.echo(table(folders), nl=False)
@@ -316,10 +326,10 @@ def abilities(
     limit: Annotated[int, typer.Option(metavar="N", help="A random sample of so many images per task.")] = 50,
     seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
 ) -> None:
-    """Measure tool choice, decisions in consultations, and closed questions.
+    """Measure tool choice, decisions and closed questions.
 
-    Specialists, store and generalist are those of the settings (GSCO_...). The same command goes on with
-    a run that was stopped. Exit status 3: some cases have no answer.
+    Specialists, store and generalist are those of the settings (GSCO_...). After an interruption the same
+    command continues. Exit status 3: some cases have no answer.
     """
     from .abilities.report import MARKDOWN
     from .abilities.report import report as table

@@ -53,8 +53,9 @@ def fit(
     concurrency: Annotated[int, typer.Option(metavar="N", help="Cases in hand at once.")] = 64,
     seed: Annotated[int, typer.Option(help="Of samples and of the drawn half.")] = 0,
 ) -> None:
-    """Fit how specialists, similar cases and generalist are weighed for a task, and certify it.
+    """Fit and certify the decision rule of a task.
 
+    The rule weighs specialists, similar cases and the generalist.
     The cases must be ones that trained no specialist and lie in no case store. The same command goes on with
     a fit that was stopped. The rule is written to FOLDER/TASK/collaboration.json, from where every diagnosis
     of the task reads it.

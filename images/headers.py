@@ -85,7 +85,7 @@ def _directories(data: bytes) -> Iterator[list[tuple[int, int, int, bytes]]]:
 
 
 class ReadBudgetBytesIO(BytesIO):
-    """A file that can be read only so often, against crafted ones that keep a parser busy.
+    """BytesIO with a read budget, against crafted files that make a parser loop.
 
     Parsers read once or twice per element, segment or chunk, and some of them byte by byte.
 

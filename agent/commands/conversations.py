@@ -84,7 +84,10 @@ def export(
     ] = None,
     user: User = None,
 ) -> None:
-    """Print a whole conversation as JSON: words, evidence with provenance, and every review; no pixels."""
+    """Print a whole conversation as JSON.
+
+    It holds the messages, the evidence with its sources, and every review, but no image.
+    """
     from ...errors import ConfigurationError
 
     with _kept() as gsco:
@@ -105,7 +108,7 @@ def delete(
     user: User = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Delete a conversation for good, and those of its images that no other one refers to."""
+    """Delete a conversation and the images that only it refers to."""
     with _kept() as gsco:
         user = _owner(gsco, thread, user)
         turns = sum(said.role == "user" for said in gsco.export_thread(thread, user=user).said)

@@ -26,9 +26,10 @@ def doctor(
         ),
     ] = None,
 ) -> None:
-    """Say what is here, what is missing and what to do; status 1 if the default cannot run.
+    """Check the installation and say how to fix it.
 
-    With --generalist: whether a server answers as the weights that it serves should.
+    With --generalist, check that a server gives the answers that its weights should give. Exit status 1: a
+    diagnosis with the default settings cannot run.
     """
     import json
     from dataclasses import asdict

@@ -19,11 +19,11 @@ def forget(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Erase a patient's cases, thumbnails, conversations and images, and overwrite them in their files.
+    """Erase all that is stored about a patient.
 
-    It covers the case store, builds, the conversations of all users and GSCO_HOME. It does not cover your
-    data sets, what specialists have learnt, the results of evaluations, exports, and backups. Stop the
-    servers first.
+    Cases, thumbnails, conversations and images are deleted and overwritten in their files. This covers the
+    case store, builds, the conversations of all users and GSCO_HOME. It does not cover your data sets, what
+    specialists have learnt, the results of evaluations, exports, and backups. Stop the servers first.
     """
     from ..configuration import settings_from
     from ..erasure import forget as erase

@@ -19,10 +19,10 @@ def mcp(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", help="Port, with --http.")] = 8723,
 ) -> None:
-    """Offer the tools to other agents by the Model Context Protocol.
+    """Serve the tools to other agents (Model Context Protocol).
 
-    An agent that starts servers itself is given the command `gsco mcp`; others connect to
-    http://HOST:PORT/mcp of `gsco mcp --http`. Any address but this machine's own needs GSCO_API_KEYS.
+    An agent that starts its servers itself runs `gsco mcp`; others connect to http://HOST:PORT/mcp of
+    `gsco mcp --http`. Other machines can connect only if GSCO_API_KEYS is set.
     No file is read that does not lie below a folder named with --images.
     """
     import asyncio

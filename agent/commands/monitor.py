@@ -13,10 +13,10 @@ def monitor(
         typer.Option(metavar="TASK", help="Begin a new watch of this task; its numbers are deleted."),
     ] = None,
 ) -> None:
-    """Say whether the cases are still like those that the fits were made on.
+    """Check recent cases for drift from the fitted ones.
 
-    No labels are needed: how unsure the specialists are and how far the known cases lie is compared with the
-    cases of the fit. Exit status 3: an alarm has rung.
+    No labels are needed: the uncertainty of the specialists and the distance to the known cases are compared
+    with those of the cases of the fit. Exit status 3: drift was found.
     """
     from rich.console import Console
     from rich.table import Table

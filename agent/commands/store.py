@@ -58,12 +58,12 @@ def build(
     path_column: PathColumn = None,
     label_column: LabelColumn = None,
 ) -> None:
-    """Add a data set's images to a case store; the same command goes on after an interruption.
+    """Add the images of a data set to a case store.
 
-    Without --specialists the embeddings are those of the specialist that the task searches with, and of
-    one on the shared backbone, by which an image of another kind is noticed. A case that is in the store
-    already is not added again. With --ray the images are read and embedded by the machines of a cluster,
-    which need gsco and the data set's folder under the same path.
+    After an interruption the same command continues. Without --specialists the embeddings are those of the
+    specialist that retrieval uses for the task, and of one on the shared backbone, which recognises images
+    of another kind. A case that is already in the store is not added again. With --ray the images are read
+    and embedded by the machines of a cluster, which need gsco and the data set's folder under the same path.
     """
     from contextlib import closing
 
@@ -123,7 +123,10 @@ def retriever(
     path_column: PathColumn = None,
     label_column: LabelColumn = None,
 ) -> None:
-    """Compare by which specialist's embedding the right cases are found, on the validation split."""
+    """Compare the specialists' embeddings for retrieval.
+
+    Measured on the validation split: how often the similar cases have the right label.
+    """
     from contextlib import closing
 
     from ...models.specialist.panel import write_panel
@@ -156,7 +159,7 @@ def export(
     ] = None,
     thumbnails: Annotated[bool, typer.Option(help="Whether the small images go along.")] = True,
 ) -> None:
-    """Write a case store as a bank: two plain files, to ship and to exchange."""
+    """Export a case store as a bank of two plain files."""
     from contextlib import closing
 
     from ... import __version__
@@ -180,7 +183,10 @@ def import_(
     ] = None,
     store: Store = None,
 ) -> None:
-    """Add the cases of a bank to a case store, so that it holds the bundled cases too for example."""
+    """Add the cases of a bank to a case store.
+
+    Without a bank the bundled cases are added.
+    """
     from contextlib import closing
 
     from ...errors import ConfigurationError

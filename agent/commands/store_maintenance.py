@@ -40,7 +40,10 @@ def move(
     ] = 100,
     seed: Annotated[int, typer.Option(metavar="N", help="Draws those.")] = 0,
 ) -> None:
-    """Copy a store's cases to another and verify counts and searches; goes on after an interruption."""
+    """Copy the cases of a store to another and verify the copy.
+
+    Counts are compared, and the results of random searches. After an interruption the same command continues.
+    """
     from contextlib import ExitStack, closing
 
     from ...errors import ConfigurationError
@@ -64,9 +67,10 @@ def move(
 
 
 def verify(store: Store = None) -> None:
-    """Verify that a case store holds what was written to it: structure, cases, vectors and thumbnails.
+    """Verify a case store against its checksums.
 
-    Status 1 where it does not. A store of an older version gets its checksums first.
+    Structure, cases, vectors and thumbnails are checked. Exit status 1: something is damaged. A store of an
+    older version gets its checksums first.
     """
     from contextlib import closing
 

@@ -10,7 +10,7 @@ import typer
 def tasks(
     as_json: Annotated[bool, typer.Option("--json", help="Print the task cards as one JSON array.")] = False,
 ) -> None:
-    """List the tasks that can be asked of an image, built-in ones, your own (GSCO_TASKS) and builds."""
+    """List the tasks: built-in, your own (GSCO_TASKS) and builds."""
     from ..builds import task_book
     from ..configuration import settings_from
     from ..exit_codes import one_line

@@ -66,7 +66,10 @@ def specialist(
     path_column: PathColumn = None,
     label_column: LabelColumn = None,
 ) -> None:
-    """Train a specialist from labelled images; the same command goes on after an interruption."""
+    """Train a specialist from labelled images.
+
+    After an interruption the same command continues.
+    """
     from ...models.specialist.card import SpecialistCard, read_card
     from ...models.specialist.training import train_specialist
     from ..configuration import only_given, settings_from
@@ -129,7 +132,10 @@ def generalist(
         Path | None, typer.Option(metavar="FOLDER", help="Earlier generalist whose vision tower to take.")
     ] = None,
 ) -> None:
-    """Train a small generalist, or adapt a MedDr-class one; the same command goes on where it was stopped."""
+    """Train a small generalist, or adapt a MedDr-class one.
+
+    After an interruption the same command continues.
+    """
     from ...models.generalist.fine_tuning.config import RECIPES, is_fine_tuning, load_fine_tuning
     from ...models.generalist.training.config import load_config
 
@@ -166,7 +172,10 @@ def merge(
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The merged checkpoint.")] = ...,  # type: ignore[assignment]
 ) -> None:
-    """Merge an adapter into its checkpoint, for servers that read merged weights only."""
+    """Merge an adapter into its checkpoint.
+
+    For servers that read merged weights only.
+    """
     from ...models.generalist.fine_tuning.merging import merge as write
 
     typer.echo(f"The merged checkpoint is in {write(checkpoint, adapter, out)}")
@@ -181,7 +190,10 @@ def conversations(
     ],
     split: Annotated[str, typer.Option(metavar="NAME", help="train, val or test.")] = "train",
 ) -> None:
-    """Write a data set as instruction data in the conversation format of InternVL and MedDr."""
+    """Convert a data set to instruction data.
+
+    The format is that of the conversations of InternVL and MedDr.
+    """
     from ...models.generalist.conversations import (
         Collection,
         diagnosis_conversations,
@@ -214,10 +226,11 @@ def bootstrap(
     kind: Annotated[str, typer.Option(metavar="KIND", help="description or report.")] = "description",
     split: Annotated[str, typer.Option(metavar="NAME", help="train, val or test.")] = "train",
 ) -> None:
-    """Let the generalist describe images guided by their labels, and keep what agrees with them.
+    """Generate image descriptions from labels.
 
-    The generalist is that of the settings (GSCO_GENERALIST_...). The same command goes on where it was
-    stopped; FILE.provenance.jsonl keeps every text and why it was refused.
+    The generalist of the settings (GSCO_GENERALIST_...) describes each image given its label; descriptions
+    that agree with the label are kept. After an interruption the same command continues.
+    FILE.provenance.jsonl holds every text, with the reason where it was rejected.
     """
     from ...models.generalist.bootstrapping import GUIDED, Kind
     from ...models.generalist.bootstrapping import bootstrap as write
@@ -242,7 +255,10 @@ def bootstrap(
 def backbone(
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where it goes.")],
 ) -> None:
-    """Write the pretrained backbone that the bundled specialists share (needs gsco[train])."""
+    """Write the backbone of the bundled specialists.
+
+    It needs gsco[train].
+    """
     from ...models.specialist.backbone import save_backbone
 
     card = save_backbone(out)

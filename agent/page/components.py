@@ -198,15 +198,13 @@ def _conversations(made: dict[str, Any]) -> None:
 def _review(made: dict[str, Any], named: bool) -> None:
     with gr.Group(visible=False, elem_id="review") as made["review"]:
         gr.HTML("<h2>Your decision</h2>", padding=True)
-        made["action"] = gr.Radio(
-            ACTIONS, value="approve", label="What becomes of the diagnosis", elem_id="action"
-        )
-        made["labels"] = gr.Dropdown([], label="The right label", visible=False, elem_id="labels")
+        made["action"] = gr.Radio(ACTIONS, value="approve", label="Decision", elem_id="action")
+        made["labels"] = gr.Dropdown([], label="Correct label", visible=False, elem_id="labels")
         made["reason"] = gr.Textbox(
             "", label="Reason", visible=False, max_length=2000, lines=2, elem_id="reason"
         )
         made["reviewer"] = gr.Textbox(
-            label="Who decides",
+            label="Reviewer",
             placeholder="Your name or pseudonym",
             max_length=150,
             elem_id="reviewer",
@@ -243,5 +241,5 @@ def _look(made: dict[str, Any]) -> None:
     ]:
         with gr.Row():
             made["specialist"] = gr.Dropdown([], label="Specialist", min_width=140, elem_id="specialist")
-            made["label"] = gr.Dropdown([], label="For which label", min_width=140, elem_id="label")
+            made["label"] = gr.Dropdown([], label="Label", min_width=140, elem_id="label")
         made["look"] = gr.HTML("", elem_id="look")

@@ -96,14 +96,14 @@ def downloads(thread: str, number: int) -> Markup:
         )
         for kind in FORMATS
     )
-    return Markup('<nav class="gsco downloads" aria-label="Take the case away">Report {}</nav>').format(
+    return Markup('<nav class="gsco downloads" aria-label="Download the report">Report {}</nav>').format(
         Markup(" ").join(links)
     )
 
 
 def login(wrong: bool = False) -> Markup:
     """The page that asks for a key; it stands alone."""
-    message = alert("There is no such key.") if wrong else Markup("")
+    message = alert("Invalid key.") if wrong else Markup("")
     return Markup(_LOGIN).format(message=message, disclaimer=DISCLAIMER)
 
 

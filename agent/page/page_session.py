@@ -1,4 +1,4 @@
-"""Who looks at the page: a user by key, or without keys whoever sits at a browser of this machine.
+"""Page authentication: API-key login, or a per-browser cookie on localhost.
 
 It stands before the whole application, so that nothing of it answers to strangers: neither the page, nor
 its uploads, nor its reports.

@@ -536,11 +536,17 @@ def test_commands_stand_in_order_of_use(gsco):
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_completes_commands(shell):
-    script = [sys.executable, "-m", "gsco.agent.cli"]
-    words = "gsco.agent.cli sto"
+    script, words = [str(Path(sys.executable).with_name("gsco"))], "gsco sto"
     environment = {
-        **os.environ, "_GSCO_AGENT_CLI_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": words,
+        **os.environ, "_GSCO_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": words,
         "_TYPER_COMPLETE_FISH_ACTION": "get-args", "COMP_WORDS": words, "COMP_CWORD": "1",
     }  # fmt: skip
     done = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
     assert "store" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("group", ["", "train", "store", "serve", "conversations", "eval"])
+def test_no_line_of_a_list_of_commands_is_cut(gsco, monkeypatch, group):
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = gsco(*group.split(), "--help").stdout.partition("Commands:")[2]
+    assert listed and "..." not in listed

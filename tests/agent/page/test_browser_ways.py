@@ -31,7 +31,7 @@ def test_only_a_key_opens_the_page_and_only_its_own_conversations(visit, address
     page = visit(address, 390)
     assert page.locator("#box").count() == 0 and fits(page)
     enter(page, ANA[:-1])
-    page.wait_for_selector("text=There is no such key.")
+    page.wait_for_selector("text=Invalid key.")
     shoot(page, "login")
     enter(page, ANA)
     ask(page, "What can you assess?", SAMPLE.path)

@@ -73,9 +73,10 @@ def build(
     ] = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Draws everything that is drawn.")] = 0,
 ) -> None:  # fmt: skip
-    """Build a task from labelled images: train, index, fit, certify, measure and report.
+    """Build a task from labelled images.
 
-    The same command goes on with a build that was stopped. The result lies in GSCO_HOME/builds/NAME, and
+    It trains specialists, fills a case store, fits and certifies the decision rule, and writes a report. After
+    an interruption the same command continues. The result lies in GSCO_HOME/builds/NAME, and
     `gsco diagnose IMAGE --task NAME`, the page and the server find it there, beside the bundled tasks.
     """
     from ...agent.configuration import settings_from

@@ -231,7 +231,7 @@ class _Job:
             if (said := before.folder / OUT_OF_FOLD).is_dir():
                 shutil.copytree(said, self.target.folder / OUT_OF_FOLD, dirs_exist_ok=True)
             return
-        set_threads(self.settings.threads)
+        set_threads(self.settings.torch_threads)
         command = f"gsco build FOLDER --name {self.target.name}"
         parts = self.inputs.parts
         for recipe in self.inputs.panel:

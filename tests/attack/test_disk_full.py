@@ -181,7 +181,7 @@ def test_diagnosing(disk, run, tmp_path):
 
 @pytest.mark.parametrize(
     ("limit", "command"),
-    [(19, ("diagnose", "IMAGE", "--task", "busi")), (58, ("index", "build", "DATA", "--task", "busi"))],
+    [(19, ("diagnose", "IMAGE", "--task", "busi")), (58, ("store", "build", "DATA", "--task", "busi"))],
     ids=["diagnose", "index"],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such limit")
@@ -190,7 +190,7 @@ def test_a_limit_on_the_size_of_files(limit, command, dataset, tmp_path):
     noise(2).save(tmp_path / "image.png")
     replaced = {"IMAGE": str(tmp_path / "image.png"), "DATA": str(dataset)}
     words = gsco(*(replaced.get(word, word) for word in command))
-    more = {"GSCO_CASE_STORE": str(tmp_path / "cases")} if command[0] == "index" else {"GSCO_GATE": "off"}
+    more = {"GSCO_CASE_STORE": str(tmp_path / "cases")} if command[0] == "store" else {"GSCO_GATE": "off"}
 
     def ran(words: list[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -125,7 +125,7 @@ def test_the_command(gsco: Callable[..., Any], source: EmbeddedStore, tmp_path: 
     assert done.exit_code == 0, done.output
     assert "120 of 120 cases added" in done.output
     assert "100 random searches find the same in both: 100.00%" in done.output
-    assert gsco("index", "move", "--from", str(to), "--to", str(to)).exit_code == 2
+    assert gsco("store", "move", "--from", str(to), "--to", str(to)).exit_code == 2
 
 
 def test_backups_are_for_banks_in_weaviate(gsco: Callable[..., Any], source: EmbeddedStore) -> None:

@@ -93,7 +93,7 @@ class VectorCache:
         loaded.large = True
         log.warning(
             "case store %s holds %d vectors of encoder %s, more than an embedded store searches fast; "
-            "move it: gsco index move --from %s --to weaviate://HOST",
+            "move it: gsco store move --from %s --to weaviate://HOST",
             self._path.name,
             len(loaded.index),
             space.name,

@@ -30,7 +30,7 @@ COUNTS = {"disc": 52, "bar": 52, "nothing": 40}
 
 def gsco(home: Path, *arguments: object) -> Result:
     """Run the command in this process."""
-    environment = {"GSCO_HOME": str(home), "GSCO_THREADS": "1"}
+    environment = {"GSCO_HOME": str(home), "GSCO_TORCH_THREADS": "1"}
     return CliRunner().invoke(app, list(map(str, arguments)), env=environment)
 
 
@@ -126,7 +126,7 @@ def test_the_same_command_again_does_nothing(built: Path, images: Path) -> None:
 
 
 def test_a_killed_build_goes_on_and_ends_the_same(built: Path, images: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "GSCO_HOME": str(tmp_path), "GSCO_THREADS": "1"}
+    environment = {**os.environ, "GSCO_HOME": str(tmp_path), "GSCO_TORCH_THREADS": "1"}
     command = ["build", str(images), "--name", "shapes", "--fast", "--max-error", "0.2"]
     program = str(Path(sys.executable).parent / "gsco")
     for stage in ("work/inputs.txt", "work/specialists.done"):

@@ -516,4 +516,4 @@ def test_a_store_that_outgrows_exact_search_names_weaviate_once(
         for _ in range(2):
             store.search(unit(1), "one", 1)
     (said,) = caplog.messages
-    assert f"move it: gsco index move --from {filled} --to weaviate://" in said
+    assert f"move it: gsco store move --from {filled} --to weaviate://" in said

@@ -10,9 +10,9 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
 
+from .._support.background import BackgroundLoop
 from ..case import Diagnosis, Evidence, ImageRef, Task
 from ..errors import ConfigurationError, GscoError, UnknownArgument
-from ..models.background import BackgroundLoop
 from .case_reader import CaseInput, CaseReader
 from .conversation_runner import ConversationRunner
 from .conversation_store import BROWSER, LOCAL, MEMORY, ConversationStore, key_of
@@ -304,7 +304,7 @@ class GSCo:
             except GscoError as error:  # the server died, say
                 done = [diagnosis for diagnosis in error.results if diagnosis is not None]
         """
-        from ..models.specialist.progress import Progress
+        from .._support.progress import Progress
 
         with Progress("diagnosing", len(cases), quiet=not progress) as shown:
             return self._loop.run(self._many(cases, task, policies, on_error == "raise", shown.advance))

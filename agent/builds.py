@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._support.jsonl import write_atomically
 from ..errors import ConfigurationError
-from ..models.jsonl import write_atomically
 
 if TYPE_CHECKING:
     from ..case import Task

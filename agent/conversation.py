@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .._support.background import BackgroundLoop
 from ..case import Diagnosis, ReviewDecision
 from ..graphs.events import Event, EvidenceArrived, Final, ReviewRequested
-from ..models.background import BackgroundLoop
 from ..models.generalist.messages import parts
 from .case_reader import several
 from .conversation_runner import ConversationRunner, PastConversation, UserTurn

@@ -124,8 +124,8 @@ def _stores(settings: Settings) -> list[str]:
 
 def _refit_builds(settings: Settings, folders: set[Path]) -> None:
     """Let the fits of builds hold for their case stores without the erased cases."""
+    from .._support.jsonl import write_atomically
     from ..graphs.collaboration_fit import COLLABORATION_FILE, read_fit
-    from ..models.jsonl import write_atomically
     from ..tools.retrieval import digest_of
 
     for cases in case_stores(settings.home):

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from .._support.batching import Batcher
 from ..errors import GeneralistError
-from ..models.batching import Batcher
 from ..models.generalist.protocol import AsyncGeneralist, Choice, Generalist
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._support.jsonl import write_atomically
 from ..case import Case
 from ..evals.cases import EvalCase, read_examples
 from ..evals.leakage import bank_of, find_leaks, read_bank
 from ..evals.records import Leakage
-from ..models.jsonl import write_atomically
 
 if TYPE_CHECKING:
     from ..evals.datasets.example import OpenDataset, Wanted
@@ -47,9 +47,9 @@ def overlap(
     Raises:
         GscoError: of what kind, says what is wrong.
     """
+    from .._support.progress import Progress
     from ..agent.assembly import parts_of
     from ..evals.datasets import open_dataset
-    from ..models.specialist.progress import Progress
 
     parts = parts_of(settings)
     card, images = parts["tasks"].get(task), parts["images"]

@@ -13,9 +13,9 @@ from ..models.data.labels import spelt
 from .datasets.example import Example
 
 if TYPE_CHECKING:
+    from .._support.progress import Progress
     from ..images import ImageStore
     from ..models.dataset import Dataset, Item
-    from ..models.specialist.progress import Progress
 
 
 @dataclass(frozen=True)

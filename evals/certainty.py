@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from .._support.jsonl import read_log
 from ..case import Evidence, Record, Task
 from ..graphs.certificate import certify
 from ..graphs.collaboration_fit import HeldOutScores
 from ..graphs.drift import DriftScores, drift_scores, find_drift
 from ..graphs.policy import other_doubts
-from ..models.jsonl import read_log
 from .records import EVIDENCE, OUTCOMES, CaseEvidence, Outcome, read_run_card
 
 if TYPE_CHECKING:

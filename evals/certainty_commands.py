@@ -94,8 +94,8 @@ def _corrupted(gsco: GSCo, folder: Path, images: int) -> dict[str, list[DriftSco
     import asyncio
     import random
 
+    from .._support.progress import Progress
     from ..graphs.drift import drift_scores
-    from ..models.specialist.progress import Progress
     from .certainty import CORRUPTIONS, decided_cases
 
     task, cases = decided_cases(folder)

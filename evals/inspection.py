@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._support.jsonl import read_log
 from ..case import Case, Evidence, ImageRef, Task
 from ..errors import ConfigurationError
-from ..models.jsonl import read_log
 from .arms import GENERALISTS, GeneralistArm
 from .outcomes import Current, current, runs_in
 from .records import EVIDENCE, CaseEvidence, Outcome, RunCard

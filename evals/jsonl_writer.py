@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from .._support.jsonl import JsonlLog
 from ..disk import disk_error
 from ..errors import StoreError
-from ..models.jsonl import JsonlLog
 from .records import CaseEvidence, Outcome
 
 Page = tuple[Sequence[CaseEvidence], Sequence[Outcome]]

@@ -15,10 +15,10 @@ from ..tools.stores.protocol import Filter, KnownCase
 from .records import Leakage, NearDuplicate
 
 if TYPE_CHECKING:
+    from .._support.progress import Progress
     from ..case import Case
     from ..images import ImageStore
     from ..models.specialist.panel import Panel
-    from ..models.specialist.progress import Progress
     from ..tools.stores.protocol import CaseStore
     from .cases import EvalCase
 

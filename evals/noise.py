@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._support.jsonl import JsonlLog, read_log, write_atomically
 from ..case import Answer, Case, Evidence, ImageRef, Record, Task
 from ..errors import ConfigurationError, GscoError
 from ..graphs.nodes.ask import choices, joined
-from ..models.jsonl import JsonlLog, read_log, write_atomically
 from .arms import ALONE, GENERALISTS, PAPER, NoEvidence, knn, mean
 from .case_runner import restricted
 from .metrics.answers import Bools
@@ -244,7 +244,7 @@ def _ask(
     others: Mapping[str, str],
     seed: int,
 ) -> dict[tuple[str, str, str], tuple[str, ...]]:
-    from ..models.specialist.progress import Progress
+    from .._support.progress import Progress
 
     log = JsonlLog(home / ANSWERS, NoiseAnswer)
     made = configuration_hash(run.configuration, ("generalist", "profile", "panel", "retrieval"))

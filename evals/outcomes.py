@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from .._support.jsonl import read_log
 from ..errors import ConfigurationError
-from ..models.jsonl import read_log
 from .records import OUTCOMES, RUN_CARD, Outcome, RunCard, read_run_card
 
 

@@ -14,15 +14,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from .._support.jsonl import JsonlLog
 from ..case import Evidence, TaskKind
-from ..models.jsonl import JsonlLog
 from .case_runner import CaseWork, CaseWorker
 from .cases import EvalCase
 from .jsonl_writer import JsonlWriter
 from .records import EVIDENCE, OUTCOMES, CaseEvidence, Outcome, RunCard
 
 if TYPE_CHECKING:
-    from ..models.specialist.progress import Progress
+    from .._support.progress import Progress
 
 
 class Finished(NamedTuple):
@@ -54,7 +54,7 @@ class Replay:
 
     async def all(self, asked: Sequence[EvalCase], *, quiet: bool) -> Finished:
         """Do all that is not done yet, in the order of the cases."""
-        from ..models.specialist.progress import Progress
+        from .._support.progress import Progress
 
         todo = await asyncio.to_thread(self._todo, asked)
         self._start = time.monotonic()

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..models.jsonl import write_atomically
+from .._support.jsonl import write_atomically
 from .metrics.clinical import ClinicalMetric
 from .metrics.uncertainty import ROUNDS
 from .outcomes import Current, current, runs_in

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import JsonValue
 
+from .._support.gc import frozen_objects
+from .._support.jsonl import write_atomically
 from ..case import Case, Task
 from ..errors import ConfigurationError, SpecialistError, StoreError
 from ..graphs.collaboration_fit import HeldOutScores
-from ..models.gc import frozen_objects
-from ..models.jsonl import write_atomically
 from . import provenance
 from .arms import ALONE, ASKING, GENERALISTS, GSCO, STACKING, Arm, arms_of, best_single_source
 from .case_runner import CaseRunner, CaseWorker
@@ -155,7 +155,7 @@ def replay(
         plan: which cases and arms.
         quiet: show no progress.
     """
-    from ..models.specialist.progress import Progress
+    from .._support.progress import Progress
 
     def read(split: str, limit: int | None) -> CaseSet:
         items = chosen_items(dataset, split, limit=limit, seed=plan.seed)
@@ -323,7 +323,7 @@ def _guarded(bench: RunContext, cases: CaseSet, task: Task, plan: Plan, quiet: b
     Raises:
         ConfigurationError: it knows some and the policy is to refuse that, or it knows all of them.
     """
-    from ..models.specialist.progress import Progress
+    from .._support.progress import Progress
 
     bank = read_bank(bench.gsco.retrieval.store(), task.name)
     usable = [one.case for one in cases.asked if isinstance(one.case, Case)]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import __version__
+from .._support.jsonl import read_log, write_atomically
 from ..case import Answer, Case, Evidence, ImageRef, Task, TaskKind
 from ..errors import ConfigurationError
 from ..graphs.collaboration_fit import (
@@ -38,7 +39,6 @@ from ..graphs.fusion import (
 from ..graphs.nodes.decide import conclude
 from ..graphs.policy import other_doubts
 from ..graphs.selection import Selection, select_rule
-from ..models.jsonl import read_log, write_atomically
 from .arms import EVIDENCE_ONLY, PAPER
 from .outcomes import current
 from .records import EVIDENCE, CaseEvidence, RunCard

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
+from .._support.jsonl import JsonlLog, read_log
 from ..case import Diagnosis, Evidence, Record
-from ..models.jsonl import JsonlLog, read_log
 
 if TYPE_CHECKING:
     from .collaboration_fit import CollaborationFit

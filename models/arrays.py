@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from .specialist.progress import Progress
+    from .._support.progress import Progress
 
     Array = npt.NDArray[np.uint8]
 
@@ -136,7 +136,7 @@ def _key(source: Path, names: Sequence[str]) -> str:
 
 
 def _write(source: Path, names: Sequence[str], folder: Path) -> None:
-    from .specialist.progress import Progress
+    from .._support.progress import Progress
 
     folder.mkdir(parents=True)
     splits = dict(_splits(source, names))

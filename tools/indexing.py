@@ -9,10 +9,10 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._support.progress import Progress
 from ..case import Record, Task
 from ..errors import ConfigurationError, ImageUnreadable
 from ..models.dataset import Dataset, Item, Split
-from ..models.specialist.progress import Progress
 from .entries import CaseOrigin, Made, Maker
 from .pictures import Broken, read_pictures
 from .retriever import by_encoder, choose_retriever

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from .._support.batching import Batcher
 from ..case import ImageRef, SimilarCase
 from ..errors import GscoError, StoreError
-from ..models.batching import Batcher
 from .stores.protocol import CaseStore, Exclusion, Filter, Vectors
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._support.progress import Progress
 from ..case import Record, SimilarCase
 from ..errors import ConfigurationError, ImageUnreadable
 from ..models.dataset import Dataset
-from ..models.specialist.progress import Progress
 from .pictures import read_pictures
 from .stores.protocol import CaseStore, Exclusion, Filter
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._support.batching import Batcher
 from ..case import ImageRef, Missing, Opinion
 from ..errors import GscoError, SpecialistError
-from ..models.batching import Batcher
 from ..models.specialist.specialist import Floats, Forward, TimmSpecialist, decisions_of
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from .._support.progress import Progress
 from ..case import Record
 from ..errors import StoreError
-from ..models.specialist.progress import Progress
 from .stores.protocol import CaseStore, Entry, Exclusion, Filter
 
 SEARCHES = 100

@@ -121,10 +121,10 @@ def main(arguments: Sequence[str] | None = ()) -> None:
 
 
 def _cases(bench: RunContext, folder: Path, number: int) -> CaseSet:
+    from ..._support.progress import Progress
     from ...evals.cases import read_examples
     from ...evals.datasets import Example
     from ...evals.runner import CaseSet
-    from ...models.specialist.progress import Progress
 
     examples = []
     for place, file in enumerate(fresh_cases(number, TASK)):

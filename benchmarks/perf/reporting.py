@@ -49,8 +49,8 @@ def measure(sizes: Sequence[int] = SIZES) -> list[Cost]:
 
 def repeated(made: Path, out: Path, records: int) -> int:
     """Write a run with at least so many outcomes; the copies of a case are other cases of other patients."""
+    from ..._support.jsonl import JsonlLog, read_log
     from ...evals.records import EVIDENCE, OUTCOMES, RUN_CARD, CaseEvidence, Outcome, read_run_card
-    from ...models.jsonl import JsonlLog, read_log
 
     outcomes = list(read_log(made / OUTCOMES, Outcome))
     evidence = list(read_log(made / EVIDENCE, CaseEvidence))

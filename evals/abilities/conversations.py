@@ -36,8 +36,8 @@ def consult(
         out: folder of the run.
         quiet: show no progress.
     """
-    from ...models.jsonl import JsonlLog
-    from ...models.specialist.progress import Progress
+    from ..._support.jsonl import JsonlLog
+    from ..._support.progress import Progress
 
     out.mkdir(parents=True, exist_ok=True)
     log = JsonlLog(out / LOG, AbilityRecord)

@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..._support.jsonl import read_log, write_atomically
 from ...case import DISCLAIMER
 from ...errors import ConfigurationError
-from ...models.jsonl import read_log, write_atomically
 from ..metrics.uncertainty import Estimate, share
 from .ability_records import LOG, AbilityRecord
 

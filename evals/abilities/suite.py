@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 
+from ..._support.jsonl import JsonlLog
 from ...case import Case, Task, TaskKind
 from ...errors import ConfigurationError, GscoError
 from ...models.generalist.functions import declared, functions
 from ...models.generalist.messages import message
 from ...models.generalist.prompts import PROFILES
-from ...models.jsonl import JsonlLog
 from ..cases import chosen_items, read_cases
 from .ability_records import LOG, AbilityImage, AbilityRecord, is_answered
 from .conversations import consult
@@ -82,7 +82,7 @@ def show(
     gsco: GSCo, generalist: Generalist, images: Sequence[AbilityImage], out: Path, *, quiet: bool = False
 ) -> None:
     """Let the generalist choose tools."""
-    from ...models.specialist.progress import Progress
+    from ..._support.progress import Progress
 
     out.mkdir(parents=True, exist_ok=True)
     log = JsonlLog(out / LOG, AbilityRecord)
@@ -101,7 +101,7 @@ def ask(gsco: GSCo, generalist: Generalist, vqa: Path, out: Path, *, quiet: bool
     Raises:
         ConfigurationError: the file is not as ``run`` describes it.
     """
-    from ...models.specialist.progress import Progress
+    from ..._support.progress import Progress
 
     out.mkdir(parents=True, exist_ok=True)
     log = JsonlLog(out / LOG, AbilityRecord)
@@ -116,8 +116,8 @@ def ask(gsco: GSCo, generalist: Generalist, vqa: Path, out: Path, *, quiet: bool
 
 def images_of(gsco: GSCo, task: Task, source: Path, split: str, limit: int, seed: int) -> list[AbilityImage]:
     """Read a sample of a data set's images; see ``run``. Those that cannot be read are left out."""
+    from ..._support.progress import Progress
     from ...models.dataset import read_dataset
-    from ...models.specialist.progress import Progress
 
     dataset = read_dataset(source, seed=seed)
     items = chosen_items(dataset, split, limit=limit, seed=seed)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..._support.jsonl import read_log, write_atomically
 from ...case import DISCLAIMER, Case, ImageRef, Record
 from ...errors import ConfigurationError
-from ...models.jsonl import read_log, write_atomically
 from ..metrics.uncertainty import ROUNDS, Difference, Estimate
 from ..records import EVIDENCE, OUTCOMES, RUN_CARD, CaseEvidence, Outcome, RunCard, read_run_card
 from .conditions import Known

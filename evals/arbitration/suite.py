@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..._support.jsonl import JsonlLog, read_log
 from ...case import Answer, Case, ImageRef, Record, Task
 from ...errors import ConfigurationError, GscoError
 from ...graphs.nodes.ask import choices
-from ...models.jsonl import JsonlLog, read_log
 from .. import provenance
 from ..cases import EvalCase, chosen_items, read_cases
 from ..plan import Plan
@@ -118,8 +118,8 @@ def _ask(
     plan: Plan,
     quiet: bool,
 ) -> None:
+    from ..._support.progress import Progress
     from ...models.generalist.prompts import PROFILES
-    from ...models.specialist.progress import Progress
 
     log, hashed, profile = JsonlLog(out / ANSWERS, Altered), configuration_of(card), PROFILES[plan.profile]
     done = {(a.case, a.condition, a.arm) for a in log if a.configuration == hashed and a.error is None}
@@ -155,7 +155,7 @@ def _answered(due: _Due, configuration: str, answer: Answer | GscoError) -> Alte
 def _known(
     images: ImageStore, dataset: Dataset, task: Task, out: Path, card: RunCard, plan: Plan
 ) -> list[Known]:
-    from ...models.specialist.progress import Progress
+    from ..._support.progress import Progress
 
     evidence = {
         found.case: found.evidence

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ... import __version__
+from ..._support.jsonl import read_log, write_atomically
 from ...agent.builds import group_mark
 from ...case import DISCLAIMER, ImageRef, TaskKind
 from ...errors import ImageError
-from ...models.jsonl import read_log, write_atomically
 from ..arms import GSCO
 from ..outcomes import current
 from ..records import EVIDENCE, CaseEvidence, Outcome

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from ..._support.jsonl import read_log, write_atomically
 from ...agent.builds import PARTS_FILE
 from ...case import Record
 from ...errors import ConfigurationError
 from ...models.dataset import Dataset, Item
-from ...models.jsonl import read_log, write_atomically
 from ...models.splits import Shares, draw_splits
 from ..task_fit import CERTIFIED_APART
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ... import __version__
+from ..._support.jsonl import write_atomically
 from ...agent.assembly import parts_of
 from ...agent.builds import (
     REPORT,
@@ -33,7 +34,6 @@ from ...errors import ConfigurationError, TaskError
 from ...graphs.certificate import certify
 from ...graphs.fitting import LEAST
 from ...models.dataset import Columns, Dataset, read_dataset
-from ...models.jsonl import write_atomically
 from ...models.specialist.feature_cache import FeatureCache
 from ..arms import GSCO, KNN, MEAN, STACKING, VOTE
 from ..plan import Plan

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ..._support.jsonl import write_atomically
 from ...case import Record
-from ...models.jsonl import write_atomically
 
 
 class StageMarker(Record):

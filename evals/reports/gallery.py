@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..._support.jsonl import read_log
 from ...errors import GscoError
-from ...models.jsonl import read_log
 from ..arms import ALONE, GSCO, PAPER
 from ..records import EVIDENCE, CaseEvidence, Outcome
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from ..._support.jsonl import write_atomically
 from ...case import Record, Task
 from ...errors import ConfigurationError, TaskError
-from ...models.jsonl import write_atomically
 from .. import provenance
 from ..cases import read_examples
 from ..runner import CaseSet, Reader, RunContext, replay_cases
@@ -159,7 +159,7 @@ def _read(
     quiet: bool,
     notes: Sequence[str],
 ) -> CaseSet:
-    from ...models.specialist.progress import Progress
+    from ..._support.progress import Progress
 
     with Progress(f"reading images of {name}", len(examples), quiet=quiet) as progress:
         asked = read_examples(examples, bench.gsco.images, progress)

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ..._support.jsonl import JsonlLog
+from ..._support.progress import Progress
 from ...case import Record, Task
 from ...errors import ConfigurationError, GeneralistError
-from ..jsonl import JsonlLog
-from ..specialist.progress import Progress
 from .conversations import (
     Collection,
     ConversationTurn,

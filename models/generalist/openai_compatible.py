@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 from langchain_core.messages import AIMessage, BaseMessage
 from pydantic import SecretStr
 
+from ..._support.background import BackgroundLoop
 from ...case import Answer
 from ...errors import AnswerUnparsed, GeneralistError
-from ..background import BackgroundLoop
 from ..serving.profiles import Mode, ToolLevel, profile_of
 from .deadline import Deadline, within
 from .discovery import Endpoint, Level, ask_vllm, discover, tokens_of, tool_level

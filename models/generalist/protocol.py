@@ -33,7 +33,7 @@ class Choice:
 class Generalist(Protocol):
     """A vision-language model that decides.
 
-    All methods block; callers on an event loop go through ``models.batching.Batcher``.
+    All methods block; callers on an event loop go through ``_support.batching.Batcher``.
     """
 
     name: str

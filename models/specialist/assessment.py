@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..._support.progress import Progress
 from ..dataset import Dataset, Item
 from . import calibration
 from .card import MetricValue, SpecialistCard
 from .metrics import score_with_intervals
 from .pixels import ImageTensors
-from .progress import Progress
 from .recipe import TrainingConfig
 from .specialist import TimmSpecialist, calibrated
 from .weighting import Rule, learnt_prior, positive_weights

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ..._support.progress import Progress
 from ...errors import SpecialistError
 from .augmentation import augment, mix
 from .calibration import sigmoid, softmax
@@ -23,7 +24,6 @@ from .freezing import freeze, set_training, update_average
 from .metrics import score
 from .network import classifier_of, normalise, place
 from .pixels import ImageTensors
-from .progress import Progress
 from .recipe import TrainingConfig
 from .weighting import class_weights, positive_weights
 

@@ -16,7 +16,7 @@ from .card import Transform
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .progress import Progress
+    from ..._support.progress import Progress
 
 DECODERS = 4
 

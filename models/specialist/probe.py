@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ..._support.progress import Progress
 from ...disk import writing
 from .calibration import fit_temperature, negative_log_likelihood, sigmoid, softmax
 from .metrics import score
 from .network import classifier_of, normalise, place, trunk
 from .pixels import ImageTensors
-from .progress import Progress
 from .recipe import TrainingConfig
 from .weighting import class_weights
 

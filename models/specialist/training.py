@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ..._support.progress import Progress
 from ...case import TaskKind
 from ...disk import writing
 from ...errors import SpecialistError
@@ -24,7 +25,6 @@ from .fitting import Examples, Fitting
 from .network import check_split, create_network, load_state, reset_classifier, trunk_hash
 from .pixels import ImageTensors
 from .probe import embed_pixels, fit_probe, set_classifier
-from .progress import Progress
 from .recipe import TrainingConfig
 from .specialist import TimmSpecialist, transform_of
 from .weights import overlay_of, round_state, write_weights

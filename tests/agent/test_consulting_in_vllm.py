@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from gsco._support.jsonl import read_log
 from gsco.agent.api import GSCo
 from gsco.agent.assembly import parts_of
 from gsco.case import Case
 from gsco.evals.abilities.ability_records import LOG, AbilityImage, AbilityRecord
 from gsco.evals.abilities.conversations import AT_ONCE, CALL, DECISION, PROTOCOL, consult
 from gsco.evals.abilities.suite import images_of
-from gsco.models.jsonl import read_log
 from gsco.models.mini.samples import samples as bundled_samples
 from gsco.models.serving.process import Server
 from gsco.settings import Settings

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gsco._support.jsonl import read_log
 from gsco.evals.records import OUTCOMES, Outcome
 from gsco.evals.runner import CaseSet, replay_cases
 from gsco.evals.runner import RunContext as Parts
-from gsco.models.jsonl import read_log
 
 from ..machines import machines
 from . import scripted_run as parts
@@ -30,8 +30,8 @@ def two_nodes() -> Iterator[Any]:
 
 
 def reader(bench: Bench) -> Any:
+    from gsco._support.progress import Progress
     from gsco.evals.cases import chosen_items, read_cases
-    from gsco.models.specialist.progress import Progress
 
     def read(split: str, limit: int | None) -> CaseSet:
         items = chosen_items(bench.dataset, split, limit=limit)

@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from gsco._support.jsonl import JsonlLog, read_log
 from gsco.errors import ConfigurationError
 from gsco.evals.records import Outcome
-from gsco.models.jsonl import JsonlLog, read_log
 
 
 def outcome(case: str, **fields: object) -> Outcome:

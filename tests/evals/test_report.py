@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
+from gsco._support.jsonl import JsonlLog, read_log
 from gsco.errors import ConfigurationError
 from gsco.evals.records import OUTCOMES, Outcome
 from gsco.evals.report import JSON, MARKDOWN, report, report_of
-from gsco.models.jsonl import JsonlLog, read_log
 
 from .scripted_run import PLAN, Bench
 

@@ -13,8 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from gsco._support.jsonl import read_log
 from gsco.evals.records import OUTCOMES, Outcome
-from gsco.models.jsonl import read_log
 
 from . import scripted_run as script
 from .scripted_run import Bench

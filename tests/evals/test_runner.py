@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
+from gsco._support.jsonl import read_log
 from gsco.errors import ConfigurationError
 from gsco.evals.arms import GENERALISTS, arms_of
 from gsco.evals.records import EVIDENCE, OUTCOMES, CaseEvidence, Outcome, read_run_card
 from gsco.models.dataset import read_dataset
-from gsco.models.jsonl import read_log
 from gsco.models.specialist.specialist import Floats, Forward, TimmSpecialist
 
 from .scripted_run import PLAN, SHADE, Bench, make_store, write_dataset

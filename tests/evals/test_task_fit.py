@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from gsco._support.jsonl import read_log
 from gsco.errors import ConfigurationError
 from gsco.evals.arms import best_single_source
 from gsco.evals.fit_command import chosen_candidate, next_steps, summary_lines
@@ -17,7 +18,6 @@ from gsco.evals.runner import RunContext as Parts
 from gsco.evals.suites import Member
 from gsco.evals.task_fit import LabelledCase, arms_to_run, fit_task, halves, write_fit
 from gsco.graphs.collaboration_fit import CollaborationFit, HeldOutScores, read_fit
-from gsco.models.jsonl import read_log
 from gsco.models.specialist.card import DataSummary
 from gsco.settings import Settings
 from gsco.tasks import TaskBook
@@ -158,8 +158,8 @@ def test_a_fit_without_held_out_cases_promises_nothing(weighing: Bench, tmp_path
     dataset = weighing.dataset
 
     def read(split: str, limit: int | None) -> CaseSet:
+        from gsco._support.progress import Progress
         from gsco.evals.cases import chosen_items, read_cases
-        from gsco.models.specialist.progress import Progress
 
         items = chosen_items(dataset, split)
         with Progress("", len(items), quiet=True) as progress:

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from gsco._support.batching import Batcher
 from gsco.case import Case, Diagnosis, Task, TaskKind
 from gsco.errors import (
     EvidenceMissing,
@@ -17,7 +18,6 @@ from gsco.graphs.diagnosis import build_diagnosis_graph, diagnosis_graph
 from gsco.graphs.diagnosis_context import DiagnosisContext
 from gsco.graphs.state import serializer
 from gsco.images import ImageStore
-from gsco.models.batching import Batcher
 from gsco.models.generalist.in_process import InProcessGeneralist
 from gsco.models.generalist.prompts import PROFILES
 from gsco.models.specialist.panel import Panel

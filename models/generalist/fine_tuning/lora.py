@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ...._support.progress import Progress
 from ....errors import ConfigurationError
-from ...specialist.progress import Progress
 from ..conversations import read_collections
 from .config import FineTuning
 from .layout import load_layout, read_config

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...._support.progress import Progress
 from ....errors import ConfigurationError
-from ...specialist.progress import Progress
 from .layout import INDEX, shards
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ...._support.progress import Progress
 from ....errors import ConfigurationError
 from ...dataset import Dataset, Item, read_dataset
 from ...specialist.card import SpecialistCard
 from ...specialist.panel import Panel
-from ...specialist.progress import Progress
 from ...specialist.recipe import TrainingConfig
 from ...specialist.training import train_specialist
 from .real_evidence import RealEvidence, judged, read_evidence, write_evidence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...specialist.progress import Progress
+from ...._support.progress import Progress
 from .example import ImageView
 from .pixels import Images, augment, normalise
 

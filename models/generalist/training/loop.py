@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from ...._support.progress import Progress
 from ....case import Task
 from ....errors import ConfigurationError
 from ....tasks import builtin_tasks, load_task
-from ...specialist.progress import Progress
 from ..prompts import SYSTEM
 from .architecture import build_model, save_generalist
 from .batches import ConversationWriter

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ...._support.progress import Progress
 from ....errors import ConfigurationError, ImageError
 from ...dataset import Dataset, Item, read_dataset
-from ...specialist.progress import Progress
 from .architecture import MEAN, STD
 from .config import GeneralistTraining, Source
 

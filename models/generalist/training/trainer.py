@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ...._support.progress import Progress
 from ....errors import ConfigurationError
-from ...specialist.progress import Progress
 from .config import Precision, Stage, Teacher, Vision
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gsco._support.jsonl import read_log
 from gsco.agent.api import GSCo
 from gsco.errors import ConfigurationError, GeneralistError
 from gsco.evals.abilities.ability_records import LOG, AbilityImage, AbilityRecord
 from gsco.evals.abilities.conversations import CALL, DECISION, PROTOCOL, consult
 from gsco.evals.abilities.report import MARKDOWN, report, table
 from gsco.evals.abilities.suite import TOOLS, ask, show
-from gsco.models.jsonl import read_log
 from gsco.tasks import TaskBook
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 

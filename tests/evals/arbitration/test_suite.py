@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from gsco._support.jsonl import read_log
 from gsco.errors import ConfigurationError
 from gsco.evals.arbitration.conditions import CONDITIONS
 from gsco.evals.arbitration.report import curve, report
 from gsco.evals.arbitration.suite import ANSWERS, Altered, arbitrate
-from gsco.models.jsonl import read_log
 
 from ..scripted_run import PLAN, SHADE, Bench
 

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from ...._support.background import BackgroundLoop
 from ....errors import ConfigurationError, GscoError, StoreError
-from ....models.background import BackgroundLoop
 from .address import Host, WeaviateAddress
 from .failures import (
     DOWN,

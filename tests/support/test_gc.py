@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 import pytest
-from gsco.models.gc import frozen_objects
+from gsco._support.gc import frozen_objects
 
 
 def test_what_was_there_is_spared_for_the_time_of_the_block() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from gsco.models.batching import Batcher
+from gsco._support.batching import Batcher
 
 
 class Machine:

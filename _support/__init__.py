@@ -1,0 +1,1 @@
+"""Plumbing that every layer uses: background loop, batching, JSONL, progress, garbage collection."""

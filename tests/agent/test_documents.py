@@ -84,14 +84,6 @@ def test_sections_on_adding_things_are_short(section: str):
     assert len([line for line in body.splitlines() if line.strip()]) < 30
 
 
-def test_own_images_in_three_commands(workplace: Path, monkeypatch: pytest.MonkeyPatch, pictures):
-    [commands] = blocks("README.md", "console", "Your own images")
-    assert len(re.findall(r"^\$ gsco", commands, re.MULTILINE)) == 3
-    pictures.shade("dark", 50).save(workplace / "lesion.jpg")
-    shown = run_console(commands, monkeypatch)
-    assert "skin/probe is in" in shown and "cases added" in shown and "Similar known cases" in shown
-
-
 def test_the_readme_is_short_and_says_why_a_block_is_not_run():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 150

@@ -10,8 +10,10 @@ BIN := $(abspath $(VENV))/bin
 PINS := $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 export PATH := $(BIN):$(PATH)
 
-# uv is several times as quick as pip: it is used where it is found or can be had, else pip is.
+# uv is several times as quick as pip: it is used where it is found or can be had, else pip is. The metadata of an
+# older installation beside the code would be found before the new one.
 define install
+rm -rf gsco.egg-info
 uv pip install --python $(BIN)/python $(PINS) $(1) || $(BIN)/python -m pip install $(PINS) $(1)
 endef
 

@@ -61,7 +61,7 @@ def test_every_package_is_declared():
     folders = {
         path.parent.relative_to(ROOT)
         for path in ROOT.rglob("__init__.py")
-        if not any(part in skipped or part.startswith(".") for part in path.relative_to(ROOT).parts)
+        if (parts := path.relative_to(ROOT).parts)[0] not in skipped and not parts[0].startswith(".")
     }
     found = {".".join(("gsco", *folder.parts)) for folder in folders}
     assert found == set(project["tool"]["setuptools"]["packages"])

@@ -75,8 +75,8 @@ def build(
 ) -> None:  # fmt: skip
     """Build a task from labelled images.
 
-    It trains specialists, fills a case store, fits and certifies the decision rule, and writes a report. After
-    an interruption the same command continues. The result lies in GSCO_HOME/builds/NAME, and
+    It trains specialists, fills a case store, fits and certifies the decision rule, and writes a report.
+    After an interruption the same command continues. The result lies in GSCO_HOME/builds/NAME, and
     `gsco diagnose IMAGE --task NAME`, the page and the server find it there, beside the bundled tasks.
     """
     from ...agent.configuration import settings_from

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ..._support.progress import Progress
 from ...errors import ImageError
 from ...images import is_dicom, pixel_hash, read_image
 from ...images.fingerprints import fingerprint
-from ..specialist.progress import Progress
 
 if TYPE_CHECKING:
     from PIL.Image import Image

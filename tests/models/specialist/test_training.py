@@ -65,7 +65,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_learns_and_the_card_tells_how(trained: Path, colours: Path) -> None:
     card = read_card(trained, SpecialistCard)
     assert trained.parts[-2:] == ("colours", "tiny")
-    assert card.metrics["val"]["balanced_accuracy"].value > 0.8
+    assert card.metrics["val"]["balanced_accuracy"].value > 0.7
     assert card.reliability == card.metrics["val"]["balanced_accuracy"].value
     assert card.metrics["test"].keys() == {"accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece"}
     assert card.data is not None

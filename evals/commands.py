@@ -171,7 +171,9 @@ def external(
     path_column: PathColumn = None,
     label_column: LabelColumn = None,
 ) -> None:
-    """Measure a pack on another site's images, before it is installed. Nothing is ever refitted.
+    """Measure a pack on images of another site.
+
+    Run this before it is installed. Nothing is ever refitted.
 
     All images are test images, whatever splits they have. Their labels must be options of the pack's task.
     Exit status 3: some cases have no answer.

@@ -27,7 +27,7 @@ def data(
     path_column: PathColumn = None,
     label_column: LabelColumn = None,
 ) -> None:
-    """Show how a data set is understood, and what is wrong with it, before anything is trained.
+    """Show how a data set is read, and what is wrong with it.
 
     Exit status 2: nothing can be trained on it.
     """

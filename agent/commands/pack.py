@@ -23,7 +23,9 @@ def export(
         typer.Option(help="Take thumbnails of the known cases along, and the report, which shows images."),
     ] = True,
 ) -> None:
-    """Write a task as one file: card, specialists, known cases, fit with certificate, report and licences.
+    """Write a task as one file, a pack.
+
+    It holds card, specialists, known cases, fit with certificate, report and licences.
 
     Groups of patients are hashed in it and paths of images are left out. Thumbnails and reports show images:
     leave them out with --no-images where these may not be passed on.
@@ -41,7 +43,10 @@ def export(
 
 @pack.command("verify")
 def verify(file: PackFile) -> None:
-    """Check a pack without installing it: every hash, and every part as it would be used."""
+    """Check a pack without installing it.
+
+    Checked are every hash, and every part as it would be used.
+    """
     from ..packs.verification import checked_pack
 
     with checked_pack(file) as found:

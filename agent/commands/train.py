@@ -280,7 +280,10 @@ def report_writer(
         typer.Option(metavar="FOLDER", help="Folder of specialists; GSCO_SPECIALISTS if not given."),
     ] = None,
 ) -> None:
-    """Add an image-to-text model of transformers to a task's panel; it drafts a report of each image."""
+    """Add an image-to-text model to the panel of a task.
+
+    The model, of transformers, drafts a report of each image.
+    """
     from ...models.specialist.report import adopt_report_model
     from ..assembly import own_specialists
     from ..configuration import settings_from

@@ -38,7 +38,7 @@ def cross_fitted_cases(
         store: holds the images as known cases.
         neighbours: similar cases of each.
     """
-    forwards = {name: _said(member, folder / f"{name}.npz") for name, member in panel.members.items()}
+    forwards = {name: _opinions(member, folder / f"{name}.npz") for name, member in panel.members.items()}
     told = [one for one in items if all(_key(one) in places for places, _ in forwards.values())]
     asked = [(one, sha256) for one in told if (sha256 := _hash(one)) is not None]
     similar = _similar(asked, task, panel, store, neighbours)
@@ -83,7 +83,7 @@ def _key(item: Item) -> str:
     return hashlib.sha256(str(item.path.absolute()).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _said(member: TimmSpecialist, path: Path) -> tuple[dict[str, int], Forward]:
+def _opinions(member: TimmSpecialist, path: Path) -> tuple[dict[str, int], Forward]:
     """Where the answer about each image is, and all answers of a head."""
     with np.load(path, allow_pickle=False) as file:
         keys, logits = file["keys"], file["logits"]

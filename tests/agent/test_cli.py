@@ -545,7 +545,7 @@ def test_a_shell_completes_commands(shell):
     assert "store" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("group", ["", "train", "store", "serve", "conversations", "eval"])
+@pytest.mark.parametrize("group", ["", "train", "store", "serve", "conversations", "eval", "pack"])
 def test_no_line_of_a_list_of_commands_is_cut(gsco, monkeypatch, group):
     monkeypatch.setenv("COLUMNS", "80")
     listed = gsco(*group.split(), "--help").stdout.partition("Commands:")[2]

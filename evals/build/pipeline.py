@@ -33,6 +33,7 @@ from ...case import Task, TaskKind
 from ...errors import ConfigurationError, TaskError
 from ...graphs.certificate import certify
 from ...graphs.fitting import LEAST
+from ...models.data.report import inspect
 from ...models.dataset import Columns, Dataset, read_dataset
 from ...models.specialist.feature_cache import FeatureCache
 from ..arms import GSCO, KNN, MEAN, STACKING, VOTE
@@ -133,12 +134,16 @@ def read_inputs(request: BuildRequest, settings: Settings, say: Say) -> BuildInp
         columns=request.columns,
         draw_validation=True,
     )
-    say(dataset.table())
+    report = inspect(dataset, seed=request.seed, shares=SHARES)
+    say(report.table())
+    report.check()
+    dataset = report.usable
     task = _card(request, dataset, settings, before)
     parts = divide(dataset, request.seed)
     parts.training.check_trainable()
     panel = tuple(panel_of(task, parts, request.speed, request.seed, asking=request.generalist))
-    return BuildInputs(request, task, parts, panel, _notes(dataset, parts, panel))
+    found = (*(problem.text for problem in report.problems), *_notes(dataset, parts, panel))
+    return BuildInputs(request, task, parts, panel, tuple(dict.fromkeys(found)))
 
 
 def build(inputs: BuildInputs, settings: Settings, say: Say, *, quiet: bool = False) -> BuildRecord:

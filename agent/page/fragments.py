@@ -96,8 +96,8 @@ def downloads(thread: str, number: int) -> Markup:
         )
         for kind in FORMATS
     )
-    return Markup('<nav class="gsco downloads" aria-label="Download the report">Report {}</nav>').format(
-        Markup(" ").join(links)
+    return Markup('<nav class="gsco downloads" aria-label="Download report {}">Report {}</nav>').format(
+        number + 1, Markup(" ").join(links)
     )
 
 

@@ -91,7 +91,7 @@ def conflicts_of(said: TaskAnswers) -> Conflicts:
     places = [
         place
         for place, (mine, theirs, known) in enumerate(zip(own, evidence, said.cases, strict=True))
-        if mine is not None and theirs is not None and mine != theirs and known.truth in (mine, theirs)
+        if mine is not None and theirs is not None and mine != theirs and known.truth[0] in (mine, theirs)
     ]
     leanings = [_leanings(said, place, str(own[place]), str(evidence[place])) for place in places]
     names = sorted({name for leaning in leanings for name in leaning})

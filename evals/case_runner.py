@@ -37,6 +37,10 @@ class CaseWork:
     """Names of the arms that lack an outcome."""
     evidence: Evidence | None = None
     """What was gathered before."""
+    task: Task | None = None
+    """The altered task, where the condition alters it."""
+    condition: str = ""
+    """How the case was altered; see ``conditions``."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +84,9 @@ class CaseRunner:
         try:
             evidence, fresh = await self._gathered(work)
         except GscoError as error:
-            return CaseResult((), tuple(self._failed(arm, work.asked, error) for arm in due))
+            return CaseResult((), tuple(self._failed(arm, work, error) for arm in due))
         answers: dict[str, asyncio.Future[Answer]] = {}
-        outcomes = await asyncio.gather(*(self._outcome(arm, work.asked, evidence, answers) for arm in due))
+        outcomes = await asyncio.gather(*(self._outcome(arm, work, evidence, answers) for arm in due))
         return CaseResult(fresh, tuple(outcomes))
 
     def close(self) -> None:
@@ -108,36 +112,34 @@ class CaseRunner:
         return evidence, (found,)
 
     async def _outcome(
-        self, arm: Arm, asked: EvalCase, evidence: Evidence, answers: dict[str, asyncio.Future[Answer]]
+        self, arm: Arm, work: CaseWork, evidence: Evidence, answers: dict[str, asyncio.Future[Answer]]
     ) -> Outcome:
-        closed = self._task.kind.closed
-        contradictory = disputed(self._task, evidence) if closed else None
+        contradictory = disputed(self._task, evidence) if self._task.kind.closed else None
         if not isinstance(arm, DerivedArm):
             questions = ArmQuestions(self._shared(), answers, self._plan)
-            outcome = await self._answer(arm, asked, evidence, questions)
+            outcome = await self._answer(arm, work, evidence, questions)
             return outcome.model_copy(update={"disputed": contradictory, "tries": questions.tries})
         try:
             fit = self._gsco.fits(self._task.name) if arm.fitted else None
-            outcome = self._outcome_of(arm, asked, arm.decide(self._task, evidence, fit))
+            outcome = self._outcome_of(arm, work, arm.decide(self._task, evidence, fit))
         except (NoEvidence, GscoError) as error:
-            return self._failed(arm, asked, error)
+            return self._failed(arm, work, error)
         return outcome.model_copy(update={"disputed": contradictory})
 
-    async def _answer(
-        self, arm: Arm, asked: EvalCase, evidence: Evidence, questions: ArmQuestions
-    ) -> Outcome:
+    async def _answer(self, arm: Arm, work: CaseWork, evidence: Evidence, questions: ArmQuestions) -> Outcome:
         """Decide by the very steps of a diagnosis; the published protocol sees what its arm allows."""
-        assert isinstance(asked.case, Case), "a case without images was sorted out before"
+        case, task = work.asked.case, work.task or self._task
+        assert isinstance(case, Case), "a case without images was sorted out before"
         start, collaboration = time.perf_counter(), questions.collaboration
         if isinstance(arm, GeneralistArm):
             evidence = restricted(evidence, arm)
             collaboration = replace(collaboration, decision="generalist", max_error=None)
         try:
-            answer, seen = await answer_where_wanted(asked.case, self._task, evidence, collaboration)
-            diagnosis = conclude(asked.case, self._task, seen, answer, collaboration)
+            answer, seen = await answer_where_wanted(case, task, evidence, collaboration)
+            diagnosis = conclude(case, task, seen, answer, collaboration)
         except GscoError as error:
-            return self._failed(arm, asked, error)
-        return self._outcome_of(arm, asked, decision_of(diagnosis)).model_copy(
+            return self._failed(arm, work, error)
+        return self._outcome_of(arm, work, decision_of(diagnosis)).model_copy(
             update={
                 "calls": questions.calls,
                 "mass": None if answer is None else answer.mass,
@@ -156,17 +158,19 @@ class CaseRunner:
             self._collaboration = replace(found, given=self._task, monitor=None)
         return self._collaboration
 
-    def _failed(self, arm: Arm, asked: EvalCase, error: Exception) -> Outcome:
-        outcome = self._outcome_of(arm, asked, ArmDecision(()))
+    def _failed(self, arm: Arm, work: CaseWork, error: Exception) -> Outcome:
+        outcome = self._outcome_of(arm, work, ArmDecision(()))
         return outcome.model_copy(update={"error": f"{type(error).__name__}: {error}"})
 
-    def _outcome_of(self, arm: Arm, asked: EvalCase, decision: ArmDecision) -> Outcome:
+    def _outcome_of(self, arm: Arm, work: CaseWork, decision: ArmDecision) -> Outcome:
+        asked = work.asked
         return Outcome(
             task=self._task.name,
             task_version=self._task.version,
             case=asked.id,
             arm=arm.name,
-            configuration=self._card.arms[arm.name],
+            configuration=self._card.configuration_of(arm.name, work.condition) or "",
+            condition=work.condition,
             group=asked.group,
             truth=truth_of(self._task, asked),
             stratum=asked.example.extras.get("answer_type", "") if asked.example else "",

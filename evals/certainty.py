@@ -103,7 +103,7 @@ def decided_cases(folder: Path) -> tuple[Task, list[DecidedCase]]:
             gathered[one.case].sha256,
         )
         for one in read_log(folder / OUTCOMES, Outcome)
-        if one.arm == SHIPS and card.arms.get(SHIPS) == one.configuration and one.case in gathered
+        if one.arm == SHIPS and not one.condition and card.is_current(one) and one.case in gathered
     ]
     return card.task, found
 

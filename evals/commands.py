@@ -278,9 +278,7 @@ def arbitration(
     split: Annotated[str, typer.Option(metavar="NAME", help="train, val or test.")] = "test",
     limit: Limit = None,
     leaks: Leaks = "refuse",
-    chunk: Annotated[
-        int, typer.Option(metavar="N", help="Cases that are asked for and written together.")
-    ] = 128,
+    concurrency: Annotated[int, typer.Option(metavar="N", help="Cases in hand at once.")] = 64,
     seed: Annotated[int, typer.Option(help="Of samples and alterations.")] = 0,
 ) -> None:
     """Measure what the generalist follows in conflicts.
@@ -295,7 +293,7 @@ def arbitration(
 
     settings = settings_with()
     plan = plan_from(
-        split=split, limit=limit, leaks=leaks, chunk=chunk, seed=seed,
+        split=split, limit=limit, leaks=leaks, concurrency=concurrency, seed=seed,
         profile=settings.profile, neighbours=settings.neighbours,
     )  # fmt: skip
     for task, source in map(pair, cases):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,19 +40,38 @@ def current(folder: Path) -> Current:
         ConfigurationError: it is no run, or a file of it is damaged.
     """
     run = read_run_card(folder)
+    counts = counted(run)
     latest: dict[tuple[str, str], Outcome] = {}
     stale = 0
-    dropped = frozenset(run.leakage.dropped)
     for outcome in read_log(folder / OUTCOMES, Outcome):
-        if outcome.case in dropped:
-            # Of an earlier run into this folder that did not drop what the bank knows.
+        if not counts(outcome):
             stale += 1
-            continue
-        if run.arms.get(outcome.arm) == outcome.configuration and outcome.task_version == run.task.version:
+        elif not outcome.condition:
             latest[outcome.arm, outcome.case] = outcome
-        else:
-            stale += 1
     cases = sorted({case for _, case in latest})
     finished = [case for case in cases if all((arm, case) in latest for arm in run.arms)]
     outcomes = {arm: [latest[arm, case] for case in finished] for arm in run.arms}
     return Current(run, outcomes, len(finished), stale)
+
+
+def altered(folder: Path) -> dict[tuple[str, str], dict[str, Outcome]]:
+    """Read a run's current outcomes under conditions: by condition and arm, by case; the last one counts.
+
+    Raises:
+        ConfigurationError: it is no run, or a file of it is damaged.
+    """
+    counts = counted(read_run_card(folder))
+    found: dict[tuple[str, str], dict[str, Outcome]] = {}
+    for outcome in read_log(folder / OUTCOMES, Outcome):
+        if outcome.condition and counts(outcome):
+            found.setdefault((outcome.condition, outcome.arm), {})[outcome.case] = outcome
+    return found
+
+
+def counted(run: RunCard) -> Callable[[Outcome], bool]:
+    """Tell which outcomes count: those of the run's configuration, of cases that it did not leave out.
+
+    An earlier run into the same folder may not have left out what the case store knows.
+    """
+    dropped = frozenset(run.leakage.dropped)
+    return lambda outcome: outcome.case not in dropped and run.is_current(outcome)

@@ -40,8 +40,6 @@ class Plan(Record):
     """How often a generalist that cannot be reached is asked again."""
     retry_wait: float = Field(default=0.5, ge=0)
     """Seconds before the first of these; twice as many before each further one."""
-    chunk: int = Field(default=128, gt=0)
-    """Altered cases that the arbitration suite asks for and writes together."""
     seed: int = 0
 
     @property

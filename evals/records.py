@@ -27,6 +27,8 @@ class Outcome(Record):
     arm: str
     configuration: str
     """Hash of everything that the arm's decisions depend on."""
+    condition: str = ""
+    """How the case was altered (see ``evals.conditions``); empty for the case as it is."""
     group: str
     truth: tuple[str, ...]
     """True labels, or every accepted answer to a question, or the report."""
@@ -144,6 +146,9 @@ class RunCard(Record):
     """Arms of the run in the order of a report, and the hash of each one's configuration."""
     evidence: str = ""
     """Hash of the configuration of the evidence."""
+    conditions: Mapping[str, str] = Field(default_factory=dict)
+    """Conditions under which arms were run too, and what is added to their configuration: which cases were
+    mixed up with which, where cases get parts of others."""
     left_out: Mapping[str, str] = Field(default_factory=dict)
     """Arms that could not be run on this data set, and why."""
     configuration: Mapping[str, Mapping[str, JsonValue]]
@@ -164,6 +169,18 @@ class RunCard(Record):
     """What was asked for: arms, limits, profile, policies, retries."""
     started: str
     """UTC, of the first start."""
+
+    def configuration_of(self, arm: str, condition: str = "") -> str | None:
+        """Configuration of an arm's current outcomes; None where the run has no such arm or condition."""
+        if arm not in self.arms or (condition and condition not in self.conditions):
+            return None
+        return self.arms[arm] + self.conditions.get(condition, "")
+
+    def is_current(self, outcome: Outcome) -> bool:
+        """Whether an outcome is of this very configuration."""
+        return outcome.task_version == self.task.version and outcome.configuration == self.configuration_of(
+            outcome.arm, outcome.condition
+        )
 
 
 def read_run_card(folder: Path) -> RunCard:

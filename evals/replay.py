@@ -52,13 +52,12 @@ class Replay:
         self._errors = Counter[str]()
         self._written = self._done = 0
 
-    async def all(self, asked: Sequence[EvalCase], *, quiet: bool) -> Finished:
-        """Do all that is not done yet, in the order of the cases."""
+    async def all(self, todo: Sequence[CaseWork], *, title: str, quiet: bool) -> Finished:
+        """Do all of the work, in its order."""
         from .._support.progress import Progress
 
-        todo = await asyncio.to_thread(self._todo, asked)
         self._start = time.monotonic()
-        with Progress(f"replaying {self._card.task.name}", len(todo), quiet=quiet) as progress:
+        with Progress(title, len(todo), quiet=quiet) as progress:
             async with JsonlWriter(self._evidence, self._outcomes) as ledger:
                 queue = iter(todo)
                 hands = [
@@ -84,12 +83,12 @@ class Replay:
             rate = self._done / max(time.monotonic() - self._start, 1e-9)
             progress.advance(note=f"{rate:.1f} cases/s, {self._errors.total()} errors")
 
-    def _todo(self, asked: Iterable[EvalCase]) -> list[CaseWork]:
+    def todo(self, asked: Iterable[EvalCase]) -> list[CaseWork]:
         """What is left to do, with what is known already; cases that lack nothing are left out."""
         asked = list(asked)
         wanted = {one.id: set(self._card.arms) for one in asked}
         for outcome in self._outcomes:
-            if outcome.case not in wanted or not self._current(outcome):
+            if outcome.case not in wanted or outcome.condition or not self._card.is_current(outcome):
                 continue
             # The last outcome counts: an error that was asked again may have become an answer.
             if outcome.error is not None:
@@ -99,13 +98,6 @@ class Replay:
         left = [one for one in asked if wanted[one.id]]
         gathered = self._gathered({one.id for one in left})
         return [CaseWork(one, frozenset(wanted[one.id]), gathered.get(one.id)) for one in left]
-
-    def _current(self, outcome: Outcome) -> bool:
-        """Whether an outcome is of this very configuration."""
-        return (
-            outcome.task_version == self._card.task.version
-            and outcome.configuration == self._card.arms.get(outcome.arm)
-        )
 
     def _gathered(self, cases: set[str]) -> Mapping[str, Evidence]:
         """Evidence of these cases that was written down before, unless a part of it could not be had.

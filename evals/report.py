@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from .._support.jsonl import write_atomically
+from ..errors import ConfigurationError
+from . import noise
+from .arbitration.conditions import CONDITIONS as ARBITRATION
+from .arbitration.report import arbitration_of
 from .metrics.clinical import ClinicalMetric
 from .metrics.uncertainty import ROUNDS
 from .outcomes import Current, current, runs_in
 from .overall import SetScores, overall
+from .records import RunCard
 from .reports.contents import Report, RunReport
 from .reports.markdown import markdown
 from .scoring import Draws, scored
@@ -45,7 +52,7 @@ def report(
     """
     homes = runs_in(folder)
     runs = [current(home) for home in homes]
-    several = [_scored(run, rounds, seed, clinical) for run in runs]
+    several = [_scored(home, run, rounds, seed, clinical) for home, run in zip(homes, runs, strict=True)]
     sets = [
         SetScores(home.name, one.scores, draws)
         for home, (one, draws) in zip(homes, several, strict=True)
@@ -62,15 +69,16 @@ def report(
 
 def report_of(folder: Path, *, rounds: int = ROUNDS, seed: int = 0) -> RunReport:
     """Score one run. Of a run that is not finished, the cases that all arms have seen."""
-    return _scored(current(folder), rounds, seed)[0]
+    return _scored(folder, current(folder), rounds, seed)[0]
 
 
 def _scored(
-    found: Current, rounds: int, seed: int, clinical: Sequence[ClinicalMetric] = ()
+    home: Path, found: Current, rounds: int, seed: int, clinical: Sequence[ClinicalMetric] = ()
 ) -> tuple[RunReport, Draws]:
     # The draws of different sets must not go together, or their mean would seem too uncertain or too sure.
     own = seed + zlib.crc32(found.run.dataset.encode())
-    one = RunReport(run=found.run, finished=found.finished, stale=found.stale)
+    under = _under_conditions(home, found.run, rounds, seed)
+    one = RunReport(run=found.run, finished=found.finished, stale=found.stale, **under)
     if not found.run.task.kind.closed:
         texts = text_scores(found.run.task, found.outcomes, clinical=clinical, rounds=rounds, seed=own)
         return one.model_copy(update={"texts": texts}), Draws({}, ())
@@ -78,6 +86,17 @@ def _scored(
         found.run.task, found.outcomes, best_source=found.run.best_source, rounds=rounds, seed=own
     )
     return one.model_copy(update={"scores": scores}), draws
+
+
+def _under_conditions(home: Path, run: RunCard, rounds: int, seed: int) -> dict[str, Any]:
+    """What the run has shown under conditions, where all of them are finished."""
+    found: dict[str, Any] = {}
+    if run.conditions.keys() >= {condition.name for condition in noise.CONDITIONS}:
+        found["noise"] = tuple(noise.noise_rows(home))
+    if run.conditions.keys() >= {condition.name for condition in ARBITRATION}:
+        with suppress(ConfigurationError):
+            found["arbitration"] = arbitration_of([home], rounds=rounds, seed=seed)
+    return found
 
 
 def _write_page(folder: Path, homes: list[Path], runs: list[Current], found: Report, images: bool) -> None:

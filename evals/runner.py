@@ -195,7 +195,8 @@ def replay_cases(
         known_cases(bench.gsco, task, plan)
     worker = bench.team.worker(bench.gsco, card, arms, plan)
     with closing(worker), frozen_objects():
-        return asyncio.run(Replay(card, out, worker, plan.concurrency).all(cases.asked, quiet=quiet))
+        run = Replay(card, out, worker, plan.concurrency)
+        return asyncio.run(run.all(run.todo(cases.asked), title=f"replaying {task.name}", quiet=quiet))
 
 
 def chosen_arms(gsco: GSCo, task: Task, plan: Plan) -> tuple[list[Arm], dict[str, str]]:
@@ -274,7 +275,7 @@ def _card(
     out: Path,
     plan: Plan,
 ) -> RunCard:
-    gsco, fit = bench.gsco, fit_of(bench.gsco, task)
+    gsco, fit, before = bench.gsco, fit_of(bench.gsco, task), _card_before(out, task, cases.name)
     panel = gsco.panels.get(task.name)
     leakage, bank = cases.leakage, cases.bank
     assert leakage is not None, "the cases were compared with the bank"
@@ -313,7 +314,8 @@ def _card(
         machine=provenance.machine(),
         seed=plan.seed,
         plan=plan.model_dump(mode="json"),
-        started=_started(out, task, cases.name),
+        started=datetime.now(UTC).isoformat(timespec="seconds") if before is None else before.started,
+        conditions={} if before is None else before.conditions,
     )
 
 
@@ -367,13 +369,13 @@ def _encoder(gsco: GSCo, task: Task) -> str:
         return "missing"
 
 
-def _started(out: Path, task: Task, dataset: str) -> str:
+def _card_before(out: Path, task: Task, dataset: str) -> RunCard | None:
     if not (out / RUN_CARD).exists():
-        return datetime.now(UTC).isoformat(timespec="seconds")
+        return None
     before = read_run_card(out)
     if (before.task.name, before.dataset) != (task.name, dataset):
         raise ConfigurationError(
             f"{out} holds a run of task {before.task.name} on {before.dataset}; "
             "give this one a folder of its own"
         )
-    return before.started
+    return before

@@ -1,74 +1,21 @@
-"""Ways of altering a case before the generalist decides it: pure functions of what is known about it."""
+"""Conflicts that are made: evidence that is wrong, of another case, or without an image behind it."""
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
 
-from ...case import Case, Evidence, Opinion, SimilarCase, Task
+from ...case import Evidence, ImageRef, Opinion, Task
 from ..arms import knn, mean
+from ..conditions import Cohort, Condition, ConditionQuestion, GatheredCase
 
 Arm = Literal["generalist", "moed", "rad", "gsco-paper"]
 PERMUTATIONS = 3
-
-
-@dataclass(frozen=True)
-class Known:
-    """A case with all that is known about it.
-
-    Attributes:
-        id: of the case.
-        group: patient or group.
-        truth: the true option.
-        case: as the generalist sees it.
-        evidence: real opinions and similar cases.
-        noise: the same case with an image of noise.
-    """
-
-    id: str
-    group: str
-    truth: str
-    case: Case
-    evidence: Evidence
-    noise: Case
-
-
-@dataclass(frozen=True)
-class ConditionQuestion:
-    """What is put to the generalist."""
-
-    case: Case
-    task: Task
-    evidence: Evidence
-
-
-Others = Mapping[str, Known]
-Alter = Callable[[Known, Task, Others], ConditionQuestion]
-"""Of a case, its task, and by case whose evidence a mix-up brings."""
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One alteration, and the arms that it is tried with."""
-
-    name: str
-    arms: tuple[Arm, ...]
-    alter: Alter
-
-
-def restricted(evidence: Evidence, arm: Arm) -> Evidence:
-    """Leave an arm what it sees: opinions for moed, similar cases for rad."""
-    return evidence.model_copy(
-        update={
-            "opinions": evidence.opinions if arm in ("moed", "gsco-paper") else (),
-            "similar_cases": evidence.similar_cases if arm in ("rad", "gsco-paper") else (),
-        }
-    )
 
 
 def evidence_label(evidence: Evidence, task: Task, arm: Arm) -> str | None:
@@ -88,23 +35,16 @@ def evidence_label(evidence: Evidence, task: Task, arm: Arm) -> str | None:
     return max(task.options, key=lambda option: (voices[option], means[option]))
 
 
-def hard_lure(known: Known, task: Task) -> str:
+def hard_lure(known: GatheredCase, task: Task) -> str:
     """The wrong option that the specialists find most probable."""
     means = _probable(task, known.evidence)
-    return max((option for option in task.options if option != known.truth), key=lambda name: means[name])
+    return max((option for option in task.options if option not in known.truth), key=lambda name: means[name])
 
 
-def random_lure(known: Known, task: Task) -> str:
+def random_lure(known: GatheredCase, task: Task) -> str:
     """A wrong option, drawn by the case's name."""
-    others = [option for option in task.options if option != known.truth]
+    others = [option for option in task.options if option not in known.truth]
     return others[zlib.crc32(known.id.encode()) % len(others)]
-
-
-def mixed_up(cases: Sequence[Known], seed: int = 0) -> dict[str, Known]:
-    """By case, another one: a cycle through all of them in random order, so that nobody keeps its own."""
-    order = np.random.default_rng(seed).permutation(len(cases))
-    following = np.roll(order, -1)
-    return {cases[here].id: cases[there] for here, there in zip(order, following, strict=True)}
 
 
 def _probable(task: Task, evidence: Evidence) -> Mapping[str, float]:
@@ -117,90 +57,90 @@ def _probable(task: Task, evidence: Evidence) -> Mapping[str, float]:
     )
 
 
-def mislead(
-    opinions: Sequence[Opinion], similar: Sequence[SimilarCase], lure: str
-) -> tuple[tuple[Opinion, ...], tuple[SimilarCase, ...]]:
-    """Let all evidence name one label; numbers stay as plausible as they were.
-
-    In each opinion what was said and the lure change places; similar cases keep their similarities. No
-    training makes its misleading evidence in this way.
-    """
-    return (
-        tuple(_misled(opinion, lure) for opinion in opinions),
-        tuple(case.model_copy(update={"labels": (lure,)}) for case in similar),
-    )
-
-
-def _misled(opinion: Opinion, lure: str) -> Opinion:
+def _forced(opinion: Opinion, label: str) -> Opinion:
+    """Let an opinion name a label: its probability and that of the named label change places."""
     said, values = opinion.labels[0], dict(opinion.probabilities)
-    values[said], values[lure] = values[lure], values[said]
-    return opinion.model_copy(update={"labels": (lure,), "probabilities": values})
+    values[said], values[label] = values[label], values[said]
+    return opinion.model_copy(update={"labels": (label,), "probabilities": values})
 
 
-def _forced(evidence: Evidence, label: str, *, neighbours: bool = True) -> Evidence:
-    opinions, similar = mislead(evidence.opinions, evidence.similar_cases, label)
-    changed = {"opinions": opinions, "similar_cases": similar if neighbours else evidence.similar_cases}
-    return evidence.model_copy(update=changed)
+def _forces(
+    name: str,
+    arms: tuple[Arm, ...],
+    label_of: Callable[[GatheredCase, Task], str],
+    *,
+    neighbours: bool = True,
+) -> Condition:
+    """All evidence names one label; its numbers stay as plausible as they were."""
+
+    def alter(known: GatheredCase, cohort: Cohort) -> ConditionQuestion:
+        label, evidence = label_of(known, cohort.task), known.evidence
+        changed = {
+            "opinions": tuple(_forced(opinion, label) for opinion in evidence.opinions),
+            "similar_cases": tuple(
+                case.model_copy(update={"labels": (label,)}) if neighbours else case
+                for case in evidence.similar_cases
+            ),
+        }
+        return ConditionQuestion(known.case, cohort.task, evidence.model_copy(update=changed))
+
+    return Condition(name, arms, alter)
 
 
-def _specialists_wrong(known: Known, task: Task, others: Others) -> ConditionQuestion:
-    evidence = _forced(known.evidence, hard_lure(known, task), neighbours=False)
-    return ConditionQuestion(known.case, task, evidence)
-
-
-def _all_wrong(known: Known, task: Task, others: Others) -> ConditionQuestion:
-    return ConditionQuestion(known.case, task, _forced(known.evidence, hard_lure(known, task)))
-
-
-def _all_wrong_at_random(known: Known, task: Task, others: Others) -> ConditionQuestion:
-    return ConditionQuestion(known.case, task, _forced(known.evidence, random_lure(known, task)))
-
-
-def _all_right(known: Known, task: Task, others: Others) -> ConditionQuestion:
-    return ConditionQuestion(known.case, task, _forced(known.evidence, known.truth))
-
-
-def _neighbours_shuffled(known: Known, task: Task, others: Others) -> ConditionQuestion:
+def _neighbours_shuffled(known: GatheredCase, cohort: Cohort) -> ConditionQuestion:
     """Labels of the neighbours of as many other cases as there are neighbours."""
     found, place = [], known
     for case in known.evidence.similar_cases:
-        place = others[place.id]
+        place = cohort.others[place.id]
         strange = place.evidence.similar_cases
         found.append(case.model_copy(update={"labels": strange[0].labels}) if strange else case)
-    return ConditionQuestion(
-        known.case, task, known.evidence.model_copy(update={"similar_cases": tuple(found)})
-    )
+    evidence = known.evidence.model_copy(update={"similar_cases": tuple(found)})
+    return ConditionQuestion(known.case, cohort.task, evidence)
 
 
-def _another_s_evidence(known: Known, task: Task, others: Others) -> ConditionQuestion:
-    return ConditionQuestion(known.case, task, others[known.id].evidence)
+def _another_s_evidence(known: GatheredCase, cohort: Cohort) -> ConditionQuestion:
+    return ConditionQuestion(known.case, cohort.task, cohort.others[known.id].evidence)
 
 
-def _noise(known: Known, task: Task, others: Others) -> ConditionQuestion:
-    return ConditionQuestion(known.noise, task, known.evidence)
+def _noise(known: GatheredCase, cohort: Cohort) -> ConditionQuestion:
+    """Uniform grey noise of the image's size, drawn by the case's name."""
+    assert cohort.images is not None, "a noise image is put into the image store"
+    image = cohort.images.put(noise_png(known.id, known.case.images[0]))
+    case = known.case.model_copy(update={"images": (image,)})
+    return ConditionQuestion(case, cohort.task, known.evidence)
 
 
-def _permuted(number: int) -> Alter:
-    def alter(known: Known, task: Task, others: Others) -> ConditionQuestion:
-        seed = [zlib.crc32(known.id.encode()), number]
-        order = np.random.default_rng(seed).permutation(len(task.options))
-        options = tuple(task.options[place] for place in order)
-        return ConditionQuestion(known.case, task.model_copy(update={"options": options}), known.evidence)
+def noise_png(name: str, image: ImageRef) -> bytes:
+    """Draw grey noise of an image's size, as a PNG."""
+    from io import BytesIO
 
-    return alter
+    from PIL import Image
+
+    seed = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)
+    pixels = np.random.default_rng(seed).integers(0, 256, size=(image.height, image.width), dtype=np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=0)
+    return buffer.getvalue()
 
 
-SPECIALISTS_WRONG = Condition("specialists wrong", ("gsco-paper",), _specialists_wrong)
-ALL_WRONG = Condition("all evidence wrong", ("moed", "rad", "gsco-paper"), _all_wrong)
-ALL_WRONG_AT_RANDOM = Condition("all evidence wrong at random", ("gsco-paper",), _all_wrong_at_random)
-ALL_RIGHT = Condition("all evidence right", ("moed", "rad", "gsco-paper"), _all_right)
-SHUFFLED = Condition("neighbours shuffled", ("rad", "gsco-paper"), _neighbours_shuffled)
-ANOTHERS = Condition("another's evidence", ("gsco-paper",), _another_s_evidence)
+def _permuted(number: int) -> Condition:
+    def alter(known: GatheredCase, cohort: Cohort) -> ConditionQuestion:
+        seed, options = [zlib.crc32(known.id.encode()), number], cohort.task.options
+        order = np.random.default_rng(seed).permutation(len(options))
+        permuted = cohort.task.model_copy(update={"options": tuple(options[place] for place in order)})
+        return ConditionQuestion(known.case, permuted, known.evidence)
+
+    return Condition(f"options permuted {number}", ("generalist", "gsco-paper"), alter)
+
+
+SPECIALISTS_WRONG = _forces("specialists wrong", ("gsco-paper",), hard_lure, neighbours=False)
+ALL_WRONG = _forces("all evidence wrong", ("moed", "rad", "gsco-paper"), hard_lure)
+ALL_WRONG_AT_RANDOM = _forces("all evidence wrong at random", ("gsco-paper",), random_lure)
+ALL_RIGHT = _forces("all evidence right", ("moed", "rad", "gsco-paper"), lambda known, task: known.truth[0])
+SHUFFLED = Condition("neighbours shuffled", ("rad", "gsco-paper"), _neighbours_shuffled, mixes=True)
+ANOTHERS = Condition("another's evidence", ("gsco-paper",), _another_s_evidence, mixes=True)
 NOISE = Condition("noise image", ("generalist", "gsco-paper"), _noise)
-PERMUTED = tuple(
-    Condition(f"options permuted {number}", ("generalist", "gsco-paper"), _permuted(number))
-    for number in range(1, PERMUTATIONS + 1)
-)
+PERMUTED = tuple(_permuted(number) for number in range(1, PERMUTATIONS + 1))
 CONDITIONS = (
     SPECIALISTS_WRONG, ALL_WRONG, ALL_WRONG_AT_RANDOM, ALL_RIGHT, SHUFFLED, ANOTHERS, NOISE, *PERMUTED
 )  # fmt: skip

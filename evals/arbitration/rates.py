@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from ...case import Task
+from ..conditions import GatheredCase
 from ..metrics.answers import Bools, Floats
+from ..metrics.draws import mean_of, mean_over
 from ..metrics.uncertainty import ROUNDS, Difference, Estimate, bootstrap, difference, interval
-from .conditions import PERMUTATIONS, Arm, Known, evidence_label, hard_lure, random_lure
+from .conditions import PERMUTATIONS, Arm, evidence_label, hard_lure, random_lure
 
 ARMS: tuple[Arm, ...] = ("moed", "rad", "gsco-paper")
 
@@ -31,7 +31,7 @@ class TaskAnswers:
     """
 
     task: Task
-    cases: Sequence[Known]
+    cases: Sequence[GatheredCase]
     labels: Mapping[tuple[str, str], Sequence[str | None]]
     probabilities: Mapping[tuple[str, str], Floats]
     alone: Sequence[Mapping[str, float] | None] = ()
@@ -43,7 +43,7 @@ class TaskAnswers:
 
     def right(self, condition: str, arm: str) -> Bools:
         """Whether the truth was said."""
-        return self.equal(condition, arm, [known.truth for known in self.cases])
+        return self.equal(condition, arm, [known.truth[0] for known in self.cases])
 
     def equal(self, condition: str, arm: str, labels: Sequence[str | None]) -> Bools:
         """Whether these labels were said."""
@@ -74,7 +74,7 @@ def uphold(said: TaskAnswers, arm: Arm) -> Share:
 
 def correct(said: TaskAnswers, arm: Arm) -> Share:
     """The generalist alone was wrong and the evidence right: it gives way."""
-    truths = [known.truth for known in said.cases]
+    truths = [known.truth[0] for known in said.cases]
     right = np.array([label == truth for label, truth in zip(said.evidence(arm), truths, strict=True)])
     return Share(~said.right("", "generalist") & right, said.right("", arm))
 
@@ -94,7 +94,7 @@ def found(condition: str) -> Measure:
     return lambda said, arm: Share(np.ones(len(said.cases), dtype=bool), said.right(condition, arm))
 
 
-def followed(condition: str, lure: Callable[[Known, Task], str]) -> Measure:
+def followed(condition: str, lure: Callable[[GatheredCase, Task], str]) -> Measure:
     """Of all cases, those in which the forced label is said."""
 
     def measure(said: TaskAnswers, arm: Arm) -> Share:
@@ -193,7 +193,7 @@ def against_vote(several: Sequence[TaskAnswers], *, rounds: int = ROUNDS, seed: 
     pooled = np.concatenate(gains) if gains else np.zeros(0)
     if not len(pooled):
         return None
-    drawn = bootstrap({"gain": _mean_of(pooled, np.ones(len(pooled)))}, groups, rounds=rounds, seed=seed)
+    drawn = bootstrap({"gain": mean_of(pooled)}, groups, rounds=rounds, seed=seed)
     return difference(float(pooled.mean()), drawn["gain"], len(pooled))
 
 
@@ -214,21 +214,15 @@ def _rate(
         tasks[said.task.name] = None
         if among.any():
             value = float((hits * among).sum() / among.sum())
-            draws = bootstrap({"rate": _mean_of(hits, among)}, said.groups, rounds=rounds, seed=seed)["rate"]
+            draws = bootstrap({"rate": mean_over(hits, share.among)}, said.groups, rounds=rounds, seed=seed)[
+                "rate"
+            ]
             tasks[said.task.name] = _estimate(value, draws, int(among.sum()))
             values.append(value)
             drawn.append(draws)
             n += int(among.sum())
     mean = _estimate(float(np.mean(values)), np.stack(drawn).mean(axis=0), n) if values else None
     return Rate(name, arm, tasks, mean)
-
-
-def _mean_of(hits: Floats, among: Floats) -> Callable[[npt.NDArray[np.float32]], Floats]:
-    def kernel(weights: npt.NDArray[np.float32]) -> Floats:
-        total = weights @ among
-        return np.divide(weights @ (hits * among), total, out=np.full(total.shape, math.nan), where=total > 0)
-
-    return kernel
 
 
 def _estimate(value: float, drawn: Floats, n: int) -> Estimate:

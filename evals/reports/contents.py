@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ...case import Record
+from ..arbitration.report import Arbitration
+from ..noise import NoiseRow
 from ..overall import Overall
 from ..records import RunCard
 from ..scoring import Scores
@@ -21,6 +23,10 @@ class RunReport(Record):
     """Of a closed task."""
     texts: tuple[TextScore, ...] = ()
     """Of an open task."""
+    noise: tuple[NoiseRow, ...] = ()
+    """The noise control, where it was run over this run."""
+    arbitration: Arbitration | None = None
+    """The arbitration suite, where it was run and is finished."""
 
 
 class Report(Record):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...case import DISCLAIMER
 from .blocks import Block, Listing, ReportTable, sections, together, verdict, verdict_together
+from .conditions import condition_blocks
 
 if TYPE_CHECKING:
     from .contents import Report
@@ -20,7 +21,7 @@ def markdown(given: Report) -> str:
         lines += ["## All sets", "", *written([said, *together(given.overall)])]
     for one in given.runs:
         said = [f"**{text}**"] if (text := verdict(one)) else []
-        lines += [f"## {one.run.task.name}", "", *written([*said, *sections(one)])]
+        lines += [f"## {one.run.task.name}", "", *written([*said, *sections(one), *condition_blocks(one)])]
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ import matplotlib  # noqa: F401
 from ...case import DISCLAIMER
 from . import figures
 from .blocks import sections, together, verdict, verdict_together
+from .conditions import condition_blocks
 from .gallery import Gallery, galleries
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def page(found: Report, runs: Sequence[Current], homes: Sequence[Path], *, image
             "run": one.run,
             "verdict": verdict(one),
             "figure": _figure(one, home.name),
-            "sections": list(sections(one)),
+            "sections": [*sections(one), *condition_blocks(one)],
             "galleries": _galleries(home, run, store),
         }
         for one, run, home in zip(found.runs, runs, homes, strict=True)

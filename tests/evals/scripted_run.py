@@ -32,7 +32,7 @@ from PIL import Image
 
 SHADE = Task(name="shade", modality="grey square", options=("dark", "bright"), abstain_below=0.6)
 SIZE = 32
-PLAN = Plan(gate="off", neighbours=3, concurrency=4, retry_wait=0.01, chunk=4)
+PLAN = Plan(gate="off", neighbours=3, concurrency=4, retry_wait=0.01)
 
 
 class Reader:

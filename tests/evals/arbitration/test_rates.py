@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from gsco.evals.arbitration.conditions import Known
 from gsco.evals.arbitration.rates import TaskAnswers, against_vote, rates
 
 from .test_conditions import TASK, known
@@ -17,7 +16,7 @@ VOTE = ("a", "b", "b", "a")
 
 
 def made(**changes: tuple[str | None, ...]) -> TaskAnswers:
-    cases: list[Known] = [known(f"case {k}", said=spoken, near=spoken[0]) for k, spoken in enumerate(SPOKEN)]
+    cases = [known(f"case {k}", said=spoken, near=spoken[0]) for k, spoken in enumerate(SPOKEN)]
     labels: dict[tuple[str, str], tuple[str | None, ...]] = {
         ("", "generalist"): ALONE,
         ("", "vote"): VOTE,

@@ -10,7 +10,9 @@ from gsco._support.jsonl import read_log
 from gsco.errors import ConfigurationError
 from gsco.evals.arbitration.conditions import CONDITIONS
 from gsco.evals.arbitration.report import curve, report
-from gsco.evals.arbitration.suite import ANSWERS, Altered, arbitrate
+from gsco.evals.arbitration.suite import arbitrate
+from gsco.evals.records import OUTCOMES, Outcome
+from gsco.evals.runner import RunContext as Parts
 
 from ..scripted_run import PLAN, SHADE, Bench
 
@@ -19,12 +21,20 @@ ALTERED = CASES * sum(len(condition.arms) for condition in CONDITIONS)
 
 
 def run(bench: Bench, out: Path) -> None:
-    parts = (bench.gsco, bench.generalist, bench.dataset, SHADE)
-    arbitrate(*parts, out / "shade", plan=PLAN.model_copy(update={"chunk": 16}), quiet=True)
+    arbitrate(Parts(bench.gsco, bench.generalist), bench.dataset, SHADE, out / "shade", plan=PLAN, quiet=True)
 
 
-def answers(out: Path) -> list[Altered]:
-    return list(read_log(out / "shade" / ANSWERS, Altered))
+def answers(out: Path) -> list[Outcome]:
+    """The outcomes of altered cases; how long each took plays no part."""
+    found = read_log(out / "shade" / OUTCOMES, Outcome)
+    return [one.model_copy(update={"seconds": {}}) for one in found if one.condition]
+
+
+def keep_natural(out: Path) -> None:
+    """Leave only the outcomes of the cases as they are."""
+    log = out / "shade" / OUTCOMES
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+    log.write_text("".join(line for line in lines if '"condition"' not in line), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +53,18 @@ def test_every_alteration_is_asked_once(finished: Path) -> None:
 
 def test_the_generalist_sees_the_forced_label(finished: Path) -> None:
     # The bench's generalist counts how often each option stands in the text.
-    said = {(a.case, a.condition): a.label for a in answers(finished) if a.arm == "gsco-paper"}
+    said = {(a.case, a.condition): a.labels for a in answers(finished) if a.arm == "gsco-paper"}
     cases = {case for case, _ in said}
     assert all(said[case, "all evidence wrong"] != said[case, "all evidence right"] for case in cases)
 
 
 def test_a_stopped_run_goes_on(bench: Bench, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "again")
-    log = tmp_path / "again" / "shade" / ANSWERS
+    log = tmp_path / "again" / "shade" / OUTCOMES
     whole = log.read_bytes()
-    log.write_bytes(whole[: len(whole) // 2])
-    kept = whole[: len(whole) // 2].count(b"\n")
+    log.write_bytes(whole[: 2 * len(whole) // 3])
+    kept = len(answers(tmp_path / "again"))
+    assert 0 < kept < ALTERED
     run(bench, tmp_path / "again")
     assert bench.generalist.asked == ALTERED - kept
     assert sorted(a.model_dump_json() for a in answers(tmp_path / "again")) == sorted(
@@ -80,7 +91,7 @@ def test_the_report_counts_every_case(finished: Path) -> None:
 def test_an_error_is_a_wrong_answer_and_is_tried_again(bench: Bench, finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "failing"
     shutil.copytree(finished, out)
-    (out / "shade" / ANSWERS).unlink()
+    keep_natural(out)
     image = bench.image(answers(finished)[0].case)
     bench.generalist.gone_for = frozenset({image})
     run(bench, out)
@@ -96,7 +107,7 @@ def test_what_is_not_finished_is_said(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no run"):
         report(tmp_path)
     shutil.copytree(finished / "shade", tmp_path / "shade")
-    (tmp_path / "shade" / ANSWERS).unlink()
+    keep_natural(tmp_path)
     with pytest.raises(ConfigurationError, match="not finished"):
         report(tmp_path)
     with pytest.raises(ConfigurationError, match="no finished"):

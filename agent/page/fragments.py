@@ -88,16 +88,16 @@ def lines(texts: Sequence[str]) -> Markup:
     )
 
 
-def downloads(thread: str, number: int) -> Markup:
-    """Links to a report on a diagnosis of a conversation, for taking away."""
+def downloads(thread: str, number: int, name: str = "Download report") -> Markup:
+    """Links to a report on a diagnosis of a conversation, for taking away; the name tells landmarks apart."""
     links = (
         Markup('<a href="{}" download>{}</a>').format(
             f"reports/{quote(thread)}/{number}.{kind}", kind.upper()
         )
         for kind in FORMATS
     )
-    return Markup('<nav class="gsco downloads" aria-label="Download report {}">Report {}</nav>').format(
-        number + 1, Markup(" ").join(links)
+    return Markup('<nav class="gsco downloads" aria-label="{} {}">Report {}</nav>').format(
+        name, number + 1, Markup(" ").join(links)
     )
 
 

@@ -57,4 +57,12 @@ def script() -> str:
 
 def theme() -> Base:
     """Colours and fonts; the fonts are the reader's own: nothing is fetched."""
-    return Default(primary_hue="blue", neutral_hue="slate", font=_FONTS, font_mono=["monospace"])
+    made = Default(primary_hue="blue", neutral_hue="slate", font=_FONTS, font_mono=["monospace"])
+    # White on Gradio's own shade has a contrast of 3.7; 4.5 is the least that is legible (WCAG AA).
+    shade, darker = "*primary_600", "*primary_700"
+    return made.set(
+        button_primary_background_fill=shade,
+        button_primary_background_fill_dark=shade,
+        button_primary_background_fill_hover=darker,
+        button_primary_background_fill_hover_dark=darker,
+    )

@@ -7,6 +7,9 @@
     viewer.style.setProperty('--x', within(place(viewer, '--x') + x));
     viewer.style.setProperty('--y', within(place(viewer, '--y') + y));
   };
+  // The chat scrolls by keyboard too, where nothing in it takes the focus.
+  const reachable = () => document.querySelector('#chat [role=log]:not([tabindex])')?.setAttribute('tabindex', '0');
+  new MutationObserver(reachable).observe(document.documentElement, {childList: true, subtree: true});
   const ARROWS = {ArrowLeft: [-10, 0], ArrowRight: [10, 0], ArrowUp: [0, -10], ArrowDown: [0, 10]};
 
   document.addEventListener('input', (event) => {

@@ -373,7 +373,7 @@ class ChatSession:
             return EMPTY
         pictures = export.case_pictures(self.gsco, diagnosis)
         shown = panel(export.view(self.gsco, diagnosis), pictures, export.decision(diagnosis))
-        return f"{downloads(thread, stands.number)}{shown}"
+        return f"{downloads(thread, stands.number, 'Download shown report')}{shown}"
 
 
 def diagnoses_of(record: ThreadRecord) -> list[Diagnosis]:

@@ -121,6 +121,7 @@ def test_a_sample_is_chosen_by_keyboard_and_the_evidence_stays_in_view(visit, ad
     assert "How sure are you?" in page.inner_text("#chat"), "a reload brings the conversation back"
     page.click(".sidebar .toggle-button")
     entry = page.locator("#threads button[aria-current]")
+    entry.wait_for()
     assert entry.locator("img").evaluate("one => one.naturalWidth") > 0
     assert re.search(rf"{verdict}.*%\s+\d\d \w\w\w \d\d:\d\d", entry.inner_text(), re.S)
     assert accessible(page) == []

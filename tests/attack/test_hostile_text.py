@@ -11,9 +11,11 @@ from gsco.agent.exit_codes import visible
 from gsco.agent.reports import view_of
 from gsco.agent.reports.html import card, page, panel
 from gsco.agent.reports.pdf import pdf
+from gsco.agent.reports.pictures import CasePictures, picture
 from gsco.agent.reports.sheet import Sheet
 from gsco.agent.terminal_output import print_diagnosis
 from gsco.case import Diagnosis, Missing
+from PIL import Image
 from pypdf import PdfReader
 from rich.console import Console
 
@@ -90,7 +92,8 @@ def test_no_text_becomes_markup(diagnosis, name):
     start = time.monotonic()
     view = view_of(told(diagnosis, HOSTILE[name]), {}, title=HOSTILE[name])
     sheet = Sheet(view, [], [HOSTILE[name]], HOSTILE[name])
-    for html in (card(view, [HOSTILE[name]]), panel(view, [], [HOSTILE[name]]), page(sheet)):
+    pictures = CasePictures(picture(Image.new("L", (8, 8)), HOSTILE[name]))
+    for html in (card(view, [HOSTILE[name]]), panel(view, pictures, [HOSTILE[name]]), page(sheet)):
         tags = Tags()
         tags.feed(html)
         assert tags.found == list[str]()

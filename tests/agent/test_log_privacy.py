@@ -146,10 +146,11 @@ def test_every_library_that_logs_was_looked_at() -> None:
 
 
 def top_level_packages() -> set[str]:
-    """The packages that gsco and its extras bring along, by the name that they are imported by."""
+    """The packages that a user's gsco and its extras bring along, by the name that they are imported by."""
     found: set[str] = set()
     known: dict[str, frozenset[str]] = {}
-    waiting = [("gsco", frozenset(metadata.metadata("gsco").get_all("Provides-Extra") or ()) - {"dev"})]
+    offered = frozenset(metadata.metadata("gsco").get_all("Provides-Extra") or ())
+    waiting = [("gsco", offered - {"dev", "docs"})]
     while waiting:
         name, extras = waiting.pop()
         key = re.sub(r"[-_.]+", "-", name).lower()

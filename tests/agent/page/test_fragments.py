@@ -112,5 +112,5 @@ def test_a_decision_of_a_person_is_told(diagnosis, action, more, badge):
 
 
 def test_the_page_that_asks_for_a_key():
-    assert DISCLAIMER in login() and "no such key" not in login() and "no such key" in login(wrong=True)
+    assert DISCLAIMER in login() and "Invalid key" not in login() and "Invalid key" in login(wrong=True)
     assert '<p class="gsco alert"' in login(wrong=True)

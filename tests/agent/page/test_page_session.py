@@ -78,7 +78,7 @@ def test_with_keys_nobody_sees_anything_before_the_key():
 def test_a_key_opens_the_page_as_its_user():
     async def steps(client):
         wrong = await client.post("/login", data={"key": "key-of-nobody-0123456789"})
-        assert wrong.status_code == 401 and "no such key" in wrong.text and "set-cookie" not in wrong.headers
+        assert wrong.status_code == 401 and "Invalid key" in wrong.text and "set-cookie" not in wrong.headers
         right = await client.post("/login", data={"key": "key-of-ben-0123456789"})
         assert right.status_code == 303 and "HttpOnly" in right.headers["set-cookie"]
         assert "key-of-ben" not in right.headers["set-cookie"]

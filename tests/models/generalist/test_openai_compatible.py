@@ -440,8 +440,9 @@ def test_letters_are_the_strings_of_a_question_with_letters(
 
 async def _tokens_of(generalist: OpenAICompatibleGeneralist, request: Choice, text: str) -> Any:
     extra = {"continue_final_message": True, "add_generation_prompt": False, "prompt_logprobs": 0}
-    body = await option_choice._body(generalist._asking, request.messages, max_tokens=1, extra_body=extra)
-    return await option_choice._tokens_with(body, text, generalist._asking)
+    asked = generalist._choice_request
+    body = await option_choice._body(asked, request.messages, max_tokens=1, extra_body=extra)
+    return await option_choice._tokens_with(body, text, asked)
 
 
 def test_letters_of_another_server_come_from_its_likeliest_tokens(

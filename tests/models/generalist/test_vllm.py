@@ -215,8 +215,10 @@ def test_arms_of_an_experiment_share_their_prefix(
     cached = []
     for evidence in arms(name, 0):
         asked = PROFILES["paper"].closed_messages(task, case, *evidence)
-        body = served._asking.payload(asked, max_tokens=1)
-        answer = served._loop.run(served._asking.post({k: v for k, v in body.items() if k != "extra_body"}))
+        body = served._choice_request.payload(asked, max_tokens=1)
+        answer = served._loop.run(
+            served._choice_request.post({k: v for k, v in body.items() if k != "extra_body"})
+        )
         cached.append(answer["usage"]["prompt_tokens_details"]["cached_tokens"])
     assert cached[1] >= 128
 

@@ -91,7 +91,7 @@ class Loud(EmbeddedStore):
 
 torch.manual_seed(0)
 labels = ("bright", "dark")
-one = Specialist.from_timm("test_resnet", labels, task="shade", name="one", transform=Transform(size=32))
+one = TimmSpecialist.from_timm("test_resnet", labels, task="shade", name="one", transform=Transform(size=32))
 task = Task(name="shade", modality="grey picture", options=labels, licence="CC0-1.0")
 with Loud(sys.argv[2]) as store:
     reopen = functools.partial(EmbeddedStore, sys.argv[2], readonly=True)

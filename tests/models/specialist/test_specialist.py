@@ -208,10 +208,10 @@ from pathlib import Path
 from gsco.models.specialist.specialist import TimmSpecialist
 from gsco.models.specialist.weights import write_weights
 import timm, torch, safetensors.torch
-Specialist.load(Path(sys.argv[1]))
+TimmSpecialist.load(Path(sys.argv[1]))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    Specialist.load(Path(sys.argv[2]))
+    TimmSpecialist.load(Path(sys.argv[2]))
 except Exception as error:
     print(type(error).__name__, error)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)

@@ -109,7 +109,7 @@ class DataReport:
         lines = [self.dataset.table(), ""]
         if not self.problems:
             return "\n".join([*lines, "no problems found"])
-        lines.append(f"{len(self.problems)} findings")
+        lines.append(f"findings: {len(self.problems)}")
         names = {"fatal": "ERROR", "warning": "WARNING", "note": "note"}
         lines += [f"  {names[one.severity]:<8} {one.kind}: {one.text}" for one in self.problems]
         return "\n".join(lines)
@@ -279,7 +279,7 @@ class _Inspection:
             yield DataProblem(
                 "contradictory_labels",
                 "warning",
-                f"{len(torn)} images occur under different labels and are left out, for example "
+                f"the same image under different labels, left out ({len(torn)}): for example "
                 f"{self.named(one)} and {self.named(other)}; keep the right one",
                 self.paths([place for several in torn for place in several]),
             )
@@ -289,7 +289,7 @@ class _Inspection:
             yield DataProblem(
                 "near_duplicates_with_different_labels",
                 "warning",
-                f"{len(pairs)} pairs of images look the same and have different labels, for example "
+                f"images that look the same and have different labels ({_pairs(len(pairs))}): for example "
                 f"{self.named(one)} and {self.named(other)}",
                 self.paths(sorted({place for pair in pairs for place in pair})),
             )
@@ -314,7 +314,7 @@ class _Inspection:
             yield DataProblem(
                 "leakage_of_copies",
                 "warning",
-                f"{len(torn)} pairs of images that are the same, or look it, lie in different splits, for "
+                f"images that are the same, or look it, in different splits ({_pairs(len(torn))}): for "
                 f"example {self.path(one)} ({self.items[one].split}) and {self.path(other)} "
                 f"({self.items[other].split}); those of the earlier split are left out",
                 self.paths(sorted({place for pair in torn for place in pair})),
@@ -329,7 +329,7 @@ class _Inspection:
             yield DataProblem(
                 "equal_images",
                 "note",
-                f"{extra} images are copies of another, pixel by pixel, for example {self.path(one)} and "
+                f"copies of another image, pixel by pixel ({extra}): for example {self.path(one)} and "
                 f"{self.path(other)}; copies stay in one split",
                 self.paths([place for several in copies for place in several]),
             )
@@ -338,7 +338,7 @@ class _Inspection:
             yield DataProblem(
                 "near_duplicates",
                 "note",
-                f"{len(self.near)} pairs of images look the same, for example {self.path(one)} and "
+                f"images that look the same ({_pairs(len(self.near))}): for example {self.path(one)} and "
                 f"{self.path(other)}; they stay in one split",
                 self.paths(sorted({place for pair in self.near for place in pair})),
             )
@@ -430,7 +430,7 @@ class _Inspection:
             yield DataProblem(
                 "odd_sizes",
                 "note",
-                f"{len(odd)} images are much smaller or narrower than the others, for example "
+                f"images much smaller or narrower than the others ({len(odd)}): for example "
                 f"{self.path(odd[0])} with {one.width} × {one.height}",
                 self.paths(odd),
             )
@@ -445,7 +445,7 @@ class _Inspection:
             yield DataProblem(
                 "blank_images",
                 "warning",
-                f"{len(flat)} images show nothing, for example {self.path(flat[0])}",
+                f"images that show nothing ({len(flat)}): for example {self.path(flat[0])}",
                 self.paths(flat),
             )
 
@@ -520,6 +520,10 @@ class _Inspection:
             yield DataProblem(
                 "label_errors",
                 "warning",
-                f"{len(suspects)} labels are likely wrong: {told}; look at them, the list is in the report",
+                f"labels that are likely wrong ({len(suspects)}): {told}; the list is in the report",
                 tuple(one.path for one in suspects),
             )
+
+
+def _pairs(count: int) -> str:
+    return "1 pair" if count == 1 else f"{count} pairs"

@@ -33,6 +33,8 @@ PRIOR_STRENGTH = 60.0
 stopped and calibrated the specialists, so that they look surer on them than they are: at 20 and with equal
 prior weights the mean log loss of the four bundled tasks' test images was 0.288, at 60 and with weights by
 reliability it is 0.269, and from there to 600 it hardly changes."""
+MOST_COUPLED = 20
+"""With more options what is said of one option has no weight for another."""
 START_WEIGHT = 1.25
 """All weights together at the start: more than one, since the sources are not copies of each other, and
 less than their number, since they are not independent either."""
@@ -40,7 +42,7 @@ LEAST = 30
 """With fewer cases nothing is fitted."""
 FOLDS = 5
 MOST_CALLS = 0.5
-"""The adaptive rule asks the generalist about this share of the cases at most."""
+"""The adaptive rule asks the generalist about this share of the cases at most, less one standard error."""
 POOL, FULL_POOL, ADAPTIVE, STACKING, MEAN = "pool", "pool with generalist", "adaptive", "stacking", "mean"
 _DIGITS = 4
 Folds = Sequence[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
@@ -117,10 +119,10 @@ def sample_of(
 
 
 def fit_pool(given: FitSample, prior: Mapping[str, float] | None = None) -> Pool:
-    """Fit weights and offsets by penalised likelihood; the weights are never negative.
+    """Fit weights, weights by label and offsets by penalised likelihood; the weights are never negative.
 
-    The penalty pulls towards the prior weights and to no offsets, as strongly as ``PRIOR_STRENGTH`` cases
-    would.
+    The penalty pulls towards the prior weights, to no weights by label and to no offsets, as strongly as
+    ``PRIOR_STRENGTH`` cases would.
 
     Args:
         given: the cases.
@@ -128,38 +130,54 @@ def fit_pool(given: FitSample, prior: Mapping[str, float] | None = None) -> Pool
     """
     from scipy.optimize import minimize
 
-    names = sorted(given.sources)
+    names, options = sorted(given.sources), len(given.options)
     parts = np.stack([evidence_of(given.sources[name], given.exclusive) for name in names])
     before = [START_WEIGHT / len(names) if prior is None else prior[name] for name in names]
-    start = np.concatenate([before, np.zeros(len(given.options))])
+    start = np.concatenate([before, np.zeros(options + len(names) * options**2)])
+    ends = (len(names), len(names) + options)
+    coupled = given.exclusive and options <= MOST_COUPLED
+    free = np.ones((options, options)) if coupled else np.eye(options)
     strength = PRIOR_STRENGTH / len(given)
 
+    def around_weight(matrices: Floats) -> Floats:
+        """Allowed weights by label: what all labels have in common is the source's weight."""
+        common = np.trace(matrices, axis1=1, axis2=2)[:, None, None] / options
+        return matrices * free - common * np.eye(options)
+
+    def by_label(values: Floats) -> Floats:
+        return around_weight(values[ends[1] :].reshape(len(names), options, options))
+
     def loss(values: Floats) -> tuple[float, Floats]:
-        weights, offsets = values[: len(names)], values[len(names) :]
-        pooled = normalised(np.tensordot(weights, parts, 1) + offsets, given.exclusive)
+        weights, offsets = values[: ends[0]], values[ends[0] : ends[1]]
+        scores = np.tensordot(weights, parts, 1) + offsets
+        scores += np.matmul(parts, by_label(values).transpose(0, 2, 1)).sum(0)
+        pooled = normalised(scores, given.exclusive)
         error = (pooled - given.truth) / len(given)
-        error /= 1 if given.exclusive else len(given.options)
-        gradient = np.concatenate([(parts * error).sum((1, 2)), error.sum(0)])
+        error /= 1 if given.exclusive else options
+        coupling = around_weight(np.matmul(error.T, parts))
+        gradient = np.concatenate([(parts * error).sum((1, 2)), error.sum(0), coupling.ravel()])
         away = values - start
         penalty = strength * float(away @ away) / 2
         return float(surprise(pooled, given).mean()) + penalty, gradient + strength * away
 
-    bounds = [(0.0, None)] * len(names) + [(None, None)] * len(given.options)
+    bounds = [(0.0, None)] * len(names) + [(None, None)] * (len(start) - len(names))
     found = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
     return Pool(
         options=given.options,
         exclusive=given.exclusive,
         weights={name: _rounded(weight) for name, weight in zip(names, found, strict=False)},
-        offsets=tuple(map(_rounded, found[len(names) :])),
+        label_weights={
+            name: tuple(tuple(map(_rounded, row)) for row in rows)
+            for name, rows in zip(names, by_label(found), strict=True)
+        },
+        offsets=tuple(map(_rounded, found[ends[0] : ends[1]])),
         cases=len(given),
     )
 
 
 def apply_pool(pool: Pool, given: FitSample) -> Floats:
     """Pool many cases at once, (n, options); all sources that count must be there."""
-    scores = np.array(pool.offsets) + sum(
-        weight * evidence_of(given.sources[name], given.exclusive) for name, weight in pool.weights.items()
-    )
+    scores = np.array(pool.offsets) + sum(pool.part(name, given.sources[name]) for name in pool.weights)
     return normalised(scores, given.exclusive)
 
 

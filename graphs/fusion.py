@@ -383,7 +383,7 @@ def _record(
     about = labels[0] if task.kind is TaskKind.DIAGNOSIS else rival
     sign = 1.0 if task.kind is TaskKind.DIAGNOSIS or about in labels else -1.0
     shares, prior = pool.shares(sources, about, rival if task.kind is TaskKind.DIAGNOSIS else None)
-    scale = sum(pool.weights.values()) / sum(w for n, w in pool.weights.items() if n in sources)
+    scale = pool.scale(sources)
     voices = [
         _voice(
             task,

@@ -1,8 +1,9 @@
 """The log-linear opinion pool: several distributions over the same options become one.
 
-In log-odds the shares of the sources add up. A pool has one weight per source and one offset per option, so
-that a few hundred cases determine it. A multi-label task is one two-way question per option; its sources
-keep one weight over all options.
+In log-odds the shares of the sources add up. A pool has one weight per source and one offset per option. A
+fitted one has weights by label too: what a source says of one option may count more than what it says of
+another, or speak for a third. They are held near zero, so that a few hundred cases determine them. A
+multi-label task is one two-way question per option.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from ..case import Record
 from .label_sets import LabelSets
@@ -28,7 +30,9 @@ PRESENT = 0.5
 
 
 class Pool(Record):
-    """A log-linear pool: ``log p ∝ Σ weight · log p(source) + offset``; for multi-label with logits.
+    """A log-linear pool: ``log p ∝ Σ (weight + label weights) · log p(source) + offset``.
+
+    For multi-label tasks with logits in the place of logarithms.
 
     Genest and Zidek, Combining probability distributions (1986), https://doi.org/10.1214/ss/1177013825.
     """
@@ -37,6 +41,9 @@ class Pool(Record):
     exclusive: bool
     weights: Mapping[str, float]
     """By source."""
+    label_weights: Mapping[str, tuple[tuple[float, ...], ...]] = Field(default_factory=dict)
+    """By source, (options, options): what its evidence for a column's option adds for a row's, beside the
+    weight; on the mean of the diagonal nothing."""
     offsets: tuple[float, ...]
     """By option."""
     sets: LabelSets | None = None
@@ -100,8 +107,8 @@ class Pool(Record):
             return float(values[at] - (values[self.options.index(rival)] if rival is not None else 0.0))
 
         found = {
-            name: scale * weight * against(evidence_of(row_of(sources[name], self.options), self.exclusive))
-            for name, weight in self.weights.items()
+            name: scale * against(self.part(name, row_of(sources[name], self.options)))
+            for name in self.weights
             if name in sources
         }
         return found, against(np.array(self.offsets))
@@ -109,10 +116,23 @@ class Pool(Record):
     def _scores(self, sources: Sources) -> Floats:
         scale = self.scale(sources)
         return np.array(self.offsets) + sum(
-            scale * weight * evidence_of(row_of(sources[name], self.options), self.exclusive)
-            for name, weight in self.weights.items()
+            scale * self.part(name, row_of(sources[name], self.options))
+            for name in self.weights
             if name in sources
         )
+
+    def part(self, name: str, probabilities: npt.ArrayLike) -> Floats:
+        """What a source adds to the scores of the options, (…, options).
+
+        Args:
+            name: of the source.
+            probabilities: that it gave, (…, options).
+        """
+        evidence = evidence_of(probabilities, self.exclusive)
+        added = self.weights[name] * evidence
+        if name in self.label_weights:
+            added = added + evidence @ np.array(self.label_weights[name]).T
+        return added
 
     def scale(self, sources: Sources) -> float:
         """By how much the weights of the sources that are there grow, in place of those that are missing.
@@ -137,7 +157,26 @@ class Pool(Record):
         if sum(left.values()) <= 0:
             return None
         scale = sum(self.weights.values()) / sum(left.values())
-        return self.model_copy(update={"weights": {name: scale * weight for name, weight in left.items()}})
+        return self.scaled(scale, left)
+
+    def scaled(self, scale: float, names: Collection[str] | None = None) -> Pool:
+        """The pool with all weights, those by label too, times a number.
+
+        Args:
+            scale: that number.
+            names: of the sources to keep; None keeps all.
+        """
+        kept = self.weights.keys() if names is None else names
+        return self.model_copy(
+            update={
+                "weights": {name: scale * self.weights[name] for name in kept},
+                "label_weights": {
+                    name: tuple(tuple(scale * value for value in row) for row in rows)
+                    for name, rows in self.label_weights.items()
+                    if name in kept
+                },
+            }
+        )
 
 
 def row_of(distribution: Distribution, options: Sequence[str]) -> list[float]:

@@ -152,12 +152,14 @@ def ask_limits(given: FitSample, quiet: Floats, full: Floats, disputed: Bools) -
     hits = np.stack([right(quiet, given), right(full, given)])
     losses = np.stack([surprise(quiet, given), surprise(full, given)])
     always, loss = hits[1].mean(), losses[1].mean()
+    # The share that is asked of new cases differs from that of these by chance: one standard error is kept.
+    most = MOST_CALLS - np.sqrt(MOST_CALLS * (1 - MOST_CALLS) / len(set(given.groups)))
     best: tuple[tuple[bool, float, float], AskLimits] | None = None
     steps = [0.0, *np.quantile(sure, np.linspace(0.02, 1.0, 50))]
     for place, limit in enumerate(steps):
         for disputed_limit in steps[place:]:
             asked = sure < np.where(disputed, disputed_limit, limit)
-            if asked.mean() > MOST_CALLS:
+            if asked.mean() > most:
                 continue
             accuracy = float(np.where(asked, hits[1], hits[0]).mean())
             lost = float(np.where(asked, losses[1], losses[0]).mean())
@@ -296,9 +298,14 @@ def _tempered(pooled: Floats, temperature: float, given: FitSample) -> Floats:
 
 def _calibrated(pool: Pool, given: FitSample, said: _OutOfFold) -> Pool:
     """Divide a pool's log-odds by the temperature that was found out of fold."""
-    tempered = pool.model_copy(
+    scaled = pool.scaled(1 / said.temperature)
+    tempered = scaled.model_copy(
         update={
-            "weights": {name: round(weight / said.temperature, 4) for name, weight in pool.weights.items()},
+            "weights": {name: round(weight, 4) for name, weight in scaled.weights.items()},
+            "label_weights": {
+                name: tuple(tuple(round(value, 4) for value in row) for row in rows)
+                for name, rows in scaled.label_weights.items()
+            },
             "offsets": tuple(round(offset / said.temperature, 4) for offset in pool.offsets),
         }
     )

@@ -1,4 +1,4 @@
-"""``gsco eval certificate`` and ``gsco eval drift``."""
+"""``gsco eval certificate``, ``gsco eval drift`` and ``gsco eval faces``."""
 
 from __future__ import annotations
 
@@ -84,10 +84,48 @@ def drift(
                 raise typer.Exit(2)
             own = scores_by_group(cases)
             found.append(study_drift(task.name, "the run's cases", fit.reference, own))
-            found.append(study_false_alarms(task.name, own, reference=len(own) // 3))
+            # Streams of a thousand cases where there are so many, and as long ones as can be had elsewhere.
+            reference = max(len(own) - 1000, len(own) // 8)
+            found.append(study_false_alarms(task.name, own, reference=reference))
             for name, scores in _corrupted(gsco, folder, images).items():
                 found.append(study_drift(task.name, name, fit.reference, scores))
     _print(found, as_json)
+
+
+def faces(
+    runs: Runs,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="A random sample of so many cases.")] = 100,
+    seed: Annotated[int, typer.Option(metavar="N", help="Draws it.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the decisions of Python, conversation, page and API with a run.
+
+    Cases of the run are diagnosed again in each of them; labels and probabilities must be those of the arm
+    that ships. Exit status 3: a decision differs.
+    """
+    from tempfile import TemporaryDirectory
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..agent.api import GSCo
+    from .faces import compare_faces
+
+    with TemporaryDirectory() as folder:
+        kept = str(Path(folder) / "conversations.sqlite")
+        with GSCo.from_settings(drift="off", gate="warn", conversations=kept) as gsco:
+            found = [one for run in runs for one in compare_faces(gsco, run, limit=limit, seed=seed)]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("task", "face", "cases", "same decision", "largest difference"):
+        table.add_column(heading)
+    for one in found:
+        table.add_row(one.task, one.face, str(one.cases), str(one.same), f"{one.difference:.1e}")
+        if as_json:
+            typer.echo(one.model_dump_json())
+    if not as_json:
+        Console().print(table)
+    if any(one.same < one.cases for one in found):
+        raise typer.Exit(3)
 
 
 def _corrupted(gsco: GSCo, folder: Path, images: int) -> dict[str, list[DriftScores]]:

@@ -10,7 +10,7 @@ import typer
 
 from ..agent.commands.labelled_images import Data, LabelColumn, PathColumn
 from ..errors import ConfigurationError
-from .certainty_commands import certificate, drift
+from .certainty_commands import certificate, drift, faces
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -346,6 +346,7 @@ def abilities(
 
 app.command()(certificate)
 app.command()(drift)
+app.command()(faces)
 
 
 def _report(folder: Path, *, images: bool = True, clinical: Sequence[ClinicalMetric] = ()) -> None:

@@ -44,6 +44,8 @@ FOLDS = 5
 MOST_CALLS = 0.5
 """The adaptive rule asks the generalist about this share of the cases at most, less one standard error."""
 POOL, FULL_POOL, ADAPTIVE, STACKING, MEAN = "pool", "pool with generalist", "adaptive", "stacking", "mean"
+BY_LABEL, PLAIN = "pool with weights by label", "pool without weights by label"
+"""The pool in the form that was not taken."""
 _DIGITS = 4
 Folds = Sequence[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 
@@ -118,8 +120,8 @@ def sample_of(
     )
 
 
-def fit_pool(given: FitSample, prior: Mapping[str, float] | None = None) -> Pool:
-    """Fit weights, weights by label and offsets by penalised likelihood; the weights are never negative.
+def fit_pool(given: FitSample, prior: Mapping[str, float] | None = None, *, by_label: bool = False) -> Pool:
+    """Fit weights and offsets by penalised likelihood; the weights are never negative.
 
     The penalty pulls towards the prior weights, to no weights by label and to no offsets, as strongly as
     ``PRIOR_STRENGTH`` cases would.
@@ -127,6 +129,7 @@ def fit_pool(given: FitSample, prior: Mapping[str, float] | None = None) -> Pool
     Args:
         given: the cases.
         prior: weights to start from, such as ``reliability_weights``; None means equal ones.
+        by_label: whether a source has weights by label too.
     """
     from scipy.optimize import minimize
 
@@ -136,21 +139,21 @@ def fit_pool(given: FitSample, prior: Mapping[str, float] | None = None) -> Pool
     start = np.concatenate([before, np.zeros(options + len(names) * options**2)])
     ends = (len(names), len(names) + options)
     coupled = given.exclusive and options <= MOST_COUPLED
-    free = np.ones((options, options)) if coupled else np.eye(options)
+    free = by_label * (np.ones((options, options)) if coupled else np.eye(options))
     strength = PRIOR_STRENGTH / len(given)
 
     def around_weight(matrices: Floats) -> Floats:
         """Allowed weights by label: what all labels have in common is the source's weight."""
         common = np.trace(matrices, axis1=1, axis2=2)[:, None, None] / options
-        return matrices * free - common * np.eye(options)
+        return matrices * free - by_label * common * np.eye(options)
 
-    def by_label(values: Floats) -> Floats:
+    def labels_of(values: Floats) -> Floats:
         return around_weight(values[ends[1] :].reshape(len(names), options, options))
 
     def loss(values: Floats) -> tuple[float, Floats]:
         weights, offsets = values[: ends[0]], values[ends[0] : ends[1]]
         scores = np.tensordot(weights, parts, 1) + offsets
-        scores += np.matmul(parts, by_label(values).transpose(0, 2, 1)).sum(0)
+        scores += np.matmul(parts, labels_of(values).transpose(0, 2, 1)).sum(0)
         pooled = normalised(scores, given.exclusive)
         error = (pooled - given.truth) / len(given)
         error /= 1 if given.exclusive else options
@@ -168,7 +171,8 @@ def fit_pool(given: FitSample, prior: Mapping[str, float] | None = None) -> Pool
         weights={name: _rounded(weight) for name, weight in zip(names, found, strict=False)},
         label_weights={
             name: tuple(tuple(map(_rounded, row)) for row in rows)
-            for name, rows in zip(names, by_label(found), strict=True)
+            for name, rows in zip(names, labels_of(found), strict=True)
+            if by_label
         },
         offsets=tuple(map(_rounded, found[ends[0] : ends[1]])),
         cases=len(given),

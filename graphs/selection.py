@@ -2,10 +2,11 @@
 
 The pool of specialists and similar cases is the rule unless another is better beyond noise: a single source
 by one standard error (out of fold, by group) of the difference, and anything that asks the generalist by one
-standard error too, asking only where the pool is unsure before asking always. So the choice is not worse
-than the best single source beyond noise, and asks no more than it must. The plain rule of one standard error
-towards fewer sources was tried and gave the pool's gain away: validation cases stopped and calibrated the
-specialists, so that a single one looks better on them than it is.
+standard error too, asking only where the pool is unsure before asking always. The pool has weights by label
+where they make it better by one standard error. So the choice is not worse than the best single source beyond
+noise, and asks no more than it must. The plain rule of one standard error towards fewer sources was tried and
+gave the pool's gain away: validation cases stopped and calibrated the specialists, so that a single one looks
+better on them than it is.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ import numpy as np
 from .collaboration_fit import CandidateScore
 from .fitting import (
     ADAPTIVE,
+    BY_LABEL,
     FULL_POOL,
     MEAN,
     MOST_CALLS,
+    PLAIN,
     POOL,
     PRIOR_STRENGTH,
     STACKING,
@@ -84,6 +87,17 @@ class _Prior:
 
 
 @dataclass(frozen=True)
+class _PoolForm:
+    """A pool from its prior weights, with weights by label or without them."""
+
+    prior: _Prior
+    by_label: bool
+
+    def __call__(self, given: FitSample) -> Pool:
+        return fit_pool(given, self.prior(given), by_label=self.by_label)
+
+
+@dataclass(frozen=True)
 class _OutOfFold:
     """What pools said of the cases that they were fitted without, calibrated by one temperature."""
 
@@ -115,18 +129,23 @@ def select_rule(
     """
     folds, prior = folds_of(given), _Prior(given, reliabilities or {})
     quiet_sample = given.only(given.evidence)
-    quiet = _pooled_out_of_fold(quiet_sample, folds, prior)
-    singles = {name: _pooled_out_of_fold(given.only([name]), folds, prior) for name in given.evidence}
+    plain, by_label = (_PoolForm(prior, by_label) for by_label in (False, True))
+    forms = {form: _pooled_out_of_fold(quiet_sample, folds, form) for form in (plain, by_label)}
+    gained = surprise(forms[by_label].pooled, given) - surprise(forms[plain].pooled, given)
+    fit = by_label if gained.mean() < -_standard_error(gained, given.groups) else plain
+    quiet, other = forms[fit], forms[plain if fit is by_label else by_label]
+    singles = {name: _pooled_out_of_fold(given.only([name]), folds, plain) for name in given.evidence}
     found = [
         *(_Candidate(name, (name,), 0.0, singles[name].pooled) for name in given.evidence),
         _Candidate(MEAN, given.evidence, 0.0, np.mean([*quiet_sample.sources.values()], axis=0)),
         _Candidate(POOL, given.evidence, 0.0, quiet.pooled),
+        _Candidate(PLAIN if fit is by_label else BY_LABEL, given.evidence, 0.0, other.pooled),
         _Candidate(STACKING, given.evidence, 0.0, _stacked_out_of_fold(quiet_sample, folds)),
     ]
     limits, full = None, None
     if GENERALIST in given.sources:
-        own = _pooled_out_of_fold(given.only([GENERALIST]), folds, prior)
-        full = _pooled_out_of_fold(given, folds, prior)
+        own = _pooled_out_of_fold(given.only([GENERALIST]), folds, plain)
+        full = _pooled_out_of_fold(given, folds, fit)
         limits = ask_limits(given, quiet.pooled, full.pooled, disputed)
         asked = _to_ask(limits, _sureness(quiet.pooled, given), disputed)
         adaptive = np.where(asked[:, None], full.pooled, quiet.pooled)
@@ -137,7 +156,9 @@ def select_rule(
         ]
     scores = _scored(found, given)
     chosen = _simplest(found, scores)
-    return _selection(chosen, scores, given, limits, singles.get(chosen.name, quiet), full, prior)
+    if chosen.name in singles:
+        quiet, fit = singles[chosen.name], plain
+    return _selection(chosen, scores, given, limits, quiet, full, fit)
 
 
 def ask_limits(given: FitSample, quiet: Floats, full: Floats, disputed: Bools) -> AskLimits:
@@ -183,11 +204,10 @@ def _to_ask(limits: AskLimits, sure: Floats, disputed: Bools) -> Bools:
     return sure < np.where(disputed, limits.disputed_limit, limits.limit)
 
 
-def _pooled_out_of_fold(given: FitSample, folds: Folds, prior: _Prior) -> _OutOfFold:
+def _pooled_out_of_fold(given: FitSample, folds: Folds, fit: _PoolForm) -> _OutOfFold:
     pooled = np.empty(given.truth.shape)
     for rest, left_out in folds:
-        pool = fit_pool(given.take(rest), prior(given))
-        pooled[left_out] = apply_pool(pool, given.take(left_out))
+        pooled[left_out] = apply_pool(fit(given.take(rest)), given.take(left_out))
     temperature = _temperature(pooled, given)
     return _OutOfFold(_tempered(pooled, temperature, given), temperature)
 
@@ -252,12 +272,12 @@ def _selection(
     limits: AskLimits | None,
     quiet: _OutOfFold,
     full: _OutOfFold | None,
-    prior: _Prior,
+    fit: _PoolForm,
 ) -> Selection:
     names = [name for name in chosen.sources if name != GENERALIST] or list(given.evidence)
     quiet_sample = given.only(names)
-    quiet_pool = _calibrated(fit_pool(quiet_sample, prior(quiet_sample)), quiet_sample, quiet)
-    full_pool = None if full is None else _calibrated(fit_pool(given, prior(given)), given, full)
+    quiet_pool = _calibrated(fit(quiet_sample), quiet_sample, quiet)
+    full_pool = None if full is None else _calibrated(fit(given), given, full)
     said = (
         chosen.pooled.argmax(1)[:, None] == np.arange(chosen.pooled.shape[1])
         if given.exclusive

@@ -33,8 +33,8 @@ PRIOR_STRENGTH = 60.0
 stopped and calibrated the specialists, so that they look surer on them than they are: at 20 and with equal
 prior weights the mean log loss of the four bundled tasks' test images was 0.288, at 60 and with weights by
 reliability it is 0.269, and from there to 600 it hardly changes."""
-MOST_COUPLED = 20
-"""With more options what is said of one option has no weight for another."""
+MOST_LABELS = 20
+"""With more options there are no weights by label."""
 START_WEIGHT = 1.25
 """All weights together at the start: more than one, since the sources are not copies of each other, and
 less than their number, since they are not independent either."""
@@ -45,7 +45,7 @@ MOST_CALLS = 0.5
 """The adaptive rule asks the generalist about this share of the cases at most, less one standard error."""
 POOL, FULL_POOL, ADAPTIVE, STACKING, MEAN = "pool", "pool with generalist", "adaptive", "stacking", "mean"
 BY_LABEL, PLAIN = "pool with weights by label", "pool without weights by label"
-"""The pool in the form that was not taken."""
+"""The pool in the form that was not taken, where there are both."""
 _DIGITS = 4
 Folds = Sequence[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 
@@ -129,7 +129,7 @@ def fit_pool(given: FitSample, prior: Mapping[str, float] | None = None, *, by_l
     Args:
         given: the cases.
         prior: weights to start from, such as ``reliability_weights``; None means equal ones.
-        by_label: whether a source has weights by label too.
+        by_label: whether a source has weights by label too; ``may_weigh_by_label`` says where that can be.
     """
     from scipy.optimize import minimize
 
@@ -138,14 +138,12 @@ def fit_pool(given: FitSample, prior: Mapping[str, float] | None = None, *, by_l
     before = [START_WEIGHT / len(names) if prior is None else prior[name] for name in names]
     start = np.concatenate([before, np.zeros(options + len(names) * options**2)])
     ends = (len(names), len(names) + options)
-    coupled = given.exclusive and options <= MOST_COUPLED
-    free = by_label * (np.ones((options, options)) if coupled else np.eye(options))
     strength = PRIOR_STRENGTH / len(given)
 
     def around_weight(matrices: Floats) -> Floats:
-        """Allowed weights by label: what all labels have in common is the source's weight."""
+        """Weights by label: what all labels have in common is the source's weight."""
         common = np.trace(matrices, axis1=1, axis2=2)[:, None, None] / options
-        return matrices * free - by_label * common * np.eye(options)
+        return by_label * (matrices - common * np.eye(options))
 
     def labels_of(values: Floats) -> Floats:
         return around_weight(values[ends[1] :].reshape(len(names), options, options))
@@ -177,6 +175,11 @@ def fit_pool(given: FitSample, prior: Mapping[str, float] | None = None, *, by_l
         offsets=tuple(map(_rounded, found[ends[0] : ends[1]])),
         cases=len(given),
     )
+
+
+def may_weigh_by_label(given: FitSample) -> bool:
+    """Whether a pool of these cases can have weights by label: one label for each case, and few labels."""
+    return given.exclusive and len(given.options) <= MOST_LABELS
 
 
 def apply_pool(pool: Pool, given: FitSample) -> Floats:

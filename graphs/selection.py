@@ -3,10 +3,10 @@
 The pool of specialists and similar cases is the rule unless another is better beyond noise: a single source
 by one standard error (out of fold, by group) of the difference, and anything that asks the generalist by one
 standard error too, asking only where the pool is unsure before asking always. The pool has weights by label
-where they make it better by one standard error. So the choice is not worse than the best single source beyond
-noise, and asks no more than it must. The plain rule of one standard error towards fewer sources was tried and
-gave the pool's gain away: validation cases stopped and calibrated the specialists, so that a single one looks
-better on them than it is.
+where it is better with them; they are held near zero, so that little can be lost. So the choice is not worse
+than the best single source beyond noise, and asks no more than it must. The plain rule of one standard error
+towards fewer sources was tried and gave the pool's gain away: validation cases stopped and calibrated the
+specialists, so that a single one looks better on them than it is.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from .fitting import (
     fit_pool,
     fit_stack,
     folds_of,
+    may_weigh_by_label,
     right,
     surprise,
     with_sets,
@@ -129,17 +130,21 @@ def select_rule(
     """
     folds, prior = folds_of(given), _Prior(given, reliabilities or {})
     quiet_sample = given.only(given.evidence)
-    plain, by_label = (_PoolForm(prior, by_label) for by_label in (False, True))
-    forms = {form: _pooled_out_of_fold(quiet_sample, folds, form) for form in (plain, by_label)}
-    gained = surprise(forms[by_label].pooled, given) - surprise(forms[plain].pooled, given)
-    fit = by_label if gained.mean() < -_standard_error(gained, given.groups) else plain
-    quiet, other = forms[fit], forms[plain if fit is by_label else by_label]
+    plain, by_label = _PoolForm(prior, by_label=False), _PoolForm(prior, by_label=True)
+    fit, quiet = plain, _pooled_out_of_fold(quiet_sample, folds, plain)
+    other: _Candidate | None = None
+    if may_weigh_by_label(given):
+        weighed = _pooled_out_of_fold(quiet_sample, folds, by_label)
+        other = _Candidate(BY_LABEL, given.evidence, 0.0, weighed.pooled)
+        if surprise(weighed.pooled, given).mean() < surprise(quiet.pooled, given).mean():
+            other = _Candidate(PLAIN, given.evidence, 0.0, quiet.pooled)
+            fit, quiet = by_label, weighed
     singles = {name: _pooled_out_of_fold(given.only([name]), folds, plain) for name in given.evidence}
     found = [
         *(_Candidate(name, (name,), 0.0, singles[name].pooled) for name in given.evidence),
         _Candidate(MEAN, given.evidence, 0.0, np.mean([*quiet_sample.sources.values()], axis=0)),
         _Candidate(POOL, given.evidence, 0.0, quiet.pooled),
-        _Candidate(PLAIN if fit is by_label else BY_LABEL, given.evidence, 0.0, other.pooled),
+        *([other] if other else []),
         _Candidate(STACKING, given.evidence, 0.0, _stacked_out_of_fold(quiet_sample, folds)),
     ]
     limits, full = None, None

@@ -114,16 +114,12 @@ class TestPool:
         pooled = pool(one)
         assert share + offset == pytest.approx(np.log(pooled["a"] / pooled["b"]))
 
-    def test_many_labels_are_not_coupled(self) -> None:
-        n, options = 60, fitting.MOST_COUPLED + 1
-        truth = np.eye(options, dtype=bool)[np.arange(n) % options]
-        said = np.where(truth, 0.5, 0.5 / (options - 1))
-        names = tuple(map(str, range(options)))
-        pool = fit_pool(
-            FitSample(names, {"one": said}, truth, tuple(map(str, range(n))), True), by_label=True
-        )
-        weights = np.array(pool.label_weights["one"])
-        assert np.count_nonzero(weights - np.diag(np.diag(weights))) == 0
+    def test_weights_by_label_need_one_label_per_case_and_few_labels(self) -> None:
+        given, n = voices(n=60), fitting.MOST_LABELS + 1
+        truth = np.eye(n, dtype=bool)[np.arange(60) % n]
+        many = replace(given, options=tuple(map(str, range(n))), truth=truth, sources={})
+        assert fitting.may_weigh_by_label(given)
+        assert not fitting.may_weigh_by_label(several()) and not fitting.may_weigh_by_label(many)
 
     def test_a_missing_source_hands_its_weight_on(self) -> None:
         given = voices()

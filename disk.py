@@ -1,10 +1,11 @@
-"""Failures of the disk: which errors they are, and the one sentence that names the path."""
+"""Files of others, read without waiting, and failures of the disk in one sentence that names the path."""
 
 from __future__ import annotations
 
 import errno
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,3 +64,57 @@ def writing(path: Path) -> Iterator[None]:
         if problem := disk_error(error, path):
             raise problem from error
         raise
+
+
+class NotRegularFile(OSError):
+    """A folder, device, pipe or socket stands where a file should be."""
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(errno.EINVAL, "it is not a regular file", os.fspath(path))
+
+
+def read_file(path: str | Path, most: int) -> bytes:
+    """Read a regular file of at most so many bytes.
+
+    Raises:
+        NotRegularFile: it is a folder, a device or a pipe.
+        OSError: it is larger, or cannot be opened.
+    """
+    with _regular(path) as (descriptor, size):
+        if size > most:
+            raise OSError(errno.EINVAL, f"it is larger than {most} bytes", os.fspath(path))
+        return _read(descriptor, size)
+
+
+def read_head(path: str | Path, most: int) -> bytes:
+    """Read the first bytes of a regular file.
+
+    Raises:
+        NotRegularFile: it is a folder, a device or a pipe.
+        OSError: it cannot be opened.
+        ValueError: the path holds a NUL.
+    """
+    with _regular(path) as (descriptor, size):
+        return _read(descriptor, min(size, most))
+
+
+@contextmanager
+def _regular(path: str | Path) -> Iterator[tuple[int, int]]:
+    """Open a file once, and look at the open handle: its descriptor, and what it has at first if it grows."""
+    # Without O_NONBLOCK, opening a pipe waits for its other end.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotRegularFile(path)
+        yield descriptor, status.st_size
+    finally:
+        os.close(descriptor)
+
+
+def _read(descriptor: int, size: int) -> bytes:
+    pieces = list[bytes]()
+    while size and (piece := os.read(descriptor, size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)

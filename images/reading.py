@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from PIL import Image
 
+from ..disk import NotRegularFile, read_head
 from ..errors import ImageError, ImageMissing, ImageTooLarge, ImageUnreadable, ImageUnsupported
 from .decoder_warnings import quiet
 from .grey import Window
@@ -129,19 +129,10 @@ def read_unguarded(
 
 
 def _content(path: str | Path, most: int) -> bytes:
-    """The first bytes of a regular file, opened once.
-
-    Devices and pipes, which may never end, are not read, and of a file that grows only what it has at first.
-    """
+    """The first bytes of a regular file."""
     try:
-        # Without O_NONBLOCK, opening a pipe waits for its other end.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        try:
-            status = os.fstat(descriptor)
-            if stat.S_ISREG(status.st_mode):
-                return _read(descriptor, min(status.st_size, most))
-        finally:
-            os.close(descriptor)
+        return read_head(path, most)
+    except NotRegularFile:
         problem, reason = ImageUnreadable, "is not a file"
     except (FileNotFoundError, NotADirectoryError):
         problem, reason = ImageMissing, "does not exist"
@@ -151,13 +142,6 @@ def _content(path: str | Path, most: int) -> bytes:
         why = getattr(error, "strerror", None) or "not a valid path"
         problem, reason = ImageMissing, f"cannot be opened: {why}"
     raise problem(f"{os.fspath(path)!r} {reason}")
-
-
-def _read(descriptor: int, size: int) -> bytes:
-    content = bytearray()
-    while len(content) < size and (piece := os.read(descriptor, size - len(content))):
-        content += piece
-    return bytes(content)
 
 
 def _kind(data: bytes) -> str:

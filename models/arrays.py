@@ -9,10 +9,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.uint8]
 
 ARRAYS = ".npz"
+_MALFORMED = (
+    OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
+"""What zipfile and numpy raise for files that are damaged or made up."""
 NAMES = "labels.json"
 """File beside the arrays that names the classes of a set that is not known here: a list."""
 
@@ -172,12 +179,32 @@ def _splits(source: Path, names: Sequence[str]) -> Iterator[tuple[str, tuple[Arr
             wanted = [f"{split}_{part}" for split in SPLITS for part in ("images", "labels")]
             if missing := [name for name in wanted if name not in arrays.files]:
                 raise ConfigurationError(f"{source.name} lacks the arrays {', '.join(missing)}")
+            _check_memory(source)
             for split in SPLITS:
                 images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
                 _check(images, labels, names, f"{source.name}, {split}")
                 yield split, (images, _spelt(labels, names))
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _MALFORMED as error:
         raise ConfigurationError(f"{source} is not a file of plain arrays: {error}") from error
+
+
+def _check_memory(source: Path) -> None:
+    """Refuse arrays larger than half of the memory before one is made: a few kilobytes can claim terabytes.
+
+    Raises:
+        ValueError: one is, or is no array.
+    """
+    from numpy.lib import format as npy
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**36
+    headers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    with zipfile.ZipFile(source) as archive:
+        for entry in archive.infolist():
+            with archive.open(entry) as file:
+                shape, _, dtype = headers[npy.read_magic(file)](file)
+            size = max(math.prod(shape) * dtype.itemsize, entry.file_size)
+            if size > memory // 2:
+                raise ValueError(f"{entry.filename} has {size} bytes, more than half of the memory")
 
 
 def _check(images: Array, labels: npt.NDArray[np.integer], names: Sequence[str], place: str) -> None:

@@ -14,6 +14,7 @@ from itertools import compress
 from pathlib import Path
 
 from ..case import Task, TaskKind
+from ..disk import read_file
 from ..errors import ConfigurationError
 from .arrays import ARRAYS, only_arrays, unpack
 from .data.annotations import annotation_files, read_annotations
@@ -31,6 +32,8 @@ _TABLE = "labels.csv"
 _METADATA = ("metadata.csv", "metadata.jsonl")
 """Of image folders as Hugging Face's datasets reads them."""
 _SHOWN = 3
+_MAX_IMAGE = 2**30
+"""Bytes of an image's file."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,7 @@ def read_dataset(
     if multilabel is None and closed is not None:
         multilabel = closed.kind is TaskKind.MULTILABEL
     layout = _layout(source, multilabel, closed, columns or Columns())
+    _check_names(layout.rows)
     folder, rows = _located(source if source.is_dir() else source.parent, layout)
     rows = _spelt(rows, closed, layout)
     hashes, patients = _contents(folder, rows)
@@ -240,6 +244,17 @@ def regrouped(
         sha256=_dataset_hash(dataset.folder, items),
         dropped=dataset.dropped + len(stay) - len(items),
     )
+
+
+def _check_names(rows: Iterable[LabelledRow]) -> None:
+    """Refuse names that cannot be written down: of files in an old encoding, or half a character in JSON."""
+    for row in rows:
+        for text in (row.path, *row.labels, row.group or "", row.report or ""):
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                shown = text[:80].encode("ascii", "backslashreplace").decode()
+                raise ConfigurationError(f"the name '{shown}' is not UTF-8; rename or correct it") from None
 
 
 def _unpacked(source: Path) -> Path:
@@ -384,11 +399,7 @@ def _contents(folder: Path, rows: Iterable[LabelledRow]) -> tuple[list[str], lis
     hashes, patients, missing = [], [], []
     for row in rows:
         try:
-            path = folder / row.path
-            # A device or a pipe may never end.
-            if not path.is_file():
-                raise FileNotFoundError(path)
-            data = path.read_bytes()
+            data = read_file(folder / row.path, _MAX_IMAGE)
         except OSError:
             missing.append(row.path)
             continue
@@ -396,7 +407,8 @@ def _contents(folder: Path, rows: Iterable[LabelledRow]) -> tuple[list[str], lis
         patients.append(_patient(data) if row.group is None and data[128:132] == b"DICM" else None)
     if missing:
         raise ConfigurationError(
-            f"{len(missing)} image file(s) are missing or unreadable, for example {missing[:_SHOWN]}"
+            f"{len(missing)} image file(s) are missing, unreadable or too large, for example "
+            f"{missing[:_SHOWN]}"
         )
     return hashes, patients
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from ..case import Task
+from ..disk import read_file
 from ..errors import TaskError
 
 SUFFIXES = (".toml", ".json")
@@ -68,14 +69,8 @@ def claimed_name(path: Path) -> str:
 def _parsed(path: Path) -> dict[str, Any]:
     if path.suffix.lower() not in SUFFIXES:
         raise TaskError(f"task card {path}: must end in {' or '.join(SUFFIXES)}")
-    if path.exists() and not path.is_file():
-        raise TaskError(f"task card {path}: cannot be read: it is not a regular file")
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-        if len(content) > _MAX_BYTES:
-            raise TaskError(f"task card {path}: is larger than {_MAX_BYTES} bytes")
-        text = content.decode("utf-8-sig")
+        text = read_file(path, _MAX_BYTES).decode("utf-8-sig")
         fields = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
     except OSError as error:
         raise TaskError(f"task card {path}: cannot be read: {error.strerror}") from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from ...disk import read_file
 from ...errors import ConfigurationError
 from ..splits import Split
 from .rows import DatasetLayout, LabelledRow, split_named
@@ -42,7 +43,10 @@ def read_annotations(path: Path, multilabel: bool | None) -> DatasetLayout:
         layout = DatasetLayout(_coco_rows(content, path), f"COCO annotations {path.name}")
     elif is_label_studio(content):
         layout = DatasetLayout([], f"Label Studio export {path.name}")
-        layout.rows = list(_label_studio_rows(content, layout))
+        try:
+            layout.rows = list(_label_studio_rows(content, layout))
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ConfigurationError(f"{path.name} is no valid Label Studio export: {error}") from error
     else:
         raise ConfigurationError(f"{path.name} is neither a COCO nor a Label Studio export")
     several = any(len(row.labels) != 1 for row in layout.rows)
@@ -71,9 +75,7 @@ def is_export(path: Path) -> bool:
 
 def _loaded(path: Path) -> Any:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ConfigurationError(f"{path.name} is larger than {_MAX_BYTES} bytes")
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(read_file(path, _MAX_BYTES).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"cannot read {path.name} as JSON: {error}") from error
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...disk import read_file
 from ...errors import ConfigurationError
 from .labels import MISSING, separator_of
 from .rows import DatasetLayout, LabelledRow, split_named
@@ -29,6 +30,7 @@ GROUP_COLUMNS = ("group", "patient_id", "patientid", "patient", "subject_id", "s
 SPLIT_COLUMNS = ("split", "subset", "partition")
 _DELIMITERS = (",", ";", "\t", "|")
 _MAX_FIELD = 2**24
+_MAX_BYTES = 2**30
 _SHOWN = 3
 
 
@@ -67,7 +69,7 @@ def read_text_table(path: Path) -> LabelTable:
         ConfigurationError: the file cannot be read, is empty, or a row has more fields than the heading.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path, _MAX_BYTES)
     except OSError as error:
         raise ConfigurationError(f"cannot read the table {path.name}: {error.strerror}") from error
     text, notes = _decoded(data)
@@ -131,7 +133,7 @@ def _json_lines(name: str, text: str) -> LabelTable:
             continue
         try:
             row = json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigurationError(f"line {line} of {name} is no JSON: {error}") from error
         if not isinstance(row, dict):
             raise ConfigurationError(f"line {line} of {name} is no object with named fields")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import Field, JsonValue, ValidationError
 
 from ...case import Probability, Record, TaskKind
-from ...disk import writing
+from ...disk import read_file, writing
 from ...errors import SpecialistError
 
 if TYPE_CHECKING:
@@ -174,13 +174,7 @@ def read_card(folder: Path, kind: type[C]) -> C:
     """
     path = folder / CARD_FILE
     try:
-        if path.exists() and not path.is_file():
-            raise SpecialistError(f"the card of {folder.name!r} is not a regular file")
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-        if len(content) > _MAX_BYTES:
-            raise SpecialistError(f"the card of {folder.name!r} is larger than {_MAX_BYTES} bytes")
-        return kind.model_validate_json(content)
+        return kind.model_validate_json(read_file(path, _MAX_BYTES))
     except FileNotFoundError as error:
         raise SpecialistError(
             f"{folder.name!r} has no {CARD_FILE}: it is not a finished specialist or backbone"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from ...case import Missing, Opinion, Record
-from ...disk import writing
+from ...disk import read_file, writing
 from ...errors import SpecialistError
 from .card import CARD_FILE, SpecialistCard, read_card
 from .specialist import Forward, TimmSpecialist
@@ -132,7 +132,7 @@ def _homes(folder: Path) -> list[Path]:
 
 def _read_retriever(folder: Path) -> str:
     try:
-        return PanelFile.model_validate_json((folder / PANEL_FILE).read_bytes()).retriever
+        return PanelFile.model_validate_json(read_file(folder / PANEL_FILE, 2**20)).retriever
     except FileNotFoundError:
         return ""
     except (OSError, ValidationError) as error:

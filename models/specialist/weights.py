@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ...disk import writing
+from ...disk import read_file, writing
 from ...errors import SpecialistError
 from .card import Weights
 
@@ -19,6 +19,7 @@ WEIGHTS_FILE = "weights.safetensors"
 
 Dtype = Literal["int8", "float16", "float32"]
 
+_MAX_BYTES = 2**33
 _SMALL = 2**14
 """Matrices with fewer elements are not worth eight bits."""
 _SCALE = "::scale"
@@ -125,10 +126,7 @@ def checked_bytes(folder: Path, weights: Weights) -> bytes:
     if Path(weights.file).name != weights.file:
         raise SpecialistError(f"the card of {folder.name!r} names weights outside its folder")
     try:
-        # A device or a pipe would never end.
-        if (folder / weights.file).exists() and not (folder / weights.file).is_file():
-            raise SpecialistError(f"the weights of {folder.name!r} cannot be read: not a regular file")
-        payload = (folder / weights.file).read_bytes()
+        payload = read_file(folder / weights.file, _MAX_BYTES)
     except OSError as error:
         raise SpecialistError(f"the weights of {folder.name!r} cannot be read: {error.strerror}") from error
     found = hashlib.sha256(payload).hexdigest()

@@ -19,7 +19,9 @@ class Settings(BaseSettings):
         pydantic.ValidationError: if a variable does not fit its field.
     """
 
-    model_config = SettingsConfigDict(env_prefix="GSCO_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="GSCO_", env_file=".env", env_file_encoding="utf-8-sig", extra="ignore", frozen=True
+    )
 
     home: Path = Field(default_factory=lambda: Path.home() / ".cache" / "gsco")
     """Folder for images, stores and run state."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Collection
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..disk import read_file
 from ..errors import ConfigurationError, UnknownArgument
 
 if TYPE_CHECKING:
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from ..settings import Settings
 
 _PREFIX = "GSCO_"
+_MAX_BYTES = 2**20
 _CLOSE = 0.88
 """Variables for other purposes, such as ``GSCO_TEST_DATASETS``, are less like any setting's name."""
 RENAMED = {"GSCO_THREADS": "torch_threads"}
@@ -43,10 +47,29 @@ def settings_from(**given: Any) -> Settings:
         raise UnknownArgument.of(
             misspelt, [_PREFIX + name.upper() for name in Settings.model_fields], "setting"
         )
+    _check_file(Settings.model_config.get("env_file"))
     try:
         return Settings(**{**_renamed(Settings.model_config.get("env_file")), **given})
     except ValidationError as error:
         raise ConfigurationError(f"settings: {plain(error, prefix='GSCO_')}") from None
+
+
+def _check_file(name: object) -> None:
+    """Refuse a ``.env`` file that would be read in part: keys in a line that is left out protect nothing."""
+    from dotenv.parser import parse_stream
+
+    path = Path(str(name))
+    if not path.is_file():
+        return
+    try:
+        text = read_file(path, _MAX_BYTES).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        raise ConfigurationError(f"{path} cannot be read; save it as UTF-8 text") from None
+    for line in parse_stream(io.StringIO(text)):
+        if line.error and _PREFIX in line.original.string:
+            raise ConfigurationError(
+                f"line {line.original.line} of {path} is not NAME=VALUE; look for a quote that is missing"
+            )
 
 
 def _misspelt(known: Collection[str]) -> list[str]:
@@ -60,7 +83,7 @@ def _renamed(file: object) -> dict[str, str]:
     """Values of old variables, in the environment or the ``.env`` file, that the new ones do not replace."""
     from dotenv import dotenv_values
 
-    there = {**dotenv_values(str(file) if file else None), **os.environ}
+    there = {**dotenv_values(str(file) if file else None, encoding="utf-8-sig"), **os.environ}
     values: dict[str, str] = {}
     for old, setting in RENAMED.items():
         new, value = _PREFIX + setting.upper(), there.get(old)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import shutil
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._support.jsonl import write_atomically
+from ..disk import read_file
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ PARTS_FILE = "parts.jsonl"
 WORK = "work"
 """Of a build that is not at its end."""
 _END = "<!--end of example-->"
+_log = logging.getLogger(__name__)
 _VERSION = re.compile(r"^v[1-9][0-9]*$")
 
 
@@ -77,14 +80,29 @@ def builds_folder(home: Path) -> Path:
 
 
 def installed_builds(home: Path) -> list[InstalledBuild]:
-    """The current version of every build, by name.
+    """The current version of every build, by name; one that is damaged is logged and left out."""
+    found, damaged = _builds(home)
+    for name, error in damaged.items():
+        _log.warning("%s; the build %s is left out", error, name)
+    return found
 
-    Raises:
-        ConfigurationError: a build names a version that is not there.
-    """
-    folder = builds_folder(home)
-    names = sorted(path.parent.name for path in folder.glob(f"*/{CURRENT}"))
-    return [found for name in names if (found := current_build(home, name)) is not None]
+
+def damaged_builds(home: Path) -> dict[str, ConfigurationError]:
+    """What is wrong with a build, by its name."""
+    return _builds(home)[1]
+
+
+def _builds(home: Path) -> tuple[list[InstalledBuild], dict[str, ConfigurationError]]:
+    found: list[InstalledBuild] = []
+    damaged: dict[str, ConfigurationError] = {}
+    for name in sorted(path.parent.name for path in builds_folder(home).glob(f"*/{CURRENT}")):
+        try:
+            build = current_build(home, name)
+        except ConfigurationError as error:
+            damaged[name] = error
+            continue
+        found += [build] if build is not None else []
+    return found, damaged
 
 
 def current_build(home: Path, name: str) -> InstalledBuild | None:
@@ -95,9 +113,11 @@ def current_build(home: Path, name: str) -> InstalledBuild | None:
     """
     path = builds_folder(home) / name / CURRENT
     try:
-        version = path.read_text(encoding="utf-8").strip()
+        version = read_file(path, 100).decode("ascii", "replace").strip()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
     folder = path.parent / version
     if not _VERSION.match(version) or not (folder / CARD).is_file():
         raise ConfigurationError(

@@ -235,8 +235,12 @@ def _store(settings: Settings) -> Iterator[Check]:
 
 
 def _tasks(settings: Settings) -> Iterator[Check]:
-    from .builds import task_book
+    from .builds import damaged_builds, task_book
 
+    for name, error in damaged_builds(settings.home).items():
+        yield Check(
+            f"build {name}", "wrong", str(error), "correct the file; the other builds go on without it"
+        )
     book = task_book(settings)
     for name, error in book.wrong.items():
         advice = f"correct the card, or move it out of {settings.tasks}; only the task {name} waits for it"

@@ -12,9 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from ..case import Evidence, ObservedAccuracy, Probability, Record, Task, TaskKind
+from ..disk import read_file
 from ..errors import ConfigurationError
 from .drift import DriftScores
 from .fitting import Stack
@@ -22,6 +23,7 @@ from .fusion import GENERALIST, SIMILAR, AskLimits
 from .pool import Pool
 
 COLLABORATION_FILE = "collaboration.json"
+_MAX_BYTES = 2**26
 LEAST_OBSERVED = 30
 """What a confidence has meant is told from so many cases at least."""
 
@@ -72,6 +74,15 @@ class HeldOutScores(Record):
     independent: bool = False
     """Whether these cases chose nothing at all; False where they stopped or calibrated a specialist."""
 
+    @model_validator(mode="after")
+    def _fits(self) -> HeldOutScores:
+        if {len(one) for one in (self.right, self.eligible, self.truth, self.said, self.nearest)} - {
+            0,
+            len(self),
+        }:
+            raise ValueError("the held-out scores are not of the same cases")
+        return self
+
     def __len__(self) -> int:
         return len(self.confidence)
 
@@ -109,6 +120,13 @@ class CollaborationFit(Record):
     max_error: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Of the answers given alone at most this share may be wrong, where no setting names another limit."""
     gsco: str = ""
+
+    @model_validator(mode="after")
+    def _fits(self) -> CollaborationFit:
+        for rule in (self.quiet, self.full):
+            if rule is not None and set(rule.options) != set(self.options):
+                raise ValueError("the pool has other options than the task")
+        return self
 
     @cached_property
     def version(self) -> str:
@@ -173,7 +191,7 @@ def read_fit(folders: Sequence[Path], task: str) -> CollaborationFit | None:
     for folder in reversed(folders):
         path = folder / task / COLLABORATION_FILE
         try:
-            return CollaborationFit.model_validate_json(path.read_bytes())
+            return CollaborationFit.model_validate_json(read_file(path, _MAX_BYTES))
         except FileNotFoundError:
             continue
         except (OSError, ValidationError) as error:

@@ -137,9 +137,8 @@ class DiagnosisContext:
         return AnswerPolicy(certify(held_out, max_error, floors=self.floors), suspended)
 
     def drift(self, task: str) -> str | None:
-        """The alarm of a task in a sentence, if one has rung."""
-        alarm = self.monitor.alarm(task, self.fit(task)) if self.monitor is not None else None
-        return None if alarm is None else alarm.words
+        """What the monitor says of a task, if anything."""
+        return (self.monitor.words(task, self.fit(task)) or None) if self.monitor is not None else None
 
     def watch(self, diagnosis: Diagnosis) -> None:
         """Tell the monitor of a decision that was made."""

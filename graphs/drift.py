@@ -11,6 +11,7 @@ Only numbers are kept: no image, no name, no group.
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from collections.abc import Sequence
@@ -19,13 +20,17 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import FiniteFloat
 
 from .._support.jsonl import JsonlLog, read_log
 from ..case import Diagnosis, Evidence, Record
+from ..disk import writing
+from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
     from .collaboration_fit import CollaborationFit
 
+_log = logging.getLogger(__name__)
 DriftPolicy = Literal["warn", "suspend", "off"]
 Floats = npt.NDArray[np.float64]
 
@@ -50,9 +55,9 @@ LEAST_REFERENCE = 40
 class DriftScores(Record):
     """What is watched of a case."""
 
-    doubt: float
+    doubt: FiniteFloat
     """Entropy of the specialists' mean log-probabilities, in nats."""
-    distance: float
+    distance: FiniteFloat
     """One minus the mean similarity of the similar cases."""
 
 
@@ -196,6 +201,7 @@ class DriftMonitor:
         self._watched: dict[str, list[WatchedCase]] = {}
         self._alarms: dict[str, DriftAlarm] = {}
         self._tested: set[str] = set()
+        self._unreadable: dict[str, str] = {}
 
     def watch(self, diagnosis: Diagnosis, fit: CollaborationFit | None) -> None:
         """Take note of a case that was decided; without a fit there is nothing to compare it with."""
@@ -225,11 +231,16 @@ class DriftMonitor:
             return sum(one.scores is not None and fit is not None and one.fit == fit.version
                        for one in self._cases(task))  # fmt: skip
 
+    def words(self, task: str, fit: CollaborationFit | None) -> str:
+        """The alarm of a task, or why there can be none, in a sentence; empty where all is well."""
+        alarm = self.alarm(task, fit)
+        return alarm.words if alarm is not None else self._unreadable.get(task, "")
+
     def suspended(self, task: str, fit: CollaborationFit | None) -> str:
         """Why no answer is given alone; empty where that is not so."""
-        if self.policy != "suspend" or (alarm := self.alarm(task, fit)) is None:
+        if self.policy != "suspend" or not (words := self.words(task, fit)):
             return ""
-        return f"{alarm.words} Every case is left to a person until `gsco monitor --reset {task}`."
+        return f"{words} Every case is left to a person until `gsco monitor --reset {task}`."
 
     def reset(self, task: str) -> None:
         """Begin a new watch: the numbers are deleted, and the alarm with them."""
@@ -238,6 +249,7 @@ class DriftMonitor:
             self._watched.pop(task, None)
             self._alarms.pop(task, None)
             self._tested.discard(task)
+            self._unreadable.pop(task, None)
 
     def tasks(self) -> list[str]:
         """Tasks of which anything was watched."""
@@ -246,9 +258,11 @@ class DriftMonitor:
     def _note(self, task: str, case: WatchedCase, fit: CollaborationFit) -> None:
         with self._lock:
             cases = self._cases(task)
+            if task in self._unreadable:
+                return
             cases.append(case)
             self._folder.mkdir(parents=True, exist_ok=True)
-            with self._path(task).open("a", encoding="utf-8") as file:
+            with writing(self._path(task)), self._path(task).open("a", encoding="utf-8") as file:
                 # Not synced: after a loss of power a few numbers less are watched.
                 file.write(case.model_dump_json(exclude_defaults=True) + "\n")
             if len(cases) % EVERY == 0 and task not in self._alarms:
@@ -266,8 +280,14 @@ class DriftMonitor:
 
     def _cases(self, task: str) -> list[WatchedCase]:
         if task not in self._watched:
-            JsonlLog(self._path(task), WatchedCase)  # cuts off a line that was left unfinished
-            self._watched[task] = list(read_log(self._path(task), WatchedCase))
+            self._watched[task] = []
+            try:
+                JsonlLog(self._path(task), WatchedCase)  # cuts off a line that was left unfinished
+                self._watched[task] += read_log(self._path(task), WatchedCase)
+            except (OSError, ConfigurationError) as error:
+                # Nothing else of the task depends on it; the words stand on each diagnosis.
+                self._unreadable[task] = f"{self._path(task)} cannot be read, so no drift is found: {error}."
+                _log.warning("%s", self._unreadable[task])
         return self._watched[task]
 
     def _path(self, task: str) -> Path:

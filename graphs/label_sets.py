@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import FiniteFloat, model_validator
 
 from ..case import Record
 
@@ -30,8 +31,16 @@ class LabelSets(Record):
     options: tuple[str, ...]
     sets: tuple[tuple[str, ...], ...]
     """That were seen on labelled cases, and each label by itself."""
-    associations: tuple[float, ...] = ()
+    associations: tuple[FiniteFloat, ...] = ()
     """By set: logarithm of how much more often it occurs than independent labels would make it."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> LabelSets:
+        if not self.sets or not {option for one in self.sets for option in one} <= set(self.options):
+            raise ValueError("the sets of labels are none, or name other options")
+        if self.associations and len(self.associations) != len(self.sets):
+            raise ValueError(f"{len(self.sets)} sets of labels and {len(self.associations)} associations")
+        return self
 
     def __call__(self, probabilities: Mapping[str, float]) -> tuple[str, ...]:
         """The likeliest set."""

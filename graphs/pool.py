@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, FiniteFloat, model_validator
 
 from ..case import Record
 from .label_sets import LabelSets
@@ -39,19 +39,31 @@ class Pool(Record):
 
     options: tuple[str, ...]
     exclusive: bool
-    weights: Mapping[str, float]
+    weights: Mapping[str, FiniteFloat]
     """By source."""
-    label_weights: Mapping[str, tuple[tuple[float, ...], ...]] = Field(default_factory=dict)
+    label_weights: Mapping[str, tuple[tuple[FiniteFloat, ...], ...]] = Field(default_factory=dict)
     """By source, (options, options): what its evidence for a column's option adds for a row's, beside the
     weight; on the mean of the diagonal nothing."""
-    offsets: tuple[float, ...]
+    offsets: tuple[FiniteFloat, ...]
     """By option."""
     sets: LabelSets | None = None
     """Of a multi-label task: which labels are said."""
-    set_confidence: tuple[float, float] | None = None
+    set_confidence: tuple[FiniteFloat, FiniteFloat] | None = None
     """Slope and intercept from the log-odds that a set of labels is right to calibrated ones."""
     cases: int = 0
     """Cases that it was fitted on; 0 for one that follows from reliabilities."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Pool:
+        if len(self.offsets) != len(self.options) or not self.options:
+            raise ValueError(f"{len(self.options)} options and {len(self.offsets)} offsets")
+        count = len(self.options)
+        for matrix in self.label_weights.values():
+            if len(matrix) != count or any(len(row) != count for row in matrix):
+                raise ValueError(f"label weights are not {count} × {count}")
+        if self.sets is not None and set(self.sets.options) != set(self.options):
+            raise ValueError("the sets of labels have other options")
+        return self
 
     def __call__(self, sources: Sources) -> dict[str, float]:
         """Pool one case's distributions.

@@ -40,7 +40,7 @@ def monitor(
                 continue
             alarm = watch.alarm(name, fit)
             rang = rang or alarm is not None
-            state = alarm.words if alarm is not None else "no alarm"
+            state = watch.words(name, fit) or "no alarm"
             table.add_row(plain(name), str(watch.count(name, fit)), fit.version, plain(state))
     if not table.row_count:
         typer.echo("No task has a fit, so that there is nothing to watch: run `gsco fit TASK --dataset DIR`.")

@@ -2,7 +2,8 @@
 
 uvicorn has a time limit for idle connections only once they have had an answer. Here a request's header must
 arrive in time from the first byte on, an answer must be read, and of the connections that wait for a request
-the oldest make room for new ones.
+the oldest make room for new ones. A request whose end can be read in two ways is refused: a proxy that reads
+it the other way would hand on what a client hid in it as somebody's next request.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 FILES = 65_536
@@ -33,6 +35,23 @@ class ConnectionLimits:
     """Between two requests of a connection."""
 
 
+class StrictParser(h11.Connection):
+    """h11's parser, which takes the encoding where a request names both a length and an encoding."""
+
+    def next_event(self) -> Any:
+        """The next part of a request.
+
+        Raises:
+            h11.RemoteProtocolError: it cannot be read, or its end is ambiguous.
+        """
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            names = {name for name, _ in event.headers}
+            if b"transfer-encoding" in names and (b"content-length" in names or event.http_version < b"1.1"):
+                raise h11.RemoteProtocolError("both a length and a transfer encoding, or HTTP/1.0 with one")
+        return event
+
+
 class TimedConnection(H11Protocol):
     """One connection, within the limits. ``timed_connections`` makes the class for a server."""
 
@@ -40,6 +59,11 @@ class TimedConnection(H11Protocol):
     waiting: OrderedDict[TimedConnection, None]
     _header_timer: asyncio.TimerHandle | None = None
     _stalled_timer: asyncio.TimerHandle | None = None
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        size = self.config.h11_max_incomplete_event_size
+        self.conn = StrictParser(h11.SERVER, *(() if size is None else (size,)))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""

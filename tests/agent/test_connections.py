@@ -135,3 +135,37 @@ def test_an_answer_that_is_not_read_is_cut_off():
             pass
         assert received < 50_000_000
         assert answered(connect())
+
+
+HIDDEN = b"GET /hidden HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        POST + b"content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + b"transfer-encoding: chunked\r\ncontent-length: 50\r\n\r\n0\r\n\r\n",
+        POST.replace(b"1.1", b"1.0") + b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + b"content-length: 0\r\ncontent-length: 50\r\n\r\n",
+        POST + b"transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n\r\n0\r\n\r\n",
+        POST + b"transfer-encoding : chunked\r\n\r\n0\r\n\r\n",
+        POST + b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n", POST + b"content-length: +0\r\n\r\n",
+    ],
+)  # fmt: skip
+def test_a_request_whose_end_is_ambiguous_hides_no_other(request_):
+    """One answer, a refusal, and the connection is closed: what follows is not read as a request."""
+    with serving(ConnectionLimits()) as connect:
+        one = connect()
+        one.sendall(request_ + HIDDEN)
+        answer = b""
+        while piece := one.recv(4096):
+            answer += piece
+        assert answer.startswith(b"HTTP/1.1 400") and answer.count(b"HTTP/1.1") == 1
+
+
+def test_an_ordinary_chunked_request_is_answered():
+    with serving(ConnectionLimits()) as connect:
+        one = connect()
+        one.sendall(POST + b"transfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n")
+        assert answered(one)

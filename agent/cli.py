@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Annotated, Any
 
 import typer
@@ -10,20 +12,7 @@ import typer
 from .. import __version__
 from ..disk import disk_error
 from ..errors import GscoError
-from .commands.conversations import conversations
-from .commands.data import data
-from .commands.demo import demo
-from .commands.diagnose import diagnose
-from .commands.doctor import doctor
-from .commands.forget import forget
-from .commands.mcp import mcp
-from .commands.monitor import monitor
-from .commands.pack import pack
-from .commands.serve import serve
-from .commands.store import app as store
-from .commands.tasks import tasks
-from .commands.train import train
-from .commands.ui import ui
+from . import commands
 from .exit_codes import exit_code, one_line
 from .plugins import PluggableGroup
 from .shutdown import Terminated, handle_sigterm
@@ -78,20 +67,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Research software. Not a medical device; not for clinical use.",
 )
-app.command()(demo)
-app.command()(diagnose)
-app.command()(data)
-app.command()(tasks)
-app.command()(doctor)
-app.command()(monitor)
-app.command()(forget)
-app.command()(mcp)
-app.command()(ui)
-app.add_typer(train)
-app.add_typer(store)
-app.add_typer(pack)
-app.add_typer(serve)
-app.add_typer(conversations)
+
+
+def _add_commands() -> None:
+    """Add each module of ``commands`` that holds a command or a group of the module's own name."""
+    for module in iter_modules(commands.__path__):
+        found = getattr(import_module(f"{commands.__name__}.{module.name}"), module.name, None)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found)
+        elif callable(found):
+            app.command()(found)
 
 
 def _print_version(wanted: bool) -> None:
@@ -112,6 +97,8 @@ def _start(
     handle_sigterm()
     silence_libraries()
 
+
+_add_commands()
 
 if __name__ == "__main__":
     sys.exit(app())

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from ...settings import Settings
     from ...tools.indexing import IndexReport
 
-app = typer.Typer(
+store = typer.Typer(
     name="store", help="Build, show, copy and back up stores of known cases.", no_args_is_help=True
 )
 for command in (move, verify, backup, restore):
-    app.command()(command)
+    store.command()(command)
 
 TaskName = Annotated[
     str, typer.Option("--task", "-t", metavar="NAME", help="Task that the data set's labels answer.")
@@ -36,7 +36,7 @@ Names = Annotated[
 ]
 
 
-@app.command("build")
+@store.command("build")
 def build(
     dataset: Data,
     task: TaskName,
@@ -92,7 +92,7 @@ def build(
         typer.echo(f"To use it: export GSCO_CASE_STORE={address}")
 
 
-@app.command("show")
+@store.command("show")
 def show(store: Store = None) -> None:
     """Show what a case store holds."""
     from contextlib import closing
@@ -109,7 +109,7 @@ def show(store: Store = None) -> None:
             typer.echo(f"  encoder {encoder}: {width} numbers per image")
 
 
-@app.command("retriever")
+@store.command("retriever")
 def retriever(
     dataset: Data,
     task: TaskName,
@@ -150,7 +150,7 @@ def retriever(
         typer.echo(f"{task} now searches with {choice.retriever}")
 
 
-@app.command("export")
+@store.command("export")
 def export(
     bank: Annotated[Path, typer.Argument(metavar="BANK.npz", help="File to write; its card goes beside it.")],
     store: Store = None,
@@ -176,7 +176,7 @@ def export(
     )
 
 
-@app.command("import")
+@store.command("import")
 def import_(
     bank: Annotated[
         Path | None, typer.Argument(metavar="BANK.npz", help="A bank; the bundled one if not given.")

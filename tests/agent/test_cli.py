@@ -7,10 +7,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
 
 import pytest
+import typer
+from gsco.agent import commands
 from gsco.agent.cli import app
 from gsco.agent.commands.train import command_of
 from gsco.case import DISCLAIMER, Diagnosis, Task
@@ -18,35 +22,22 @@ from gsco.models.generalist.conversations import read_collections
 from gsco.models.mini.samples import samples
 from PIL import Image
 from pydantic import TypeAdapter
+from typer.core import TyperGroup
 from typer.testing import CliRunner, Result
 
 Gsco = Callable[..., Result]
 
-COMMANDS = (
-    "",
-    "demo",
-    "diagnose",
-    "tasks",
-    "doctor",
-    "train",
-    "train specialist",
-    "train generalist",
-    "train conversations",
-    "store",
-    "store build",
-    "store show",
-    "store retriever",
-    "store export",
-    "store import",
-    "serve",
-    "serve generalist",
-    "serve prepare",
-    "conversations",
-    "conversations list",
-    "conversations show",
-    "conversations export",
-    "conversations delete",
-)
+
+def commands_of(command: Any, words: tuple[str, ...] = ()) -> Iterator[str]:
+    """Name a command and all those below it."""
+    yield " ".join(words)
+    if isinstance(command, TyperGroup):
+        context = typer.Context(command)
+        for name in command.list_commands(context):
+            yield from commands_of(command.get_command(context, name), (*words, name))
+
+
+COMMANDS = tuple(commands_of(typer.main.get_command(app)))
 
 
 @pytest.fixture(scope="session")
@@ -116,6 +107,11 @@ def test_every_command_has_help(gsco: Gsco, command: str):
     assert f"gsco {command}".strip().removeprefix("gsco ") in result.stdout or command == ""
     assert "--help" in result.stdout
     assert result.stdout.count("\n") > 3
+
+
+def test_every_module_of_commands_is_a_command():
+    modules = {module.name for module in iter_modules(commands.__path__)}
+    assert modules - set(COMMANDS) == {"labelled_images", "store_maintenance"}, "these two hold shared parts"
 
 
 def test_version(gsco: Gsco):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,10 +53,12 @@ def _file_of(path: Path) -> Path:
 
 
 def _served(scheme: str, address: str, writable: bool, api_key: str) -> CaseStore:
-    if scheme != "weaviate":
+    """Open a store by the function ``open_SCHEME`` of the module that bears the scheme's name."""
+    opened = None
+    if scheme.isidentifier() and find_spec(f"{__name__}.{scheme}"):
+        opened = getattr(import_module(f"{__name__}.{scheme}"), f"open_{scheme}", None)
+    if opened is None:
         raise ConfigurationError(
             f"no case store has addresses of the kind {scheme}://; give GSCO_CASE_STORE a path or weaviate://HOST"
         )
-    from .weaviate import open_weaviate
-
-    return open_weaviate(address, writable=writable, api_key=api_key)
+    return opened(address, writable=writable, api_key=api_key)

@@ -71,6 +71,8 @@ def test_the_home_folder_is_meant_by_a_tilde(tmp_path: Path, monkeypatch: pytest
     [
         ("postgres://host/cases", "postgres"),
         ("WEAVIATE://", "HOST"),
+        ("embedded://cases", "embedded"),
+        ("weaviate.store://host", "weaviate.store"),
     ],
 )
 def test_an_address_of_another_kind(tmp_path: Path, address: str, message: str) -> None:

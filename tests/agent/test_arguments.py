@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 from gsco import GSCo
-from gsco.agent.configuration import RenamedVariable, settings_from
+from gsco.agent.configuration import RENAMED, RenamedVariable, settings_from
 from gsco.case import Diagnosis
 from gsco.errors import ConfigurationError, UnknownArgument
 from gsco.settings import Settings
@@ -76,6 +78,24 @@ def test_a_misspelt_variable_is_an_error(monkeypatch):
     monkeypatch.setenv("GSCO_NEIGHBORS", "3")
     with pytest.raises(UnknownArgument, match="'GSCO_NEIGHBORS'; did you mean 'GSCO_NEIGHBOURS'"):
         GSCo.from_settings()
+
+
+def test_every_variable_that_is_named_is_a_setting():
+    """In code, messages, recipes and documents: each name in full, so that a misspelt one is found."""
+    root = Path(__file__).parents[2]
+    settings = {f"GSCO_{name.upper()}" for name in Settings.model_fields}
+    known = {*settings, *RENAMED, "GSCO_COLLECTIONS", "GSCO_TEST_DATASETS", "GSCO_TEST_LANGGRAPH"}
+    folders = ("_support", "agent", "benchmarks", "docs", "evals", "examples", "graphs", "images", "models")
+    folders += ("tasks", "tools", ".ci")
+    files = [path for path in root.iterdir() if path.is_file() and path.name != "CHANGELOG.md"]
+    files += [path for folder in folders for path in (root / folder).rglob("*") if path.is_file()]
+    read = [path for path in files if path.suffix in (".py", ".md", ".toml", ".yaml", "")]
+    named: dict[str, str] = {}
+    for path in read:
+        for name in re.findall(r"\bGSCO_[A-Z0-9_]*[A-Z0-9]\b", path.read_text("utf-8", errors="ignore")):
+            named.setdefault(name, str(path.relative_to(root)))
+    assert {name: path for name, path in named.items() if name not in known} == {}
+    assert settings <= set(named), "each stands in docs/settings.md at least"
 
 
 def test_an_unknown_argument_is_an_error(parts, pictures):

@@ -6,7 +6,7 @@ import errno
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def disk_error(error: BaseException, path: Path | None = None) -> DiskError | No
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Generator[None]:
     """Name the path where a write fails: the system's error on a full disk does not.
 
     Raises:
@@ -99,7 +99,7 @@ def read_head(path: str | Path, most: int) -> bytes:
 
 
 @contextmanager
-def _regular(path: str | Path) -> Iterator[tuple[int, int]]:
+def _regular(path: str | Path) -> Generator[tuple[int, int]]:
     """Open a file once, and look at the open handle: its descriptor, and what it has at first if it grows."""
     # Without O_NONBLOCK, opening a pipe waits for its other end.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
 @contextmanager
-def frozen_objects() -> Iterator[None]:
+def frozen_objects() -> Generator[None]:
     """Spare the collector what is there already, for the time of a ``with`` block of long work.
 
     Libraries and models are half a million objects that stay; every full collection would look through them

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -168,7 +168,7 @@ class ConversationRunner:
                 await remove_unreferenced([self.threads, *self._others], self._images, hashes)
 
     @asynccontextmanager
-    async def _turn(self, key: ConversationKey) -> AsyncIterator[None]:
+    async def _turn(self, key: ConversationKey) -> AsyncGenerator[None]:
         """One turn of a conversation at a time, in this process and in others."""
         lock = self._turns.get(key)
         if lock is None:

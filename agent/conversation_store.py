@@ -6,7 +6,7 @@ import asyncio
 import re
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -89,7 +89,7 @@ class ConversationStore:
         return self._saver
 
     @asynccontextmanager
-    async def failures(self) -> AsyncIterator[None]:
+    async def failures(self) -> AsyncGenerator[None]:
         """Turn what goes wrong with the file or the database into typed errors.
 
         Raises:
@@ -122,7 +122,7 @@ class ConversationStore:
         return error
 
     @asynccontextmanager
-    async def turn(self, key: ConversationKey) -> AsyncIterator[None]:
+    async def turn(self, key: ConversationKey) -> AsyncGenerator[None]:
         """Keep other processes that share the database from taking a turn of the same conversation.
 
         Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -140,7 +140,7 @@ def _refit_builds(settings: Settings, folders: set[Path]) -> None:
 
 
 @contextmanager
-def _opened(address: str, settings: Settings) -> Iterator[CaseStore]:
+def _opened(address: str, settings: Settings) -> Generator[CaseStore]:
     from ..tools.stores import open_store
 
     key = settings.case_store_api_key.get_secret_value()

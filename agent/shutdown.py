@@ -13,7 +13,7 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -54,7 +54,7 @@ def cut_off_later(seconds: float | None = None) -> None:
 
 
 @contextmanager
-def terminated_by(close: Callable[[], object]) -> Iterator[None]:
+def terminated_by(close: Callable[[], object]) -> Generator[None]:
     """Within, SIGTERM closes and ends the process at once: for a thread that waits for standard input.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
@@ -23,7 +23,7 @@ class UserShare:
         self._running: Counter[str] = Counter()
 
     @contextmanager
-    def turn(self, user: str) -> Iterator[None]:
+    def turn(self, user: str) -> Generator[None]:
         """Count one more while the block runs.
 
         Raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -106,7 +106,7 @@ class RunContext:
 
 
 @contextmanager
-def run_context_of(settings: Settings, plan: Plan, team: Executor = ALONE_HERE) -> Iterator[RunContext]:
+def run_context_of(settings: Settings, plan: Plan, team: Executor = ALONE_HERE) -> Generator[RunContext]:
     """Put together who takes part by the settings, for the time of a ``with`` block.
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -134,7 +134,7 @@ class MemoryStore:
         self._closed = True
 
     @contextmanager
-    def _open(self) -> Iterator[dict[str, Entry]]:
+    def _open(self) -> Generator[dict[str, Entry]]:
         if self._closed:
             raise StoreError("the case store is closed")
         with self._memory.lock:

@@ -10,7 +10,7 @@ import logging
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -34,7 +34,7 @@ class _ThreadFilter(logging.Filter):
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> Generator[None]:
     """Silence the reading libraries, in this thread's log and, while anybody reads, among the warnings.
 
     ``warnings.catch_warnings`` is not used: it swaps the filters of the whole process, and two threads

@@ -6,7 +6,7 @@ import ctypes
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
 
@@ -39,7 +39,7 @@ class MemoryBudget:
         self._waiting: deque[object] = deque()
 
     @contextmanager
-    def reserved(self, count: int) -> Iterator[None]:
+    def reserved(self, count: int) -> Generator[None]:
         """Hold so many bytes of the budget; not to be nested in one thread."""
         if count >= _LARGE:
             _return_large_blocks()

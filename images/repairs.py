@@ -6,7 +6,7 @@ No value of a file is quoted, since it may be a patient's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -23,7 +23,7 @@ def repaired(what: str) -> None:
 
 
 @contextmanager
-def collected_repairs() -> Iterator[list[str]]:
+def collected_repairs() -> Generator[list[str]]:
     """Collect the repairs that are noted in a ``with`` block.
 
     Example:

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -116,7 +116,7 @@ class ImageStore:
             return False
 
     @contextmanager
-    def held(self, images: Iterable[ImageRef], group: str | None = None) -> Iterator[None]:
+    def held(self, images: Iterable[ImageRef], group: str | None = None) -> Generator[None]:
         """Keep images from being discarded by this process, and note whose they are.
 
         Args:

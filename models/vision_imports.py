@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from importlib import import_module
 from threading import Lock
@@ -44,7 +44,7 @@ def import_timm() -> Any:
 
 
 @contextmanager
-def _without_compiler() -> Iterator[None]:
+def _without_compiler() -> Generator[None]:
     with _importing:
         if _COMPILER in sys.modules:
             yield

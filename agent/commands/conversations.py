@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -125,7 +125,7 @@ def _owner(gsco: GSCo, thread: str, user: str | None) -> str:
 
 
 @contextmanager
-def _kept() -> Iterator[GSCo]:
+def _kept() -> Generator[GSCo]:
     """The installation whose conversations they are; no model is loaded."""
     from ..api import GSCo
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +54,7 @@ class CheckedPack:
 
 
 @contextmanager
-def checked_pack(path: Path, scratch: Path | None = None) -> Iterator[CheckedPack]:
+def checked_pack(path: Path, scratch: Path | None = None) -> Generator[CheckedPack]:
     """Unpack a pack and check every part, for the time of a ``with`` block.
 
     Args:

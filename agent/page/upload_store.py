@@ -10,7 +10,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
@@ -70,7 +70,7 @@ class UploadStore:
         _remove_stale(folder)
 
     @contextmanager
-    def receive(self, user: str) -> Iterator[UploadWriter]:
+    def receive(self, user: str) -> Generator[UploadWriter]:
         """Open a new upload of a user; where the block raises, nothing of it is kept.
 
         Raises:
@@ -198,7 +198,7 @@ class UploadWriter:
 
 
 @contextmanager
-def _created(path: Path) -> Iterator[FileIO]:
+def _created(path: Path) -> Generator[FileIO]:
     try:
         file = path.open("xb", buffering=0)
     except OSError as error:

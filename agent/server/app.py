@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ def create_app(gsco: GSCo, policy: ServerPolicy | None = None) -> FastAPI:
     policy, metrics, readiness = policy or ServerPolicy(), Metrics(), Readiness(gsco)
 
     @asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
+    async def life(app: FastAPI) -> AsyncGenerator[None]:
         readiness.look()
         yield
 

@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -117,7 +117,7 @@ async def _wave(users: Sequence[User], thread: str, server: int, *, at_once: boo
 
 
 @asynccontextmanager
-async def _users(address: str, keys: Sequence[str]) -> AsyncIterator[list[User]]:
+async def _users(address: str, keys: Sequence[str]) -> AsyncGenerator[list[User]]:
     from contextlib import AsyncExitStack
 
     import httpx
@@ -137,7 +137,7 @@ async def _users(address: str, keys: Sequence[str]) -> AsyncIterator[list[User]]
 
 
 @contextmanager
-def serving(keys: Sequence[str], home: Path) -> Iterator[tuple[str, int]]:
+def serving(keys: Sequence[str], home: Path) -> Generator[tuple[str, int]]:
     """Run ``gsco serve api`` with what is bundled; its address and process."""
     import httpx
 

@@ -14,7 +14,7 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -153,7 +153,7 @@ async def _send(address: str, bodies: Sequence[str]) -> None:
 
 
 @contextmanager
-def _server(seconds: float) -> Iterator[str]:
+def _server(seconds: float) -> Generator[str]:
     import httpx
 
     from ...models.serving.process import free_port

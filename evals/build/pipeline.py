@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -433,7 +433,7 @@ class _Job:
             member.cache = self.cache
 
     @contextmanager
-    def _run_context(self, plan: Plan, build: InstalledBuild | None = None) -> Iterator[RunContext]:
+    def _run_context(self, plan: Plan, build: InstalledBuild | None = None) -> Generator[RunContext]:
         """The product with this version in the place of the current one."""
         from ...agent.api import GSCo
 
@@ -554,7 +554,7 @@ def _target(inputs: BuildInputs, settings: Settings) -> InstalledBuild:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Generator[None]:
     """Let one process at a time build here; a killed one holds nothing.
 
     Raises:

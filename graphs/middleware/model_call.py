@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 from uuid import uuid4
@@ -159,7 +159,7 @@ def _numbered(response: ModelResponse, before: Iterable[AnyMessage]) -> ModelRes
 
 
 @contextmanager
-def explained(model: BaseChatModel) -> Iterator[None]:
+def explained(model: BaseChatModel) -> Generator[None]:
     """Let nothing but typed errors out of a chat model."""
     if address := getattr(model, "openai_api_base", None):
         from ...models.generalist.faults import explained as by_endpoint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +149,7 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def without_bars() -> Iterator[None]:
+def without_bars() -> Generator[None]:
     """Hold back transformers' progress bars over the weights of a model that loads in a second."""
     from transformers.utils import logging
 

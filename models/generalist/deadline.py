@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -45,7 +45,7 @@ class DeadlineExceeded(GeneralistError, openai.OpenAIError):
 
 
 @contextmanager
-def within(seconds: float) -> Iterator[Deadline]:
+def within(seconds: float) -> Generator[Deadline]:
     """Let everything asked inside end by then; within another deadline, that one holds."""
     if outer := _current.get():
         yield outer
@@ -164,7 +164,7 @@ def _hurry(request: Any, deadline: Deadline, where: str) -> None:
 
 
 @contextmanager
-def _in_time(deadline: Deadline, where: str) -> Iterator[None]:
+def _in_time(deadline: Deadline, where: str) -> Generator[None]:
     """What fails because the time is up, says so."""
     try:
         yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Condition
@@ -265,7 +265,7 @@ def _choice(given: Any) -> str:
 
 
 @contextmanager
-def _whole_calls(held: bool) -> Iterator[None]:
+def _whole_calls(held: bool) -> Generator[None]:
     """The client refuses an answer in a form that was cut off, before it can be read here."""
     try:
         yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -31,7 +31,7 @@ _SLOW = {"TimeoutException", "TimeoutError"}
 
 
 @contextmanager
-def explained(base_url: str, model: str) -> Iterator[None]:
+def explained(base_url: str, model: str) -> Generator[None]:
     """Turn what goes wrong on the way into a ``GeneralistError`` that says what to do.
 
     The server's own words are left out, and out of the traceback: they may quote the request, and that holds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -259,7 +259,7 @@ class InProcessGeneralist:
         return True
 
     @contextmanager
-    def _computing(self) -> Iterator[None]:
+    def _computing(self) -> Generator[None]:
         with self._lock, torch.inference_mode():
             try:
                 yield

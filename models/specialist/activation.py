@@ -8,7 +8,7 @@ coarse grain (4 × 4 to 16 × 16); it is no segmentation and proves no cause.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -125,7 +125,7 @@ def _as_planes(features: Tensor, network: nn.Module) -> Tensor:
 
 
 @contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
+def _frozen(network: nn.Module) -> Generator[None]:
     """Keep gradients off the parameters: the library asks for those of the features only."""
     flags = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     try:

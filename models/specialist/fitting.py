@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,7 +217,7 @@ class Fitting:
         return torch.cat(rows).numpy()
 
     @contextmanager
-    def _precision(self) -> Iterator[None]:
+    def _precision(self) -> Generator[None]:
         import torch
 
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -83,7 +83,7 @@ _ADVICE = {
 
 
 @contextmanager
-def errors_of(path: Path) -> Iterator[None]:
+def errors_of(path: Path) -> Generator[None]:
     """Turn SQLite's errors into a ``StoreError`` that says what to do."""
     try:
         yield
@@ -99,7 +99,7 @@ def errors_of(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def damage_of(path: Path) -> Iterator[None]:
+def damage_of(path: Path) -> Generator[None]:
     """Turn what reading a damaged file raises into a ``StoreError``; only for code that reads."""
     try:
         with errors_of(path):
@@ -233,7 +233,7 @@ def _open_built(path: Path, mode: str, timeout: float) -> sqlite3.Connection:
 
 
 @contextmanager
-def _closed_on_error(sql: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+def _closed_on_error(sql: sqlite3.Connection) -> Generator[sqlite3.Connection]:
     try:
         yield sql
     except BaseException:

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -229,7 +229,7 @@ class EmbeddedStore:
         return lambda queries, k, bans: view.search(queries, k, kinds, bans), bans
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def _reading(self) -> Generator[sqlite3.Connection]:
         with damage_of(self.path), self._transaction("BEGIN") as sql:
             if not self._verified:
                 verify_cases(sql)
@@ -237,7 +237,7 @@ class EmbeddedStore:
             yield sql
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _writing(self) -> Generator[sqlite3.Connection]:
         if self.readonly:
             raise StoreError(f"case store {self.path} was opened read-only; open it without readonly=True")
         if not self._verified:
@@ -247,7 +247,7 @@ class EmbeddedStore:
             yield sql
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, begin: str) -> Generator[sqlite3.Connection]:
         if os.getpid() != self._process:
             raise StoreError(f"case store {self.path} was opened before fork; open it again in this process")
         with self._lock, errors_of(self.path):

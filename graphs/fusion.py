@@ -10,7 +10,7 @@ Everything here is a pure function of the evidence and of the generalist's answe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -349,15 +349,16 @@ def _by_generalist(
     log_odds = _own_log_odds(task, own, answer.labels, rival)
     voices.append(Voice(source=GENERALIST, kind="generalist", labels=answer.labels, probabilities=own,
                         weight=1.0, log_odds=log_odds))  # fmt: skip
+    decided, against = _names(task, answer.labels, rival)
     fusion = Fusion(
         rule="generalist",
         fitted=False,
-        decision=_decision_name(task, answer.labels, rival),
-        rival=_rival_name(task, answer.labels, rival),
+        decision=decided,
+        rival=against,
         log_odds=log_odds,
         voices=tuple(voices),
         asked=True,
-        counter_example=_counter_example(task, evidence, answer.labels, rival),
+        counter_example=counter_example(task, decided, against, evidence.similar_cases),
         notes=plan.notes,
     )
     return FusedDecision(answer.labels, probabilities, confidence, fusion)
@@ -412,16 +413,17 @@ def _record(
     notes = list(plan.notes)
     if answer is None and (why := plan.source_notes.get(GENERALIST)) and plan.rule != "adaptive":
         notes.append(f"Generalist: {why}.")
+    decided, against = _names(task, labels, rival)
     return Fusion(
         rule=plan.rule,
         fitted=plan.fitted,
-        decision=_decision_name(task, labels, rival),
-        rival=_rival_name(task, labels, rival),
+        decision=decided,
+        rival=against,
         log_odds=sign * (sum(shares.values()) + prior),
         prior=sign * prior,
         voices=tuple(voices),
         asked=answer is not None,
-        counter_example=_counter_example(task, evidence, labels, rival),
+        counter_example=counter_example(task, decided, against, evidence.similar_cases),
         notes=tuple(notes),
     )
 
@@ -460,27 +462,29 @@ def _own_log_odds(task: Task, own: Distribution, labels: tuple[str, ...], rival:
     return float(np.log(pair[0]) - np.log(pair[1]))
 
 
-def _decision_name(task: Task, labels: tuple[str, ...], rival: str) -> str:
+def _names(task: Task, labels: tuple[str, ...], rival: str) -> tuple[str, str]:
+    """Name the decision and what it was made against; of a multi-label task, one option and its opposite."""
     if task.kind is TaskKind.DIAGNOSIS:
-        return labels[0]
-    return rival if rival in labels else f"{PRESENCE[1]} {rival}"
+        return labels[0], rival
+    absent = f"{PRESENCE[1]} {rival}"
+    return (rival, absent) if rival in labels else (absent, rival)
 
 
-def _rival_name(task: Task, labels: tuple[str, ...], rival: str) -> str:
-    if task.kind is TaskKind.DIAGNOSIS:
-        return rival
-    return f"{PRESENCE[1]} {rival}" if rival in labels else rival
-
-
-def _counter_example(
-    task: Task, evidence: Evidence, labels: tuple[str, ...], rival: str
+def counter_example(
+    task: Task, decision: str, rival: str, known: Iterable[SimilarCase]
 ) -> SimilarCase | None:
-    """The nearest known case that speaks for the rival."""
+    """Return the nearest of some known cases that speaks for the rival.
 
-    def speaks(case: SimilarCase) -> bool:
-        if task.kind is TaskKind.MULTILABEL:
-            return (rival in case.labels) != (rival in labels)
-        return rival in case.labels
-
-    found = [case for case in evidence.similar_cases if speaks(case)]
+    Args:
+        task: of the case.
+        decision: its name in ``Fusion``.
+        rival: the same.
+        known: cases to choose from.
+    """
+    # What is no option is the absence of one, which is the decision then.
+    found = (
+        case
+        for case in known
+        if (rival in case.labels if rival in task.options else decision not in case.labels)
+    )
     return max(found, key=lambda case: case.similarity, default=None)

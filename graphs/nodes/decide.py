@@ -9,11 +9,11 @@ from typing import Any
 from langgraph.runtime import Runtime
 
 from ... import __version__
-from ...case import Answer, Case, Diagnosis, Evidence, Fusion, SimilarCase, Task, TaskKind
+from ...case import Answer, Case, Diagnosis, Evidence, Task
 from ...errors import GeneralistError, GscoError
 from ..certificate import Certificate
 from ..diagnosis_context import DiagnosisContext
-from ..fusion import FusedDecision, decide_by
+from ..fusion import FusedDecision, counter_example, decide_by
 from ..policy import conflict_of, doubts_of, remarks
 from ..state import DiagnosisState
 
@@ -121,19 +121,10 @@ async def with_counter_example(
     except GscoError:
         # The similar cases were found a moment ago: without the counter-example the decision stands.
         return diagnosis
-    rival = next((one for one in found if speaks_for_rival(task, fusion, one)), None)
+    rival = counter_example(task, fusion.decision, fusion.rival, found)
     if rival is None:
         return diagnosis
     return diagnosis.model_copy(update={"fusion": fusion.model_copy(update={"counter_example": rival})})
-
-
-def speaks_for_rival(task: Task, fusion: Fusion, known: SimilarCase) -> bool:
-    """Whether a known case carries what the decision was made against."""
-    if task.kind is TaskKind.DIAGNOSIS:
-        return fusion.rival in known.labels
-    if fusion.rival in task.options:
-        return fusion.rival in known.labels
-    return fusion.decision not in known.labels
 
 
 def versions(

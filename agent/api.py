@@ -189,7 +189,9 @@ class GSCo:
         overrides |= {name: value for name, value in own.items() if isinstance(value, str | Path)}
         if settings is None or overrides:
             settings = settings_from(**{**(dict(settings) if settings is not None else {}), **overrides})
-        objects = {name: value for name, value in own.items() if not isinstance(value, str | Path | None)}
+        objects: dict[str, Any] = {
+            name: value for name, value in own.items() if not isinstance(value, str | Path | None)
+        }
         parts = parts_of(settings, **objects)
         if generalist is not None:
             parts |= {"generalist": generalist, "trained_tasks": None}
@@ -260,6 +262,7 @@ class GSCo:
         cases: Sequence[CaseSource],
         *,
         task: str | Task | None = ...,
+        question: str | None = ...,
         progress: bool = ...,
         on_error: Literal["raise"] = ...,
         **policies: Unpack[Policies],
@@ -271,6 +274,7 @@ class GSCo:
         cases: Sequence[CaseSource],
         *,
         task: str | Task | None = ...,
+        question: str | None = ...,
         progress: bool = ...,
         on_error: Literal["return"],
         **policies: Unpack[Policies],
@@ -281,6 +285,7 @@ class GSCo:
         cases: Sequence[CaseSource],
         *,
         task: str | Task | None = None,
+        question: str | None = None,
         progress: bool = False,
         on_error: Literal["raise", "return"] = "raise",
         **policies: Unpack[Policies],
@@ -288,8 +293,9 @@ class GSCo:
         """Diagnose many cases at once, in batches through specialists and generalist.
 
         Args:
-            cases: see ``diagnose``; a question, context or group is given by a ``Case``.
+            cases: see ``diagnose``; a context or group is given by a ``Case``.
             task: of all of them.
+            question: put to all of them; None leaves that of each ``Case``.
             progress: show how far it is, on stderr.
             on_error: ``raise`` stops at the first error, whose ``results`` hold what was done until then;
                 ``return`` puts it in the place of its case.
@@ -306,8 +312,9 @@ class GSCo:
         """
         from .._support.progress import Progress
 
+        asked = [CaseInput(case, question) for case in cases]
         with Progress("diagnosing", len(cases), quiet=not progress) as shown:
-            return self._loop.run(self._many(cases, task, policies, on_error == "raise", shown.advance))
+            return self._loop.run(self._many(asked, task, policies, on_error == "raise", shown.advance))
 
     def astream(
         self,
@@ -488,7 +495,7 @@ class GSCo:
 
     async def _many(
         self,
-        cases: Sequence[CaseSource],
+        cases: Sequence[CaseInput],
         task: str | Task | None,
         policies: Policies,
         strict: bool,
@@ -497,10 +504,10 @@ class GSCo:
         slots = asyncio.Semaphore(IN_FLIGHT)
         results: list[Any] = [None] * len(cases)
 
-        async def one(place: int, case: CaseSource) -> None:
+        async def one(place: int, case: CaseInput) -> None:
             async with slots:
                 try:
-                    results[place] = await self._diagnose(CaseInput(case), task, policies)
+                    results[place] = await self._diagnose(case, task, policies)
                 except GscoError as error:
                     if strict:
                         raise

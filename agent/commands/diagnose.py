@@ -11,7 +11,6 @@ import typer
 if TYPE_CHECKING:
     from ...case import Diagnosis
     from ...errors import GscoError
-    from ..api import GSCo
 
     Result = Diagnosis | GscoError
 
@@ -102,7 +101,9 @@ def diagnose(
     with GSCo.from_settings(settings_from(**options)) as gsco:
         if task is not None:
             gsco.tasks.get(task)
-        results = _results(gsco, images, task, question)
+        results = gsco.diagnose_many(
+            images, task=task, question=question, progress=len(images) > 1, on_error="return"
+        )
     if as_json:
         _print_json(images, results)
     else:
@@ -116,25 +117,6 @@ def diagnose(
 
 def _policy(wanted: bool | None) -> str | None:
     return None if wanted is None else "prefer" if wanted else "off"
-
-
-def _results(gsco: GSCo, images: list[Path], task: str | None, question: str | None) -> list[Result]:
-    """Diagnose all images together; an error stands in the place of its image."""
-    from ...case import Case
-    from ...errors import ImageError
-
-    cases, results = [], dict[int, "Result"]()
-    for place, image in enumerate(images):
-        try:
-            ref = gsco.images.put(image)
-            cases.append((place, Case(id=ref.id, images=(ref,), question=question)))
-        except ImageError as error:
-            results[place] = error
-    diagnosed = gsco.diagnose_many(
-        [case for _, case in cases], task=task, progress=len(cases) > 1, on_error="return"
-    )
-    results.update({place: result for (place, _), result in zip(cases, diagnosed, strict=True)})
-    return [results[place] for place in range(len(images))]
 
 
 def _print_json(images: list[Path], results: list[Result]) -> None:

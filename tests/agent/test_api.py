@@ -99,6 +99,8 @@ def test_policies_of_one_call(gsco, pictures):
 def test_question_context_and_a_card_of_ones_own(gsco, pictures):
     image = pictures.shade("dark", 54)
     assert gsco.diagnose(image, question="Is it dark?").task == "vqa_rad"
+    asked = gsco.diagnose_many([image, pictures.shade("bright", 54)], question="Is it dark?")
+    assert [one.task for one in asked] == ["vqa_rad", "vqa_rad"]
     own = Task(name="mine", modality="grey square", options=("left", "right"))
     assert gsco.diagnose(image, task=own, context="none").label in own.options
 

@@ -49,7 +49,8 @@ def settings_from(**given: Any) -> Settings:
         )
     _check_file(Settings.model_config.get("env_file"))
     try:
-        return Settings(**{**_renamed(Settings.model_config.get("env_file")), **given})
+        fields: dict[str, Any] = {**_renamed(Settings.model_config.get("env_file")), **given}
+        return Settings(**fields)
     except ValidationError as error:
         raise ConfigurationError(f"settings: {plain(error, prefix='GSCO_')}") from None
 

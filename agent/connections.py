@@ -12,10 +12,13 @@ import asyncio
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
 FILES = 65_536
 """File descriptors that a server asks the system for; each connection takes one."""
@@ -106,7 +109,8 @@ class TimedConnection(H11Protocol):
             self._stalled_timer.cancel()
 
     def _answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # None until the first request
+        return cycle is not None and not cycle.response_complete
 
     def _await_header(self) -> None:
         self.waiting[self] = None

@@ -305,7 +305,8 @@ def _write_after(id: str) -> None:
 
     known = ids.UUID(id)
     if known.version == 6:
-        ids._last_v6_timestamp = max(ids._last_v6_timestamp or 0, known.time)
+        latest = ids._last_v6_timestamp or 0  # pyright: ignore[reportPrivateUsage]
+        ids._last_v6_timestamp = max(latest, known.time)  # pyright: ignore[reportPrivateUsage]
 
 
 async def _truncate_log(connection: Any) -> None:

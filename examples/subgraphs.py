@@ -58,7 +58,7 @@ async def conversation(gsco: GSCo) -> str:
     inner = build_consultation_graph(consulting.generalist.chat_model(), consulting.toolbox({}).tools())
     ref = gsco.images.put(samples("busi")[4].path)
 
-    def ask(state: ConsultationState) -> dict:
+    def ask(state: ConsultationState) -> dict[str, object]:
         question = message("human", "What is the diagnosis?", [ref.id]).model_copy(update={"id": "turn-1"})
         return {"messages": [question], "turn": "turn-1", "images": (ref,)}
 

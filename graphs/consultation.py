@@ -41,8 +41,8 @@ from .middleware.tool_execution import ToolExecution, unexpected
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.tools import BaseTool
+    from langgraph.checkpoint.base import BaseCheckpointSaver
     from langgraph.graph.state import CompiledStateGraph
-    from langgraph.types import Checkpointer
 
 MODEL_CALLS = 8
 """The generalist is asked at most so often in one turn."""
@@ -51,7 +51,9 @@ TOOL_CALLS = 12
 
 
 def build_consultation_graph(
-    model: BaseChatModel, tools: Sequence[BaseTool], checkpointer: Checkpointer = None
+    model: BaseChatModel,
+    tools: Sequence[BaseTool],
+    checkpointer: BaseCheckpointSaver[str] | bool | None = None,
 ) -> CompiledStateGraph[Any, ConsultationContext, Any, Any]:
     """Compile the graph.
 

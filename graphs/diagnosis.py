@@ -19,13 +19,13 @@ from .nodes.rad import rad, wanted
 from .state import BranchInput, DiagnosisInput, DiagnosisState
 
 if TYPE_CHECKING:
+    from langgraph.checkpoint.base import BaseCheckpointSaver
     from langgraph.graph.state import CompiledStateGraph
-    from langgraph.types import Checkpointer
 
     Graph = CompiledStateGraph[DiagnosisState, DiagnosisContext, DiagnosisInput, DiagnosisState]
 
 
-def build_diagnosis_graph(checkpointer: Checkpointer = None) -> Graph:
+def build_diagnosis_graph(checkpointer: BaseCheckpointSaver[str] | bool | None = None) -> Graph:
     """Compile the graph. It takes ``case`` and ``task``, and leaves ``diagnosis``.
 
     Who takes part is given with each call, as ``context=DiagnosisContext(…)``.

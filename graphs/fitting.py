@@ -105,7 +105,7 @@ def sample_of(
         ConfigurationError: too few are left to fit anything on.
     """
     names = sorted({name for sources in said for name in sources})
-    kept = [place for place, sources in enumerate(said) if sources.keys() == set(names)]
+    kept = [place for place, sources in enumerate(said) if set(sources) == set(names)]
     if len(kept) < LEAST:
         raise ConfigurationError(
             f"{len(kept)} of {len(said)} labelled cases have all the evidence that is to be weighed, and a "

@@ -293,7 +293,7 @@ def _from_array(values: npt.NDArray[Any], limits: ImageLimits, window: Window | 
     most = limits.max_decoded_pixels
     if values.dtype.kind == "f" and not (window or (values.min() >= 0 and values.max() <= 1)):
         raise ImageUnsupported("a float array must lie from 0 to 1, unless a window is given")
-    if values.dtype not in (np.uint8, np.uint16) and values.dtype.kind != "f":
+    if values.dtype not in (np.dtype(np.uint8), np.dtype(np.uint16)) and values.dtype.kind != "f":
         raise ImageUnsupported(f"an array must be uint8, uint16 or float, not {values.dtype}")
     if values.dtype == np.uint8:
         return plain(Image.fromarray(np.ascontiguousarray(values)), window, most=most)

@@ -16,6 +16,8 @@ from ..errors import GscoError, SpecialistError
 from ..models.specialist.specialist import Floats, Forward, TimmSpecialist, decisions_of
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from ..images import ImageStore
     from ..models.specialist.activation import Heat
     from ..models.specialist.panel import Panel
@@ -222,7 +224,7 @@ def _parts(refs: Sequence[ImageRef]) -> Iterator[list[ImageRef]]:
         yield part
 
 
-def _features(member: TimmSpecialist, pixels: list) -> Sequence[Floats | Exception]:
+def _features(member: TimmSpecialist, pixels: list[Image]) -> Sequence[Floats | Exception]:
     """Run the network; where a batch fails, each image again alone, so that only the culprit fails."""
     if not pixels:
         return []

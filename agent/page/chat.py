@@ -58,7 +58,7 @@ def chat(page: gr.Blocks, room: ChatSession, reviewers: Reviewers, parts: PageCo
 
     async def choose(place: str, event: gr.EventData, request: gr.Request) -> Updates:
         try:
-            sample = sample_named(event._data.get("sample"))
+            sample = sample_named(event._data.get("sample"))  # pyright: ignore[reportPrivateUsage]
             image = await asyncio.to_thread(room.gsco.images.put, sample.path)
         except GscoError as error:
             yield {parts.alert: alert(str(error))}

@@ -81,7 +81,8 @@ def conversations(page: gr.Blocks, room: ChatSession, reviewers: Reviewers, part
         return found if parts.thread in found else await opened(user, uuid4().hex)
 
     async def choose(event: gr.EventData, request: gr.Request) -> dict[Any, Any]:
-        return await opened(visitor(request), str(event._data.get("place", "")))
+        place = event._data.get("place", "")  # pyright: ignore[reportPrivateUsage]
+        return await opened(visitor(request), str(place))
 
     async def begin(request: gr.Request) -> dict[Any, Any]:
         return await opened(visitor(request), uuid4().hex)

@@ -25,7 +25,7 @@ class JsonRoute(APIRoute):
             if not form and (body := await request.body()):
                 try:
                     # Where Starlette keeps what ``Request.json`` parsed.
-                    request._json = await parsed_json(body)
+                    request._json = await parsed_json(body)  # pyright: ignore[reportPrivateUsage]
                 except JsonTooComplex as error:
                     raise ApiError(413, str(error), "json_too_complex") from None
                 except json.JSONDecodeError:

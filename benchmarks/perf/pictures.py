@@ -5,10 +5,14 @@ from __future__ import annotations
 import io
 from itertools import count, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...models.mini import bundled
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _seeds = count()
 
@@ -27,7 +31,7 @@ def fresh_cases(number: int, task: str) -> list[bytes]:
     return [_cut(pictures[seed % len(pictures)], seed) for seed in islice(_seeds, number)]
 
 
-def _cut(picture, seed: int) -> bytes:
+def _cut(picture: Image.Image, seed: int) -> bytes:
     """Cut up to 4 % off each side and scale back, so that size and content stay what they were."""
     rng = np.random.default_rng(seed)
     left, top, right, bottom = rng.uniform(0, 0.04, 4) * (picture.size * 2)

@@ -188,7 +188,8 @@ def _made_by(
             return {"choices": [nothing], "prompt_logprobs": [{str(len(bodies)): {"logprob": 0.0}}]}
 
         async def all_of_them() -> None:
-            asking = replace(client._choice_request, post=keep)
+            known = client._choice_request  # pyright: ignore[reportPrivateUsage]
+            asking = replace(known, post=keep)
             for question in questions():
                 await choose(client.mode, question, asking)
 

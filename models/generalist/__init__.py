@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .protocol import AsyncGeneralist, Choice, Generalist
 
@@ -27,6 +27,7 @@ def load_generalist(settings: Settings, images: ImageStore, *, patience: float |
     if settings.generalist_url:
         from .openai_compatible import OpenAICompatibleGeneralist
 
+        waits: dict[str, Any] = {} if patience is None else {"timeout": patience, "retries": 0}
         return OpenAICompatibleGeneralist(
             settings.generalist_url,
             images,
@@ -36,7 +37,7 @@ def load_generalist(settings: Settings, images: ImageStore, *, patience: float |
             tools=settings.tool_calls,
             deadline=settings.generalist_timeout,
             omit=settings.generalist_omit,
-            **({} if patience is None else {"timeout": patience, "retries": 0}),
+            **waits,
         )
     from ..torch_threads import set_threads
     from .in_process import InProcessGeneralist

@@ -68,7 +68,7 @@ def keep_deadline(client: openai.OpenAI, seconds: float, where: str) -> None:
         seconds: for one request with its retries.
         where: the server's address, for the error.
     """
-    ask, send = client.request, client._send_request
+    ask, send = client.request, client._send_request  # pyright: ignore[reportPrivateUsage]
 
     def request(*arguments: Any, **more: Any) -> Any:
         with within(seconds):
@@ -88,7 +88,7 @@ def keep_deadline(client: openai.OpenAI, seconds: float, where: str) -> None:
 
 def keep_deadline_async(client: openai.AsyncOpenAI, seconds: float, where: str) -> None:
     """The same for an asynchronous client, to the second."""
-    ask, send = client.request, client._send_request
+    ask, send = client.request, client._send_request  # pyright: ignore[reportPrivateUsage]
 
     async def request(*arguments: Any, **more: Any) -> Any:
         with within(seconds) as deadline:

@@ -173,7 +173,7 @@ class OpenAICompatibleGeneralist:
         Raises:
             GeneralistError: the server cannot be reached, or does not tell.
         """
-        payload = self._chat._get_request_payload(list(messages))
+        payload = self._chat._get_request_payload(list(messages))  # pyright: ignore[reportPrivateUsage]
         body = {"messages": payload["messages"], "add_generation_prompt": True}
         with self._explained():
             return list(ask_vllm(self._chat.root_client, self._chat.model_name, "/tokenize", body)["tokens"])
@@ -278,7 +278,8 @@ class OpenAICompatibleGeneralist:
 
     @cached_property
     def _choice_request(self) -> ChoiceRequest:
-        return ChoiceRequest(self.endpoint, self._own._get_request_payload, self._post, self._letter_ids)
+        payload_of = self._own._get_request_payload  # pyright: ignore[reportPrivateUsage]
+        return ChoiceRequest(self.endpoint, payload_of, self._post, self._letter_ids)
 
     def _letter_ids(self) -> Mapping[str, tuple[int, ...]]:
         """Ids of each letter, with and without a space in front, where that is one token."""

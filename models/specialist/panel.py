@@ -159,8 +159,9 @@ def _misfits(members: Mapping[str, TimmSpecialist], options: tuple[str, ...]) ->
         strange = sorted(sets[name] - set(options))
         yield name, f"its labels {strange} are not options of the task, which are {sorted(options)}"
     # Most common first; of equally common ones the first that was loaded.
+    wanted = frozenset(options)
     counts = Counter(labels for name, labels in sets.items() if name not in foreign)
-    shared = max(counts, key=lambda labels: (labels == set(options), counts[labels]), default=frozenset())
+    shared = max(counts, key=lambda labels: (labels == wanted, counts[labels]), default=frozenset())
     for name, labels in sets.items():
         if name not in foreign and labels != shared:
             yield name, f"its labels {sorted(labels)} are not those of the panel, {sorted(shared)}"

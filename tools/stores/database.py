@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from ...errors import StoreError
 from .migration import add_checksums
@@ -127,7 +128,7 @@ def connect(path: Path, *, readonly: bool, timeout: float) -> sqlite3.Connection
         return _open_readonly(path, timeout) if readonly else _open_writable(path, timeout)
 
 
-def in_rows(sql: sqlite3.Connection, query: str, values: list[str] | list[int]) -> Iterator[tuple]:
+def in_rows(sql: sqlite3.Connection, query: str, values: list[str] | list[int]) -> Iterator[tuple[Any, ...]]:
     """Run a query that ends in ``IN`` for any number of values."""
     for start in range(0, len(values), 500):
         part = values[start : start + 500]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..case import Case, Task
 from ..errors import ConfigurationError, ImageError
@@ -15,7 +15,9 @@ from .datasets.example import Example
 if TYPE_CHECKING:
     from .._support.progress import Progress
     from ..images import ImageStore
-    from ..models.dataset import Dataset, Item
+    from ..models.dataset import Dataset
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,48 +34,47 @@ class EvalCase:
     """What is true of it beside labels: accepted answers, report, choices."""
 
 
-def chosen_items(dataset: Dataset, split: str, *, limit: int | None = None, seed: int = 0) -> list[Item]:
-    """Choose the items of a split, or a random sample of them; a larger sample holds every smaller one.
+def sampled(items: Sequence[T], limit: int | None, seed: int, *, by: Callable[[T], Any]) -> list[T]:
+    """Draw a random sample; a larger one holds every smaller one, and the order is kept.
 
-    Raises:
-        ConfigurationError: the split has no items.
+    Args:
+        items: to draw from.
+        limit: how many; None takes all.
+        seed: of the draw.
+        by: an order of the items that does not depend on where they stand.
     """
-    items = dataset.split(split)
-    if not items:
-        raise ConfigurationError(f"data set {dataset.name!r} has no {split} images")
     if limit is None or limit >= len(items):
-        return items
-    order = sorted(range(len(items)), key=lambda place: items[place].path)
+        return list(items)
+    order = sorted(range(len(items)), key=lambda place: by(items[place]))
     random.Random(seed).shuffle(order)
     return [items[place] for place in sorted(order[:limit])]
 
 
-def read_cases(
-    dataset: Dataset, items: Sequence[Item], task: Task, images: ImageStore, progress: Progress
-) -> list[EvalCase]:
-    """Put the items' images into the image store.
+def labelled_examples(
+    dataset: Dataset, split: str, task: Task, *, limit: int | None = None, seed: int = 0
+) -> list[Example]:
+    """Return the images of a split, or a random sample of them, labelled as the task's options are spelt.
 
     Raises:
-        ConfigurationError: a label is none of the task's options, or two items are the same file.
+        ConfigurationError: the split has no images, the task is open, a label is none of its options, or an
+            image is listed twice.
     """
-    truths = true_labels(items, task)
-    read = []
-    for item, truth in zip(items, truths, strict=True):
-        name = item.path.relative_to(dataset.folder).as_posix()
-        try:
-            image = images.put(item.path)
-            case = Case(id=name, images=(image,), group=item.group or None)
-        except ImageError as error:
-            case = error
-        read.append(EvalCase(name, truth, item.group, case))
-        progress.advance()
-    if len({asked.id for asked in read}) < len(read):
+    items = dataset.split(split)
+    if not items:
+        raise ConfigurationError(f"data set {dataset.name!r} has no {split} images")
+    chosen = sampled(items, limit, seed, by=lambda item: item.path)
+    labels = spelt([item.labels for item in chosen], task)
+    found = [
+        Example(item.path.relative_to(dataset.folder).as_posix(), (item.path,), truth, group=item.group)
+        for item, truth in zip(chosen, labels, strict=True)
+    ]
+    if len({one.id for one in found}) < len(found):
         raise ConfigurationError(f"data set {dataset.name!r} lists an image twice; list each once")
-    return read
+    return found
 
 
 def read_examples(examples: Sequence[Example], images: ImageStore, progress: Progress) -> list[EvalCase]:
-    """Put the images of an opened set's examples into the image store; see ``datasets.open_dataset``."""
+    """Put the images of examples into the image store."""
     read = []
     for one in examples:
         try:
@@ -90,12 +91,3 @@ def read_examples(examples: Sequence[Example], images: ImageStore, progress: Pro
         read.append(EvalCase(one.id, one.labels, one.group, case, one))
         progress.advance()
     return read
-
-
-def true_labels(items: Sequence[Item], task: Task) -> list[tuple[str, ...]]:
-    """Spell each item's labels as the task's options do; case and the card's aliases are allowed for.
-
-    Raises:
-        ConfigurationError: the task is open, or a label is none of its options.
-    """
-    return spelt([item.labels for item in items], task)

@@ -26,7 +26,7 @@ from ..graphs.collaboration_fit import HeldOutScores
 from . import provenance
 from .arms import ALONE, ASKING, GENERALISTS, GSCO, STACKING, Arm, arms_of, best_single_source
 from .case_runner import CaseRunner, CaseWorker
-from .cases import EvalCase, chosen_items, read_cases
+from .cases import EvalCase, labelled_examples, read_examples
 from .leakage import check_leaks, check_training, find_leaks, read_bank, without_leaks
 from .plan import Plan
 from .records import RUN_CARD, Leakage, RunCard, read_run_card
@@ -158,9 +158,9 @@ def replay(
     from .._support.progress import Progress
 
     def read(split: str, limit: int | None) -> CaseSet:
-        items = chosen_items(dataset, split, limit=limit, seed=plan.seed)
-        with Progress("reading images", len(items), quiet=quiet) as progress:
-            asked = read_cases(dataset, items, task, gsco.images, progress)
+        examples = labelled_examples(dataset, split, task, limit=limit, seed=plan.seed)
+        with Progress("reading images", len(examples), quiet=quiet) as progress:
+            asked = read_examples(examples, gsco.images, progress)
         return CaseSet(dataset.name, dataset.sha256, split, asked)
 
     return replay_cases(RunContext(gsco, generalist), read, task, out, plan=plan, quiet=quiet)

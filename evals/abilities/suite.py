@@ -15,7 +15,7 @@ from ...errors import ConfigurationError, GscoError
 from ...models.generalist.functions import declared, functions
 from ...models.generalist.messages import message
 from ...models.generalist.prompts import PROFILES
-from ..cases import chosen_items, read_cases
+from ..cases import labelled_examples, read_examples
 from .ability_records import LOG, AbilityImage, AbilityRecord, is_answered
 from .conversations import consult
 
@@ -120,9 +120,9 @@ def images_of(gsco: GSCo, task: Task, source: Path, split: str, limit: int, seed
     from ...models.dataset import read_dataset
 
     dataset = read_dataset(source, seed=seed)
-    items = chosen_items(dataset, split, limit=limit, seed=seed)
-    with Progress("reading images", len(items), quiet=True) as progress:
-        read = read_cases(dataset, items, task, gsco.images, progress)
+    examples = labelled_examples(dataset, split, task, limit=limit, seed=seed)
+    with Progress("reading images", len(examples), quiet=True) as progress:
+        read = read_examples(examples, gsco.images, progress)
     return [AbilityImage(one.id, task, one.case, one.truth) for one in read if isinstance(one.case, Case)]
 
 

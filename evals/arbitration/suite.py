@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...case import Task
 from ...errors import ConfigurationError
-from ..cases import chosen_items
+from ..cases import labelled_examples
 from ..conditions import gathered_cases, replay_conditions
 from ..plan import Plan
 from ..runner import RunContext, replay, run_context_of
@@ -54,7 +54,6 @@ def arbitrate(
     plan = plan.model_copy(update={"arms": NATURAL})
     replay(bench.gsco, bench.generalist, dataset, task, out, plan=plan, quiet=quiet)
     known = gathered_cases(out, bench.gsco.images)
-    items = chosen_items(dataset, plan.split, limit=plan.limit, seed=plan.seed)
-    names = [item.path.relative_to(dataset.folder).as_posix() for item in items]
-    cases = [known[name] for name in names if name in known]
+    asked = labelled_examples(dataset, plan.split, task, limit=plan.limit, seed=plan.seed)
+    cases = [known[one.id] for one in asked if one.id in known]
     replay_conditions(bench, out, CONDITIONS, cases, plan, seed=plan.seed, quiet=quiet)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from ..._support.jsonl import write_atomically
 from ...case import Record, Task
 from ...errors import ConfigurationError, TaskError
 from .. import provenance
-from ..cases import read_examples
+from ..cases import read_examples, sampled
 from ..runner import CaseSet, Reader, RunContext, replay_cases
 from . import Member, Suite
 
@@ -98,19 +97,10 @@ def run_member(
 
     def read(split: str, limit: int | None) -> CaseSet:
         opened = first if split == plan.split else _open(member, task, split, plan, root)
-        chosen = sampled(list(opened), limit, plan.seed)
+        chosen = sampled(list(opened), limit, plan.seed, by=lambda one: one.id)
         return _read(opened.name, opened.sha256, split, chosen, bench, quiet, opened.notes)
 
     return replay_cases(bench, read, task, out, plan=plan, quiet=quiet)
-
-
-def sampled(examples: Sequence[Example], limit: int | None, seed: int) -> list[Example]:
-    """Draw a random sample; a larger one holds every smaller one, and the order is kept."""
-    if limit is None or limit >= len(examples):
-        return list(examples)
-    order = sorted(range(len(examples)), key=lambda place: examples[place].id)
-    random.Random(seed).shuffle(order)
-    return [examples[place] for place in sorted(order[:limit])]
 
 
 def _open(member: Member, task: Task | None, split: str, plan: Plan, root: Path | None) -> OpenDataset:
@@ -144,7 +134,7 @@ def _bundled(task: Task, bench: RunContext, plan: Plan, quiet: bool) -> Reader:
             for one in bundled
         ]
         digest = hashlib.sha256("\n".join(f"{one.sha256} {one.label}" for one in bundled).encode())
-        chosen = sampled(examples, limit, plan.seed)
+        chosen = sampled(examples, limit, plan.seed, by=lambda one: one.id)
         return _read(f"samples-{task.name}", digest.hexdigest(), split, chosen, bench, quiet, ())
 
     return read

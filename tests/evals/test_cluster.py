@@ -31,12 +31,12 @@ def two_nodes() -> Iterator[Any]:
 
 def reader(bench: Bench) -> Any:
     from gsco._support.progress import Progress
-    from gsco.evals.cases import chosen_items, read_cases
+    from gsco.evals.cases import labelled_examples, read_examples
 
     def read(split: str, limit: int | None) -> CaseSet:
-        items = chosen_items(bench.dataset, split, limit=limit)
-        with Progress("", len(items), quiet=True) as progress:
-            asked = read_cases(bench.dataset, items, SHADE, bench.gsco.images, progress)
+        examples = labelled_examples(bench.dataset, split, SHADE, limit=limit)
+        with Progress("", len(examples), quiet=True) as progress:
+            asked = read_examples(examples, bench.gsco.images, progress)
         return CaseSet(bench.dataset.name, bench.dataset.sha256, split, asked)
 
     return read

@@ -159,11 +159,11 @@ def test_a_fit_without_held_out_cases_promises_nothing(weighing: Bench, tmp_path
 
     def read(split: str, limit: int | None) -> CaseSet:
         from gsco._support.progress import Progress
-        from gsco.evals.cases import chosen_items, read_cases
+        from gsco.evals.cases import labelled_examples, read_examples
 
-        items = chosen_items(dataset, split)
-        with Progress("", len(items), quiet=True) as progress:
-            asked = read_cases(dataset, items, SHADE, weighing.gsco.images, progress)
+        examples = labelled_examples(dataset, split, SHADE)
+        with Progress("", len(examples), quiet=True) as progress:
+            asked = read_examples(examples, weighing.gsco.images, progress)
         return CaseSet(dataset.name, dataset.sha256, split, asked)
 
     parts = replace(Parts(weighing.gsco, None))

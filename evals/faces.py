@@ -48,7 +48,7 @@ class FaceAgreement(Record):
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _SampledCase:
     case: str
     group: str
     image: ImageRef
@@ -74,7 +74,7 @@ def compare_faces(gsco: GSCo, folder: Path, *, limit: int = 100, seed: int = 0) 
     return [_agreement(task, face, asked, found[face]) for face in FACES]
 
 
-def _sample(gsco: GSCo, folder: Path, limit: int, seed: int) -> tuple[str, list[_Asked]]:
+def _sample(gsco: GSCo, folder: Path, limit: int, seed: int) -> tuple[str, list[_SampledCase]]:
     card = read_run_card(folder)
     digests = {
         one.case: one.sha256
@@ -93,13 +93,13 @@ def _sample(gsco: GSCo, folder: Path, limit: int, seed: int) -> tuple[str, list[
         raise ConfigurationError(f"{folder} has no cases of the arm {SHIPS}: run it with that arm")
     random.Random(seed).shuffle(measured)
     return card.task.name, [
-        _Asked(one.case, one.group, gsco.images.resolve(f"img-{digests[one.case][:12]}"), one)
+        _SampledCase(one.case, one.group, gsco.images.resolve(f"img-{digests[one.case][:12]}"), one)
         for one in measured[:limit]
     ]
 
 
 async def _every_face(
-    gsco: GSCo, task: str, asked: Sequence[_Asked]
+    gsco: GSCo, task: str, asked: Sequence[_SampledCase]
 ) -> Mapping[str, Sequence[Diagnosis | None]]:
     import httpx
 
@@ -112,17 +112,17 @@ async def _every_face(
         transport = httpx.ASGITransport(create_app(gsco))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
 
-            async def conversation(one: _Asked) -> Diagnosis | None:
+            async def conversation(one: _SampledCase) -> Diagnosis | None:
                 talk = gsco.consult(uuid.uuid4().hex, task=task, group=one.group or None, keep=False)
                 return (await talk.asend(QUESTION, [one.image])).diagnosis
 
-            async def page(one: _Asked) -> Diagnosis | None:
+            async def page(one: _SampledCase) -> Diagnosis | None:
                 thread, last = uuid.uuid4().hex, None
                 async for update in session.take_turn(USER, thread, QUESTION, [one.image], CaseInfo(task)):
                     last = update.diagnosis or last
                 return last
 
-            async def api(one: _Asked) -> Diagnosis | None:
+            async def api(one: _SampledCase) -> Diagnosis | None:
                 body = {"image": _data_uri(gsco, one.image), "task": task, "group": one.group or None}
                 answer = await client.post("/v1/diagnose", json=body)
                 return Diagnosis.model_validate(answer.json()) if answer.is_success else None
@@ -136,7 +136,7 @@ async def _every_face(
                     )
                 }
                 progress.advance(len(asked))
-                one_by_one: dict[str, Callable[[_Asked], Awaitable[Diagnosis | None]]] = {
+                one_by_one: dict[str, Callable[[_SampledCase], Awaitable[Diagnosis | None]]] = {
                     "conversation": conversation,
                     "page": page,
                     "api": api,
@@ -157,7 +157,7 @@ def _data_uri(gsco: GSCo, image: ImageRef) -> str:
 
 
 def _agreement(
-    task: str, face: str, asked: Sequence[_Asked], said: Sequence[Diagnosis | None]
+    task: str, face: str, asked: Sequence[_SampledCase], said: Sequence[Diagnosis | None]
 ) -> FaceAgreement:
     same, largest = 0, 0.0
     for one, diagnosis in zip(asked, said, strict=True):

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from .http_messages import RequestRefused, answer, read_body, replayed
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 MOST_VALUES = 250_000
 """Commas, colons and opening brackets in one body, those in texts included."""
 _SIGNS = (b",", b":", b"[", b"{")
 _SMALL = 64 * 2**10
 """Bytes up to which a thread costs more than it saves."""
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 
 class JsonTooComplex(ValueError):
@@ -69,51 +68,23 @@ class JsonLimits:
         max_bytes: size of a body; a larger one is refused.
     """
 
-    def __init__(self, app: App, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
         self._max_bytes = max_bytes
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request and hand it on."""
         if scope["type"] != "http" or scope["method"] != "POST" or _is_form(scope):
             return await self._app(scope, receive, send)
-        body = bytearray()
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self._max_bytes:
-                return await _refuse(send, 413, f"the request is larger than {self._max_bytes} bytes")
         try:
-            check_json(bytes(body))
-        except JsonTooComplex as error:
-            return await _refuse(send, 413, str(error))
-        return await self._app(scope, _replayed(bytes(body), receive), send)
+            body = await read_body(receive, self._max_bytes)
+            check_json(body)
+        except (RequestRefused, JsonTooComplex) as error:
+            text = json.dumps({"error": str(error)})
+            return await answer(send, 413, text, "application/json", {"connection": "close"})
+        return await self._app(scope, replayed(body, receive), send)
 
 
-def _is_form(scope: MutableMapping[str, Any]) -> bool:
+def _is_form(scope: Scope) -> bool:
     kinds = [value for name, value in scope["headers"] if name == b"content-type"]
     return any(value.lower().startswith(b"multipart/form-data") for value in kinds)
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Message:
-        return waiting.pop() if waiting else await receive()
-
-    return again
-
-
-async def _refuse(send: Send, status: int, message: str) -> None:
-    content = json.dumps({"error": message}).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(content)).encode()),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": content})

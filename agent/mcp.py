@@ -13,8 +13,9 @@ import base64
 import binascii
 import io
 import json
+import sys
 from collections import OrderedDict, defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cachetools import LRUCache
@@ -22,7 +23,10 @@ from cachetools import LRUCache
 from .. import __version__
 from ..case import DISCLAIMER, ImageRef, Record
 from ..errors import ConfigurationError, GscoError
+from .auth import Users, user_by_key
 from .conversation_store import LOCAL
+from .http_messages import RequestRefused, answer
+from .http_server import serve_http
 from .image_folders import ImageFolders
 from .json_limits import JsonLimits
 from .mcp_prompts import PROMPTS
@@ -31,16 +35,16 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
     from mcp.server import Server
     from starlette.applications import Starlette
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from ..settings import Settings
     from .api import GSCo
-    from .auth import Users
 
 PATH = "/mcp"
 NAME = "gsco"
 ADD = "add_image"
 REMEMBERED = 1000
 """So many images a user may ask about at a time; the oldest have to be added again."""
-_STATE = "gsco_user"
 LIST = "list_images"
 IMAGES, RECORDS = "gsco://images/", "gsco://records/"
 _ADD = "Put an image into the store; gives its id."
@@ -295,7 +299,7 @@ def _prompt_handlers() -> dict[str, Any]:
 
     async def prompt(context: Any, params: Any) -> Any:
         if params.name not in PROMPTS:
-            raise MCPError(types.INVALID_PARAMS, f"there is no such prompt; there are: {', '.join(PROMPTS)}")
+            raise MCPError(types.INVALID_PARAMS, f"there is no such prompt; available: {', '.join(PROMPTS)}")
         try:
             text = PROMPTS[params.name].filled(params.arguments or {})
         except ConfigurationError as error:
@@ -311,9 +315,9 @@ def _schema(tool: Any) -> dict[str, Any]:
 
 
 def _user(context: Any) -> str:
-    """Who asks: whom the door let in, or the only one there is."""
+    """Who asks: over HTTP the user of the key, else the only one there is."""
     request = context.request
-    return LOCAL if request is None else getattr(request.state, _STATE, LOCAL)
+    return LOCAL if request is None else request.state.user
 
 
 async def serve_stdio(gsco: GSCo, folders: ImageFolders | None = None) -> None:
@@ -323,6 +327,18 @@ async def serve_stdio(gsco: GSCo, folders: ImageFolders | None = None) -> None:
 
     async with stdio_server() as (reading, writing):
         await server.run(reading, writing, server.create_initialization_options())
+
+
+def serve_mcp(settings: Settings, folders: ImageFolders, *, host: str, port: int) -> None:
+    """Serve MCP over HTTP, at ``/mcp``; see ``serve_http``."""
+
+    def application(gsco: GSCo, users: Users) -> ASGIApp:
+        return http_app(gsco, host, users, settings.max_image_bytes, folders)
+
+    def opened(address: str) -> None:
+        print(f"listening at {address}{PATH}", file=sys.stderr, flush=True)
+
+    serve_http(settings, application, host=host, port=port, extra="mcp", opened=opened)
 
 
 def http_app(
@@ -344,27 +360,26 @@ def http_app(
         max_request_body_size=image_bytes * 4 // 3 + _OVERHEAD,
     )
     app.add_middleware(JsonLimits, max_bytes=image_bytes * 4 // 3 + _OVERHEAD)
-    app.add_middleware(_KeyMiddleware, users=users)  # outermost: nothing is read of a request without a key
+    # What is added last is outermost: nothing is read of a request without a key.
+    app.add_middleware(McpAuthMiddleware, users=users)
     return app
 
 
-class _KeyMiddleware:
-    """Lets in whoever has a key."""
+class McpAuthMiddleware:
+    """Lets in who may ask, and names the user in ``scope["state"]``."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]], users: Users) -> None:
+    def __init__(self, app: ASGIApp, users: Users) -> None:
         self._app = app
         self._users = users
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request on, or refuse it."""
         if scope["type"] == "http":
-            from starlette.datastructures import Headers
-            from starlette.responses import JSONResponse
-
-            scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-            if self._users.owner(key.strip() if scheme.lower() == "bearer" else "") is None:
-                refused = JSONResponse(
-                    {"error": "a valid API key is needed"}, 401, {"WWW-Authenticate": "Bearer"}
-                )
-                await refused(scope, receive, send)
+            try:
+                scope.setdefault("state", {})["user"] = user_by_key(scope, self._users)
+            except RequestRefused as refused:
+                headers = {"www-authenticate": "Bearer"} if refused.status == 401 else {}
+                text = json.dumps({"error": str(refused)})
+                await answer(send, refused.status, text, "application/json", headers)
                 return
         await self._app(scope, receive, send)

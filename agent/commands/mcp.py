@@ -25,28 +25,20 @@ def mcp(
     `gsco mcp --http`. Other machines can connect only if GSCO_API_KEYS is set.
     No file is read that does not lie below a folder named with --images.
     """
-    import asyncio
-
-    from ..api import GSCo
     from ..configuration import settings_from
     from ..image_folders import ImageFolders
 
     folders, settings = ImageFolders(images or ()), settings_from()
-    with GSCo.from_settings(settings) as gsco:
-        if not http:
-            from ..mcp import serve_stdio
-            from ..shutdown import terminated_by
+    if http:
+        from ..mcp import serve_mcp
 
-            with terminated_by(gsco.close):
-                asyncio.run(serve_stdio(gsco, folders))
-            return
-        from ..auth import Users, check_reachable
-        from ..mcp import PATH, http_app
+        return serve_mcp(settings, folders, host=host, port=port)
+    import asyncio
 
-        users = Users.parse(settings.api_keys.get_secret_value())
-        check_reachable(host, users)
-        app = http_app(gsco, host, users, settings.max_image_bytes, folders)
-        from ..shutdown import run_server
+    from ..api import GSCo
+    from ..mcp import serve_stdio
+    from ..shutdown import terminated_by
 
-        typer.echo(f"listening at http://{host}:{port}{PATH}", err=True)
-        run_server(app, seconds=settings.shutdown_seconds, host=host, port=port)
+    with GSCo.from_settings(settings) as gsco, terminated_by(gsco.close):
+        asyncio.run(serve_stdio(gsco, folders))
+    return None

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from ...models.serving.command import Launch
     from ...models.serving.profiles import ServingProfile
+    from ..api import GSCo
+    from ..auth import Users
 
 serve = typer.Typer(name="serve", help="Serve a generalist, or gsco itself.", no_args_is_help=True)
 
@@ -94,9 +98,17 @@ def api(
     The server runs until it is interrupted. Without GSCO_API_KEYS it serves this machine only.
     """
     from ..configuration import settings_from
-    from ..server.serve import serve_api
+    from ..http_server import serve_http
 
-    serve_api(settings_from(), host=host, port=port)
+    settings = settings_from()
+
+    def application(gsco: GSCo, _: Users) -> ASGIApp:
+        from ..server.app import create_app
+        from ..server.policy import ServerPolicy
+
+        return create_app(gsco, ServerPolicy.from_settings(settings))
+
+    serve_http(settings, application, host=host, port=port, extra="server")
 
 
 def _serve(launch: Launch, python: str, log: Path) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ...errors import GscoError
+from ..auth import Reviewers
 from ..reports.export import note_on
-from ..reviewers import Reviewers
 from .components import PageComponents, busy
 from .conversation_panel import QUIET, listed, place_of, visitor
 from .fragments import alert, progress, status_line

@@ -9,7 +9,7 @@ from uuid import uuid4
 import gradio as gr
 
 from ...errors import GscoError
-from ..reviewers import Reviewers, record_under_review
+from ..auth import Reviewers, record_under_review
 from .components import PageComponents
 from .conversation_list import ListedConversation, list_fragment
 from .fragments import alert

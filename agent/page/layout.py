@@ -18,7 +18,7 @@ from .review import reviewing
 from .saliency import saliency
 
 if TYPE_CHECKING:
-    from ..reviewers import Reviewers
+    from ..auth import Reviewers
     from .session import ChatSession
 
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif"]

@@ -7,17 +7,17 @@ in an event is replaced by the id of an upload before Gradio reads it: Gradio th
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+from ..http_messages import RequestRefused, answer_refusal, read_body, replayed
 from .file_references import ForeignReference, with_upload_ids
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 MAX_BODY = 2**20
 """Bytes of an event: the words of a question, and ids."""
@@ -54,8 +54,8 @@ class PageGuard:
             return
         try:
             receive = await self._checked(scope, receive)
-        except Refused as refused:
-            await refuse(send, refused.status, str(refused))
+        except RequestRefused as refused:
+            await answer_refusal(send, refused)
             return
         await self._app(scope, receive, send)
 
@@ -68,70 +68,33 @@ class PageGuard:
         if scope["method"] == "POST" and path == _UPLOAD:
             return receive
         if scope["method"] == "POST" and path in _EVENTS:
-            event = _parsed(await _body(receive))
+            event = _parsed(await read_body(receive, MAX_BODY, SECONDS))
             self._check_session(scope, event.get("session_hash"))
             try:
                 body = json.dumps(with_upload_ids(event)).encode()
             except ForeignReference as error:
-                raise Refused(400, str(error)) from None
+                raise RequestRefused(400, str(error)) from None
             except RecursionError:
-                raise Refused(400, "The event is nested too deeply.") from None
-            return _replayed(body, scope, receive)
-        raise Refused(404, "There is no such address.")
+                raise RequestRefused(400, "the event is nested too deeply") from None
+            given = [
+                one for one in scope["headers"] if one[0] not in (b"content-length", b"transfer-encoding")
+            ]
+            scope["headers"] = [*given, (b"content-length", str(len(body)).encode())]
+            return replayed(body, receive)
+        raise RequestRefused(404, "there is no such address")
 
     def _check_session(self, scope: Scope, session: object) -> None:
         """A session of Gradio's belongs to the user who began it: its events carry what was answered."""
         if session is None:
             return
         if not isinstance(session, str) or not _SESSION.fullmatch(session):
-            raise Refused(400, "That is not a session.")
+            raise RequestRefused(400, "the session name is not valid")
         user = scope["state"]["user"]
         if self._sessions.setdefault(session, user) != user:
-            raise Refused(403, "The page session belongs to another user; load the page again.")
+            raise RequestRefused(403, "the page session belongs to another user; load the page again")
         self._sessions.move_to_end(session)
         while len(self._sessions) > _SESSIONS:
             self._sessions.popitem(last=False)
-
-
-class Refused(Exception):
-    """A request is not handed on.
-
-    Args:
-        status: of the answer.
-        message: what is wrong.
-    """
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-async def refuse(send: Send, status: int, message: str) -> None:
-    """Answer in one sentence and close the connection."""
-    body = message.encode()
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"), (b"connection", b"close"),
-    ]  # fmt: skip
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _body(receive: Receive) -> bytes:
-    body = bytearray()
-    try:
-        async with asyncio.timeout(SECONDS):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise Refused(400, "The request was cut off.")
-                body += message.get("body", b"")
-                if len(body) > MAX_BODY:
-                    raise Refused(413, f"An event is at most {MAX_BODY} bytes.")
-                if not message.get("more_body"):
-                    return bytes(body)
-    except TimeoutError:
-        raise Refused(408, "The request did not arrive in time.") from None
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
@@ -140,7 +103,7 @@ def _parsed(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         event = None
     if not isinstance(event, dict):
-        raise Refused(400, "An event is a JSON object.")
+        raise RequestRefused(400, "an event must be a JSON object")
     return event
 
 
@@ -149,19 +112,5 @@ def _session_read(scope: Scope, path: str) -> str | None:
         return path.rpartition("/")[2]
     given = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("session_hash", [])
     if len(given) > 1:
-        raise Refused(400, "A request is of one session.")
+        raise RequestRefused(400, "a request belongs to one session")
     return given[0] if given else None
-
-
-def _replayed(body: bytes, scope: Scope, receive: Receive) -> Receive:
-    """A body in the place of the one that was read, and then what comes after it."""
-    scope["headers"] = [
-        *(pair for pair in scope["headers"] if pair[0] not in (b"content-length", b"transfer-encoding")),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return again

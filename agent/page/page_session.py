@@ -1,37 +1,27 @@
-"""Page authentication: API-key login, or a per-browser cookie on localhost.
+"""Page authentication as HTTP: the login form, the cookie, and what browsers are told to refuse.
 
 It stands before the whole application, so that nothing of it answers to strangers: neither the page, nor
-its uploads, nor its reports.
+its uploads, nor its reports. Who the user is stands in ``agent.auth``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-import secrets
-import time
-from collections.abc import Mapping
-from contextlib import suppress
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-from ..auth import Users, names_this_machine
-from ..conversation_store import BROWSER
-from ..origin import header, is_foreign
+from ..auth import COOKIE, BrowserSessions, Users, check_origin
+from ..http_messages import RequestRefused, answer, answer_refusal, read_body
 from .fragments import login
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-COOKIE = "gsco_visitor"
-SESSION = 12 * 3600
-"""Seconds after which a user's key is asked for again."""
-VISIT = 365 * 24 * 3600
-"""Seconds for which a browser without a key finds its conversations again."""
+__all__ = ["COOKIE", "PageSession"]
+
 _FORM = 4096
 _FORM_SECONDS = 10.0
-_TOKEN = re.compile("[0-9a-f]{48}")
+_NO_STORE = {"cache-control": "no-store"}
 _HEADERS = (
     # Gradio's page has inline scripts and compiles its templates; nothing is fetched from anywhere else.
     (b"content-security-policy", b"default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
@@ -55,8 +45,7 @@ class PageSession:
 
     def __init__(self, app: ASGIApp, users: Users) -> None:
         self._app = app
-        self._users = users
-        self._inside: dict[str, tuple[str, float]] = {}
+        self._sessions = BrowserSessions(users)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it."""
@@ -65,56 +54,36 @@ class PageSession:
             return
         if scope["type"] != "http":
             return
-        if is_foreign(scope):
-            text = "This request comes from another page. A reverse proxy must pass the Host header on."
-            await _answer(_guarded(send), 403, text, "text/plain", {"connection": "close"})
+        path, send = scope["path"].removeprefix(scope.get("root_path", "")), _guarded(send)
+        try:
+            if path == "/login" and self._sessions.users:
+                check_origin(scope)
+                await self._login(scope, receive, send)
+                return
+            user, cookie = self._sessions.user(scope)
+        except RequestRefused as refused:
+            if refused.status == 401 and scope["method"] == "GET" and path in ("", "/"):
+                await answer(send, 303, "", headers={"location": "login", **_NO_STORE})
+            else:
+                await answer_refusal(send, refused)
             return
-        if self._users:
-            await self._by_key(scope, receive, _guarded(send))
-        else:
-            await self._by_browser(scope, receive, _guarded(send))
-
-    async def _by_browser(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Each browser is a user, known by a cookie that it gets with the page."""
-        if not names_this_machine(header(scope, b"host")):
-            text = "Without keys only this machine is served, as localhost or 127.0.0.1; see GSCO_API_KEYS."
-            await _answer(send, 403, text, "text/plain")
-            return
-        token = _cookie(scope)
-        known = _TOKEN.fullmatch(token) is not None
-        if not known:
-            token = secrets.token_hex(24)
-        scope.setdefault("state", {})["user"] = f"{BROWSER}{token}"
-        await self._app(scope, receive, send if known else _setting(send, token, VISIT))
-
-    async def _by_key(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if path == "/login":
-            await self._login(scope, receive, send)
-            return
-        user, until = self._inside.get(_cookie(scope), ("", 0.0))
-        if until > time.monotonic():
-            scope.setdefault("state", {})["user"] = user
-            await self._app(scope, receive, send)
-        elif scope["method"] == "GET" and path in ("", "/"):
-            await _answer(send, 303, "", "text/plain", {"location": "login"})
-        else:
-            await _answer(send, 401, "Load the page again and enter your key.", "text/plain")
+        scope.setdefault("state", {})["user"] = user
+        await self._app(scope, receive, _setting(send, cookie) if cookie else send)
 
     async def _login(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
-            await _answer(send, 200, login())
+            await answer(send, 200, login(), "text/html", _NO_STORE)
             return
-        form = parse_qs((await _body(receive)).decode("utf-8", "replace"))
-        user = self._users.owner(form.get("key", [""])[0].strip())
-        if user is None:
+        try:
+            form = parse_qs((await read_body(receive, _FORM, _FORM_SECONDS)).decode("utf-8", "replace"))
+        except RequestRefused:
+            form = {}
+        cookie = self._sessions.log_in(form.get("key", [""])[0])
+        if cookie is None:
             await asyncio.sleep(0.5)
-            await _answer(send, 401, login(wrong=True))
-            return
-        now, token = time.monotonic(), secrets.token_hex(24)
-        self._inside = {one: held for one, held in self._inside.items() if held[1] > now}
-        self._inside[token] = (user, now + SESSION)
-        await _answer(_setting(send, token, SESSION), 303, "", "text/plain", {"location": "./"})
+            await answer(send, 401, login(wrong=True), "text/html", _NO_STORE)
+        else:
+            await answer(_setting(send, cookie), 303, "", headers={"location": "./", **_NO_STORE})
 
 
 def _guarded(send: Send) -> Send:
@@ -129,46 +98,10 @@ def _guarded(send: Send) -> Send:
     return with_headers
 
 
-def _setting(send: Send, token: str, seconds: int) -> Send:
-    cookie = f"{COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}"
-
+def _setting(send: Send, cookie: str) -> Send:
     async def with_cookie(message: Message) -> None:
         if message["type"] == "http.response.start":
             message["headers"] = [*message.get("headers", ()), (b"set-cookie", cookie.encode())]
         await send(message)
 
     return with_cookie
-
-
-async def _answer(
-    send: Send, status: int, text: str, kind: str = "text/html", headers: Mapping[str, str] | None = None
-) -> None:
-    body = text.encode()
-    given = {
-        "content-type": f"{kind}; charset=utf-8", "content-length": str(len(body)),
-        "cache-control": "no-store", **(headers or {}),
-    }  # fmt: skip
-    pairs = [(name.encode(), value.encode()) for name, value in given.items()]
-    await send({"type": "http.response.start", "status": status, "headers": pairs})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _body(receive: Receive) -> bytes:
-    """A short form; what is longer is no form of this page's."""
-    body = b""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_FORM_SECONDS):
-            while len(body) <= _FORM:
-                message = await receive()
-                body += message.get("body", b"")
-                if not message.get("more_body"):
-                    return body
-    return b""
-
-
-def _cookie(scope: Scope) -> str:
-    try:
-        found = SimpleCookie(header(scope, b"cookie")).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""

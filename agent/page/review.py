@@ -17,7 +17,7 @@ from .fragments import alert
 from .session import ChatSession
 
 if TYPE_CHECKING:
-    from ..reviewers import Reviewers
+    from ..auth import Reviewers
 
 
 def reviewing(room: ChatSession, reviewers: Reviewers, parts: PageComponents) -> None:

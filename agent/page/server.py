@@ -9,11 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...errors import ConfigurationError, GscoError
-from ..auth import Users, check_reachable
+from ...errors import GscoError
+from ..auth import Reviewers, Users
+from ..http_server import serve_http
 from ..json_limits import JsonLimits
-from ..logs import log_to_stderr
-from ..shutdown import run_server
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -26,37 +25,16 @@ EVENT_BYTES = 4 * 2**20
 
 
 def serve_page(settings: Settings, *, host: str, port: int) -> None:
-    """Serve the page over HTTP.
+    """Serve the page over HTTP; see ``serve_http``."""
 
-    Args:
-        settings: of the installation and of the server.
-        host: where it listens.
-        port: 0 takes a free one.
-
-    Raises:
-        ConfigurationError: packages are missing, a key is wrong, or the host is open to others without keys.
-    """
-    users = Users.parse(settings.api_keys.get_secret_value())
-    check_reachable(host, users)
-    confine_gradio(settings.home / "gradio")
-    try:
-        import uvicorn  # noqa: F401
-
-        from ..api import GSCo
-        from ..connections import allow_open_files, server_options
-        from . import layout  # noqa: F401
-    except ImportError as error:
-        raise ConfigurationError("the chat page needs more packages: pip install 'gsco[ui]'") from error
-    log_to_stderr("gsco.ui", "uvicorn")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # the address is printed once, by itself
-    with GSCo.from_settings(settings) as gsco:
+    def make(gsco: GSCo, users: Users) -> ASGIApp:
+        confine_gradio(settings.home / "gradio")
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)  # the address is printed once, by itself
+        page = application(gsco, settings, users)
         threading.Thread(target=_load, args=(gsco,), daemon=True).start()
-        app = application(gsco, settings, users)
-        allow_open_files()
-        run_server(
-            app, seconds=settings.shutdown_seconds, opened=_announce, host=host, port=port, lifespan="on",
-            **server_options(),
-        )  # fmt: skip
+        return page
+
+    serve_http(settings, make, host=host, port=port, extra="ui", opened=_announce)
 
 
 def application(gsco: GSCo, settings: Settings, users: Users) -> ASGIApp:
@@ -64,7 +42,6 @@ def application(gsco: GSCo, settings: Settings, users: Users) -> ASGIApp:
     import gradio as gr
     from fastapi import FastAPI
 
-    from ..reviewers import Reviewers
     from .file_references import refuse_file_references
     from .layout import build, script, sheet, theme
     from .page_guard import PageGuard

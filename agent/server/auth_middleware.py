@@ -10,8 +10,8 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
-from ..auth import names_this_machine
-from ..origin import header, is_foreign
+from ..auth import user_by_key
+from ..http_messages import RequestRefused, answer, header, replayed
 from ..user_share import TooManyRequests, UserShare
 from . import docs_page
 from .errors import ApiError
@@ -24,7 +24,6 @@ OPEN = frozenset({"/healthz", "/readyz", "/openapi.json", *docs_page.PATHS})
 """What anybody may ask: it tells nothing of anybody."""
 LEAVING = 1.0
 """Seconds that a stream gets to close once its client has left."""
-_ADVICE = "send the header Authorization: Bearer KEY with one of the keys in GSCO_API_KEYS"
 
 
 class AuthMiddleware:
@@ -49,13 +48,15 @@ class AuthMiddleware:
             await self._app(scope, receive, send)
             return
         try:
-            self._check_host(scope)
-            user = self._user(scope)
-            if scope["path"] in OPEN:
+            public = scope["path"] in OPEN
+            user = user_by_key(scope, self._policy.users, public=public)
+            if public:
                 await self._app(scope, receive, send)
                 return
             scope.setdefault("state", {})["user"] = user
             await self._admitted(scope, receive, send, user)
+        except RequestRefused as refused:
+            await refuse(ApiError(refused.status, str(refused), refused.code), send)
         except ApiError as problem:
             await refuse(problem, send)
 
@@ -81,12 +82,16 @@ class AuthMiddleware:
         """Run the application; where the client leaves first, end it."""
         left, complete = asyncio.Event(), asyncio.Event()
 
+        async def gone() -> Message:
+            await left.wait()
+            return {"type": "http.disconnect"}
+
         async def noting(message: Message) -> None:
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 complete.set()
 
-        work = asyncio.ensure_future(self._app(scope, replayed(body, left), noting))
+        work = asyncio.ensure_future(self._app(scope, replayed(body, gone), noting))
         watching = asyncio.ensure_future(_left(receive, left))
         try:
             await asyncio.wait({work, watching}, return_when=asyncio.FIRST_COMPLETED)
@@ -101,33 +106,11 @@ class AuthMiddleware:
             watching.cancel()
             work.cancel()
 
-    def _check_host(self, scope: Scope) -> None:
-        """Without keys, a web page must not reach the server, nor one that makes its name point here."""
-        if self._policy.users:
-            return
-        if not names_this_machine(header(scope, b"host")):
-            raise ApiError(
-                403,
-                "without API keys only this machine is served, as localhost or 127.0.0.1",
-                "host_not_allowed",
-            )
-        if is_foreign(scope):
-            raise ApiError(403, "without API keys no web page may ask", "origin_not_allowed")
-
-    def _user(self, scope: Scope) -> str:
-        if scope["path"] in OPEN:
-            return ""
-        scheme, _, key = header(scope, b"authorization").partition(" ")
-        user = self._policy.users.owner(key.strip() if scheme.lower() == "bearer" else "")
-        if user is None:
-            raise ApiError(401, f"there is no such API key; {_ADVICE}", "invalid_api_key")
-        return user
-
     def _check_crowd(self) -> None:
         if self._inside >= self._policy.at_once:
             raise ApiError(
                 429,
-                f"{self._inside} requests are being worked on; try again in a moment",
+                f"{self._inside} requests are running already; try again in a moment",
                 "too_many_requests",
             )
 
@@ -150,13 +133,13 @@ class AuthMiddleware:
         async with asyncio.timeout(self._policy.pause_seconds):
             message = await receive()
         if message["type"] == "http.disconnect":
-            raise ApiError(400, "the client went away", "disconnected")
+            raise ApiError(400, "the client closed the connection", "disconnected")
         piece = message.get("body", b"")
         if len(body) + len(piece) > self._policy.max_bytes:
             raise self._too_large()
         if self._held + len(piece) > self._policy.held_bytes:
             raise ApiError(
-                429, "the requests that are arriving are too much at once; try again in a moment",
+                429, "too many requests are arriving at once; try again in a moment",
                 "too_many_requests",
             )  # fmt: skip
         self._held += len(piece)
@@ -183,26 +166,7 @@ async def _left(receive: Receive, left: asyncio.Event) -> None:
     left.set()
 
 
-def replayed(body: bytes, left: asyncio.Event) -> Receive:
-    """A ``receive`` that gives the body that was read already, and then that the client has left."""
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Message:
-        if messages:
-            return messages.pop()
-        await left.wait()
-        return {"type": "http.disconnect"}
-
-    return again
-
-
 async def refuse(problem: ApiError, send: Send) -> None:
     """Answer with an error."""
-    content = json.dumps(problem.body()).encode()
-    headers = {
-        "content-type": "application/json", "content-length": str(len(content)), "connection": "close",
-        **problem.headers,
-    }  # fmt: skip
-    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": problem.status, "headers": pairs})
-    await send({"type": "http.response.body", "body": content})
+    headers = {"connection": "close", **problem.headers}
+    await answer(send, problem.status, json.dumps(problem.body()), "application/json", headers)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from ..auth import Users
-from ..reviewers import Reviewers
+from ..auth import Reviewers, Users
 
 if TYPE_CHECKING:
     from ...settings import Settings
@@ -54,7 +53,7 @@ class ServerPolicy:
         Raises:
             ConfigurationError: a key is wrong.
         """
-        users = Users.parse(settings.api_keys.get_secret_value())
+        users = Users.from_settings(settings)
         return cls(
             users=users,
             reviewing=Reviewers.from_settings(settings, users).names,

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from ...case import Diagnosis, ReviewDecision
 from ..api import GSCo
+from ..auth import record_under_review
 from ..records import ThreadRecord, ThreadSummary, Turn
-from ..reviewers import record_under_review
 from . import chat, schema
 from .conversation import model_name
 from .diagnosis_request import body_schema, read_diagnosis
@@ -86,7 +86,7 @@ def _openai(gsco: GSCo, policy: ServerPolicy, metrics: Metrics, evidence: Earlie
     async def model(model: str) -> schema.Model:
         if model_name(model) is None:
             raise ApiError(
-                404, f"the model is not known; there are: {', '.join(schema.MODELS)}", "model_not_found"
+                404, f"the model is unknown; available: {', '.join(schema.MODELS)}", "model_not_found"
             )
         return schema.Model(id=model)
 

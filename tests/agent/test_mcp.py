@@ -228,7 +228,7 @@ def test_the_usual_questions_are_prompts(gsco):
 
 
 def test_a_folder_that_is_none():
-    with pytest.raises(ConfigurationError, match="no folder"):
+    with pytest.raises(ConfigurationError, match="not a folder"):
         ImageFolders([Path("/nowhere")])
 
 
@@ -268,6 +268,28 @@ def test_over_http_with_a_key(server, sample):
             await consulted(client, sample)
 
     asyncio.run(talk())
+
+
+@pytest.mark.attack
+def test_over_http_each_key_has_its_own_images(server, sample):
+    import httpx2
+    from mcp.client.streamable_http import streamable_http_client
+
+    async def talk(name: str, tool: str, arguments: dict) -> tuple[bool, str, list[str]]:
+        headers = {"Authorization": f"Bearer {KEYS[name]}"}
+        async with (
+            httpx2.AsyncClient(headers=headers, timeout=120) as http,
+            Client(streamable_http_client(server, http_client=http)) as client,
+        ):
+            said = await client.call_tool(tool, arguments)
+            resources = (await client.list_resources()).resources
+            return said.is_error, said.content[0].text, [str(one.uri) for one in resources]
+
+    failed, text, own = asyncio.run(talk("ann", "add_image", data(sample)))
+    id = text.split(",")[0]
+    assert not failed and f"gsco://images/{id}" in own
+    failed, text, others = asyncio.run(talk("bob", "classify", {"image": id, "task": "chest_xray"}))
+    assert failed and "no image" in text and others == []
 
 
 def test_over_http_without_a_key_or_from_a_strange_page(server):

@@ -2,8 +2,7 @@
 
 import httpx
 import pytest
-from gsco.agent.auth import Users
-from gsco.agent.reviewers import Reviewers
+from gsco.agent.auth import Reviewers, Users
 from gsco.agent.server.policy import ServerPolicy
 from gsco.case import ReviewDecision
 from gsco.errors import ConfigurationError, ReviewRefused

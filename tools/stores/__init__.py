@@ -41,7 +41,7 @@ def open_store(address: str | Path, *, home: Path, writable: bool = False, api_k
     if text:
         return EmbeddedStore(_file_of(Path(text).expanduser()), readonly=not writable)
     if writable:
-        raise ConfigurationError("the bundled bank is only read; name a path for a store of your own")
+        raise ConfigurationError("the bundled case store is read-only; name a path for a store of your own")
     from ...models.mini import bundled
     from .bundled_bank import unpack_bank
 
@@ -59,6 +59,6 @@ def _served(scheme: str, address: str, writable: bool, api_key: str) -> CaseStor
         opened = getattr(import_module(f"{__name__}.{scheme}"), f"open_{scheme}", None)
     if opened is None:
         raise ConfigurationError(
-            f"no case store has addresses of the kind {scheme}://; give GSCO_CASE_STORE a path or weaviate://HOST"
+            f"{scheme}:// is not an address of a case store; set GSCO_CASE_STORE to a path or weaviate://HOST"
         )
     return opened(address, writable=writable, api_key=api_key)

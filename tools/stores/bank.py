@@ -106,7 +106,7 @@ def read_card(path: str | Path) -> BankCard:
     try:
         return BankCard.model_validate_json(card.read_bytes())
     except OSError as error:
-        raise StoreError(f"bank card {card} cannot be read: {error.strerror}; a bank is two files") from error
+        raise StoreError(f"bank card {card} cannot be read: {error.strerror}; it needs both files") from error
     except ValidationError as error:
         raise StoreError(f"{card} is not the card of a bank that this version of gsco can read") from error
 

@@ -7,29 +7,28 @@ import shutil
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from ...case import SimilarCase
 from ...errors import StoreError
 from . import rows
+from .base import Search, StoreBase
 from .database import connect, damage_of, errors_of, in_rows
 from .exact import Ban, Hit
-from .protocol import EVERYTHING, Entry, Exclusion, Filter, KnownCase, Vectors
+from .protocol import EVERYTHING, Entry, Exclusion, Filter, KnownCase, similar_case
 from .vector_cache import VectorCache
-from .vectors import checked_entry, checked_queries
+from .vectors import checked_entry
 from .verification import Damage, StoreCheck, verified_thumbnail, verify_cases, verify_thumbnails
 
 _BATCH = 256
 
 
-class EmbeddedStore:
+class EmbeddedStore(StoreBase):
     """Known cases in one SQLite file; the vectors of an encoder are loaded at its first search.
 
     Vectors lie in the file at half precision (2 bytes per number: similarities change by less than
@@ -78,33 +77,20 @@ class EmbeddedStore:
                 new += sum([rows.insert(sql, entry) for entry in batch])
         return new
 
-    def search(
-        self,
-        vectors: Vectors,
-        encoder: str,
-        k: int,
-        *,
-        where: Filter = EVERYTHING,
-        exclude: Sequence[Exclusion] = (),
-    ) -> list[list[SimilarCase]]:
-        """See ``CaseStore.search``."""
-        queries = checked_queries(vectors, k, exclude)
-        if queries is None:
-            return [[] for _ in vectors]
+    def _nearest(self, search: Search) -> list[list[SimilarCase]]:
         with self._reading() as sql:
-            sought, bans = self._sought(sql, encoder, queries, where, exclude)
+            sought = self._sought(sql, search)
         # Outside the transaction, so that the threads of a process search side by side.
-        hits = sought(queries, k, bans)
+        hits = sought()
         with self._reading() as sql:
             known = rows.cases(sql, {hit.key for query in hits for hit in query})
         if any(hit.key not in known for query in hits for hit in query):
             # A case that somebody deleted in between must not leave a gap: search and read in one snapshot.
             with self._reading() as sql:
-                sought, bans = self._sought(sql, encoder, queries, where, exclude)
-                hits = sought(queries, k, bans)
+                hits = self._sought(sql, search)()
                 known = rows.cases(sql, {hit.key for query in hits for hit in query})
         with damage_of(self.path):
-            return [[_similar(known.get(hit.key), hit, encoder) for hit in query] for query in hits]
+            return [[_similar(known.get(hit.key), hit, search.encoder) for hit in query] for query in hits]
 
     def scan(self, where: Filter = EVERYTHING) -> Iterator[Entry]:
         """See ``CaseStore.scan``; entries are read as they are taken, in small batches."""
@@ -157,7 +143,7 @@ class EmbeddedStore:
             busy, *_ = sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
             raise StoreError(
-                f"another program has case store {self.path} open, whose log still holds what was deleted; "
+                f"another program has case store {self.path} open, and its log still holds the deleted data; "
                 "stop it and run the same command again"
             )
         return deleted
@@ -204,29 +190,14 @@ class EmbeddedStore:
             if connection is not None:
                 connection.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _sought(
-        self,
-        sql: sqlite3.Connection,
-        encoder: str,
-        queries: Vectors,
-        where: Filter,
-        exclude: Sequence[Exclusion],
-    ) -> tuple[Callable[[Vectors, int, Sequence[Ban]], list[list[Hit]]], list[Ban]]:
-        """How to search what the snapshot of ``sql`` holds, and what each query must not find."""
-        found = self._vectors.view(sql, encoder, queries.shape[1], where)
+    def _sought(self, sql: sqlite3.Connection, search: Search) -> Callable[[], list[list[Hit]]]:
+        """How to search what the snapshot of ``sql`` holds."""
+        found = self._vectors.view(sql, search.encoder, search.queries.shape[1], search.where)
         if found is None:
-            return lambda queries, k, bans: [[] for _ in queries], []
+            return lambda: [[] for _ in search.queries]
         view, kinds = found
-        bans = [_ban(sql, one) for one in exclude]
-        return lambda queries, k, bans: view.search(queries, k, kinds, bans), bans
+        bans = [_ban(sql, one) for one in search.exclude]
+        return lambda: view.search(search.queries, search.k, kinds, bans)
 
     @contextmanager
     def _reading(self) -> Generator[sqlite3.Connection]:
@@ -291,13 +262,4 @@ def _ban(sql: sqlite3.Connection, exclusion: Exclusion) -> Ban:
 def _similar(case: KnownCase | None, hit: Hit, encoder: str) -> SimilarCase:
     if case is None or case.id != hit.id:
         raise Damage(f"case {hit.id} was lost")
-    return SimilarCase(
-        id=case.id,
-        sha256=case.sha256,
-        task=case.task,
-        labels=case.labels,
-        similarity=max(-1.0, min(1.0, hit.similarity)),
-        encoder=encoder,
-        source=case.source,
-        report=case.report,
-    )
+    return similar_case(case, hit.similarity, encoder)

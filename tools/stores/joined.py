@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 
 from ...case import SimilarCase
 from ...errors import StoreError, VectorMismatch
-from .protocol import EVERYTHING, CaseStore, Entry, Exclusion, Filter, Vectors
+from .base import Search, StoreBase
+from .protocol import EVERYTHING, CaseStore, Entry, Filter
 
-_READ_ONLY = "stores that are searched together are only read; open the one that is to be changed"
+_READ_ONLY = "several case stores are open together, read-only; open the one that you want to change"
 
 
-class JoinedStore:
+class JoinedStore(StoreBase):
     """A read-only ``CaseStore`` over several.
 
     The known cases of a task that has a store of its own are those of that store alone, also where the base
@@ -30,40 +31,26 @@ class JoinedStore:
         self._others = tuple(sorted(set(base.tasks()) - set(own)))
 
     def add(self, entries: Iterable[Entry]) -> int:
-        """Refuse.
-
-        Raises:
-            StoreError: always.
-        """
+        """Refuse, since the stores are only read."""
         raise StoreError(_READ_ONLY)
 
     def delete(self, ids: Iterable[str]) -> int:
-        """Refuse.
-
-        Raises:
-            StoreError: always.
-        """
+        """Refuse, since the stores are only read."""
         raise StoreError(_READ_ONLY)
 
-    def search(
-        self,
-        vectors: Vectors,
-        encoder: str,
-        k: int,
-        *,
-        where: Filter = EVERYTHING,
-        exclude: Sequence[Exclusion] = (),
-    ) -> list[list[SimilarCase]]:
-        """Find the k nearest known cases of each query over all stores; see ``CaseStore.search``."""
-        parts = self._parts(where)
+    def _nearest(self, search: Search) -> list[list[SimilarCase]]:
+        encoder, k, exclude = search.encoder, search.k, search.exclude
+        parts = self._parts(search.where)
         holding = [(store, part) for store, part in parts if encoder in store.encoders()]
         if not holding and any(store.count() for store, _ in parts):
             known = ", ".join(sorted(self.encoders())) or "none"
             raise VectorMismatch(f"the case stores hold no vectors of encoder {encoder!r}; encoders: {known}")
-        found = [store.search(vectors, encoder, k, where=part, exclude=exclude) for store, part in holding]
+        found = [
+            store.search(search.queries, encoder, k, where=part, exclude=exclude) for store, part in holding
+        ]
         return [
             heapq.nsmallest(k, chain(*(rows[query] for rows in found)), key=lambda c: (-c.similarity, c.id))
-            for query in range(len(vectors))
+            for query in range(len(search.queries))
         ]
 
     def get(self, ids: Iterable[str]) -> dict[str, Entry]:

@@ -1,4 +1,4 @@
-"""What every case store can do. ``tests/tools/stores/conformance.py`` holds each store to it."""
+"""The interface of a case store. ``tests/tools/stores/conformance.py`` tests it for each store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAMESPACE = uuid.UUID("6f1c9a52-0d0e-5b1e-9a53-3c4f7b8f2d10")
 
 
 class KnownCase(Record):
-    """A case whose diagnosis is known, as a store keeps it."""
+    """A case with a known diagnosis, as kept in a case store."""
 
     sha256: str
     """``ImageRef.sha256`` of its image."""
@@ -40,7 +40,7 @@ class KnownCase(Record):
 
 @dataclass(frozen=True)
 class Entry:
-    """One row: the known case, its vectors by encoder name, and a small JPEG to look at."""
+    """A row of a case store: the known case, its vectors by encoder name, and a small JPEG."""
 
     case: KnownCase
     vectors: Mapping[str, Vectors]
@@ -50,19 +50,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """What a search must not find: the case itself, its patient, and its near-duplicates."""
+    """Cases that a search leaves out: the case itself, its patient, and near-duplicates."""
 
     sha256s: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
     above_similarity: float | None = None
-    """Hits with a larger cosine similarity are taken for near-duplicates and left out."""
+    """Cases with a larger cosine similarity count as near-duplicates and are left out."""
     ids: frozenset[str] = frozenset()
     """Known cases by ``KnownCase.id``."""
 
 
 @dataclass(frozen=True)
 class Filter:
-    """What a search must find: cases of these tasks and modalities; an empty tuple means any."""
+    """Cases that a search may find, by task and modality; an empty tuple means any."""
 
     tasks: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
@@ -79,6 +79,20 @@ class Filter:
 EVERYTHING = Filter()
 
 
+def similar_case(case: KnownCase, similarity: float, encoder: str) -> SimilarCase:
+    """A known case as a search finds it."""
+    return SimilarCase(
+        id=case.id,
+        sha256=case.sha256,
+        task=case.task,
+        labels=case.labels,
+        similarity=max(-1.0, min(1.0, similarity)),
+        encoder=encoder,
+        source=case.source,
+        report=case.report,
+    )
+
+
 @runtime_checkable
 class CaseStore(Protocol):
     """Known cases with named vectors, one per specialist encoder.
@@ -92,7 +106,7 @@ class CaseStore(Protocol):
     """
 
     def add(self, entries: Iterable[Entry]) -> int:
-        """Add cases and return how many were new; a case that is there gains missing vectors only.
+        """Add cases and return how many were new; an existing case only gains vectors that it lacks.
 
         Entries are taken and written batch by batch, so that they need not fit in memory. An error
         leaves whole entries only, and the same call may be made again.
@@ -130,7 +144,7 @@ class CaseStore(Protocol):
         ...
 
     def get(self, ids: Iterable[str]) -> dict[str, Entry]:
-        """Entries by id; ids that are not there are left out."""
+        """Entries by id; unknown ids are left out."""
         ...
 
     def scan(self, where: Filter = EVERYTHING) -> Iterator[Entry]:
@@ -142,7 +156,7 @@ class CaseStore(Protocol):
         ...
 
     def delete(self, ids: Iterable[str]) -> int:
-        """Delete cases by id and return how many were there."""
+        """Delete cases by id and return how many existed."""
         ...
 
     def encoders(self) -> dict[str, int]:

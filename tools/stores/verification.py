@@ -12,7 +12,7 @@ from .checksums import block_checksum, case_checksum, thumbnail_checksum
 
 DAMAGED = (
     "the file is damaged; restore it from a backup, or delete it and index again "
-    "(the store of the bundled cases is made again by itself)"
+    "(the bundled store is rebuilt automatically)"
 )
 CASES, THUMBNAILS = "cases", "thumbnails"
 """Names of blocks; those of vectors are in ``vectors_block``."""

@@ -66,7 +66,7 @@ def test_an_encoder_that_only_one_has(joined: JoinedStore, tmp_path: Path) -> No
 
 
 def test_it_is_only_read(joined: JoinedStore) -> None:
-    with pytest.raises(StoreError, match="only read"):
+    with pytest.raises(StoreError, match="read-only"):
         joined.add(entries(unit(1)))
-    with pytest.raises(StoreError, match="only read"):
+    with pytest.raises(StoreError, match="read-only"):
         joined.delete([])

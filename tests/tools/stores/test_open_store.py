@@ -35,7 +35,7 @@ def test_no_address_is_the_bundled_bank(bank: Path, tmp_path: Path) -> None:
 
 
 def test_the_bundled_bank_is_never_written(bank: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="only read"):
+    with pytest.raises(ConfigurationError, match="read-only"):
         open_store("", home=tmp_path / "home", writable=True)
 
 

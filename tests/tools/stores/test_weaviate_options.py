@@ -12,7 +12,7 @@ import pytest
 from gsco.case import SimilarCase
 from gsco.errors import StoreError
 from gsco.tools.stores.protocol import Filter
-from gsco.tools.stores.weaviate import WeaviateStore, indexes, writer
+from gsco.tools.stores.weaviate import WeaviateStore, schema, writer
 from gsco.tools.stores.weaviate import store as store_module
 
 from .conformance import case, entries, unit
@@ -87,7 +87,7 @@ def test_every_index_is_made_as_asked_and_finds_what_is_near(
 def test_a_bank_is_compressed_once_it_is_large(
     server: Server, collection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indexes, "COMPRESSED_FROM", 1500)
+    monkeypatch.setattr(schema, "COMPRESSED_FROM", 1500)
     monkeypatch.setattr(store_module, "EXACT_BELOW", 100)
     vectors = unit(2200, width=64)
     with WeaviateStore(server.address(collection, "&timeout=30")) as store:

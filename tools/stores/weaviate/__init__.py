@@ -1,6 +1,6 @@
 """Known cases in a Weaviate cluster."""
 
 from .address import WeaviateAddress, parse_address
-from .store import WeaviateStore, open_weaviate
+from .store import WeaviateStore
 
-__all__ = ["WeaviateAddress", "WeaviateStore", "open_weaviate", "parse_address"]
+__all__ = ["WeaviateAddress", "WeaviateStore", "parse_address"]

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -82,58 +81,52 @@ def parse_address(text: str) -> WeaviateAddress:
         if parts.scheme.lower() != SCHEME or not parts.netloc:
             raise ValueError(f"it must begin with {SCHEME}://HOST")
         if "@" in parts.netloc:
-            raise ValueError(f"it must hold no user and password; an API key goes into {API_KEY}")
-        options = _options(parts.query)
-        secure = options.get("secure", "false").lower() in ("true", "1", "yes")
-        hosts = _hosts(parts.netloc, options.pop("grpc", ""), _SECURE if secure else _PLAIN)
-        return WeaviateAddress.model_validate({**_named(parts.path, options), "hosts": hosts})
+            raise ValueError(f"it must not contain a user or password; put the API key into {API_KEY}")
+        fields = _fields(parts.path, parts.query)
+        secure = fields.get("secure", "false").lower() in ("true", "1", "yes")
+        hosts = _hosts(parts.netloc, fields.pop("grpc", ""), secure=secure)
+        address = WeaviateAddress.model_validate({**fields, "hosts": hosts})
     except ValidationError as error:
         where = error.errors()[0]
         name = ".".join(map(str, where["loc"]))
         raise ConfigurationError(f"case store address: {name}: {where['msg']}") from error
     except ValueError as error:
         raise ConfigurationError(f"case store address: {error}") from error
+    if address.consistency == "all" and address.replication == 1:
+        raise ConfigurationError("consistency=all has no effect with one copy of each case; leave it out")
+    return address
 
 
-def _options(query: str) -> dict[str, str]:
+def _fields(path: str, query: str) -> dict[str, str]:
+    """The options and the collection, as text."""
     pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
-    options = dict(pairs)
-    if len(options) != len(pairs):
-        raise ValueError("an option stands in it twice")
-    if secrets := sorted(set(options) & {"api_key", "key", "token", "password"}):
-        raise ValueError(f"{secrets[0]} does not belong in it; an API key goes into {API_KEY}")
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("an option is given twice")
+    if secrets := sorted(set(fields) & {"api_key", "key", "token", "password"}):
+        raise ValueError(f"{secrets[0]} must not be part of it; put the API key into {API_KEY}")
     known = set(WeaviateAddress.model_fields) - {"hosts", "collection"} | {"grpc"}
-    if unknown := sorted(set(options) - known):
-        raise ValueError(f"no option {unknown[0]!r}; there are: {', '.join(sorted(known))}")
-    return options
-
-
-def _named(path: str, options: Mapping[str, str]) -> dict[str, Any]:
-    fields: dict[str, Any] = dict(options)
+    if unknown := sorted(set(fields) - known):
+        raise ValueError(f"no option {unknown[0]!r}; available: {', '.join(sorted(known))}")
+    if not _TENANT.match(fields.get("tenant", "-")):
+        raise ValueError(f"{fields['tenant']!r} is not a tenant name: use up to 64 letters, digits, - and _")
     if name := unquote(path).strip("/"):
         if not _COLLECTION.match(name):
-            raise ValueError(f"{name!r} is no name of a collection: a letter, then letters, digits and _")
+            raise ValueError(f"{name!r} is not a collection name: use a letter, then letters, digits and _")
         fields["collection"] = name[0].upper() + name[1:]
-    tenant = fields.get("tenant")
-    if tenant is not None and not _TENANT.match(tenant):
-        raise ValueError(f"{tenant!r} is no name of a tenant: up to 64 letters, digits, - and _")
     return fields
 
 
-def _hosts(netloc: str, grpc: str, default: tuple[int, int]) -> list[dict[str, Any]]:
-    places = [_place(place) for place in netloc.split(",")]
-    ports = [int(port) for port in grpc.split(",")] if grpc else [default[1]]
+def _hosts(netloc: str, grpc: str, *, secure: bool) -> list[dict[str, Any]]:
+    places = [urlsplit(f"//{place}") for place in netloc.split(",")]
+    http, default = _SECURE if secure else _PLAIN
+    ports = grpc.split(",") if grpc else [str(default)]
     if len(ports) not in (1, len(places)):
         raise ValueError(f"grpc names {len(ports)} ports for {len(places)} hosts; give one, or one for each")
+    if not all(place.hostname for place in places):
+        raise ValueError(f"{netloc!r} names no host")
     ports *= len(places) // len(ports)
     return [
-        {"name": name, "port": port or default[0], "grpc_port": own}
-        for (name, port), own in zip(places, ports, strict=True)
+        {"name": place.hostname, "port": place.port or http, "grpc_port": own}
+        for place, own in zip(places, ports, strict=True)
     ]
-
-
-def _place(text: str) -> tuple[str, int | None]:
-    parts = urlsplit(f"//{text}")
-    if not parts.hostname:
-        raise ValueError(f"{text!r} names no host")
-    return parts.hostname, parts.port

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from ....errors import ConfigurationError, StoreError
@@ -32,53 +31,35 @@ def back_up(address: WeaviateAddress, name: str, *, backend: str = "filesystem",
         ConfigurationError: the name or the backend is wrong.
         StoreError: it failed, or there is one of that name already.
     """
-    _check(name, backend)
-
-    async def create(client: WeaviateAsyncClient) -> str:
-        from weaviate.backup.backup import BackupStorage
-
-        answer = await client.backup.create(
-            name, BackupStorage(backend), include_collections=address.collection, wait_for_completion=True
-        )
-        return answer.status.value
-
-    _finish(address, api_key, create, f"backup {name}")
+    _run("create", address, name, backend, api_key)
 
 
 def restore(address: WeaviateAddress, name: str, *, backend: str = "filesystem", api_key: str = "") -> None:
-    """Bring a collection back from a backup and wait for it.
-
-    Args:
-        address: of the case bank; its collection must not be there.
-        name: of the backup.
-        backend: where the servers find it.
-        api_key: for servers that ask for one.
+    """Bring a collection back from a backup and wait for it; see ``back_up``.
 
     Raises:
         ConfigurationError: the name or the backend is wrong.
         StoreError: it failed, there is no such backup, or the collection is there.
     """
-    _check(name, backend)
+    _run("restore", address, name, backend, api_key)
 
-    async def bring_back(client: WeaviateAsyncClient) -> str:
+
+def _run(what: str, address: WeaviateAddress, name: str, backend: str, api_key: str) -> None:
+    if not _NAME.match(name):
+        raise ConfigurationError(f"{name!r} is not a backup name; use small letters, digits, - and _")
+    if backend not in BACKENDS:
+        raise ConfigurationError(f"no backend {backend!r}; choose one of {', '.join(BACKENDS)}")
+
+    async def work(client: WeaviateAsyncClient) -> str:
         from weaviate.backup.backup import BackupStorage
 
-        if await client.collections.exists(address.collection):
-            raise StoreError(f"{address} is there; a backup does not replace it: delete it first")
-        answer = await client.backup.restore(
-            name, BackupStorage(backend), include_collections=address.collection, wait_for_completion=True
-        )
+        if what == "restore" and await client.collections.exists(address.collection):
+            raise StoreError(f"{address} already exists, and a backup does not replace it: delete it first")
+        begin = getattr(client.backup, what)
+        kept = BackupStorage(backend)
+        answer = await begin(name, kept, include_collections=address.collection, wait_for_completion=True)
         return answer.status.value
 
-    _finish(address, api_key, bring_back, f"restoring backup {name}")
-
-
-def _finish(
-    address: WeaviateAddress,
-    api_key: str,
-    work: Callable[[WeaviateAsyncClient], Awaitable[str]],
-    what: str,
-) -> None:
     connection = Connection(address, api_key)
     try:
         # Twice would be an error here, so that only one of the hosts is asked.
@@ -86,11 +67,4 @@ def _finish(
     finally:
         connection.close()
     if status != "SUCCESS":
-        raise StoreError(f"{address}: {what} ended as {status}; the server's log says why")
-
-
-def _check(name: str, backend: str) -> None:
-    if not _NAME.match(name):
-        raise ConfigurationError(f"{name!r} is no name of a backup: small letters, digits, - and _")
-    if backend not in BACKENDS:
-        raise ConfigurationError(f"no backend {backend!r}; there are: {', '.join(BACKENDS)}")
+        raise StoreError(f"{address}: backup {name} ended as {status}; see the server's log")

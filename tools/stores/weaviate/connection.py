@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from ...._support.background import BackgroundLoop
-from ....errors import ConfigurationError, GscoError, StoreError
+from ....errors import ConfigurationError, StoreError
 from .address import Host, WeaviateAddress
 from .failures import (
     DOWN,
@@ -34,6 +34,7 @@ T = TypeVar("T")
 PROBE_AFTER = 1.0
 """Seconds without an answer after which a server is asked whether it is there at all. The client would
 try for a minute to reach a server that is not."""
+_PROBE_EVERY = 10.0
 _CONNECTING = 5.0
 _CANCELLING = 1.0
 _PAUSE, _LONGEST_TURN = 0.05, 0.5
@@ -45,18 +46,22 @@ _RETURN = 0.2
 class Connection:
     """Runs work on a client of a cluster, whichever of its hosts answers.
 
-    The client's event loop runs in a thread of its own, so that any thread may call and many searches
+    The clients' event loop runs in a thread of its own, so that any thread may call and many searches
     are under way at once. A host that gives no answer is left for the next one; where none does, the
     failure is repeated for a while without asking, so that a thousand cases do not wait a thousand
-    times. The next call after that tries again, and at once where the server is seen to be back: it needs
-    no restart here.
+    times. The next call after that tries again, and at once where the server is seen to be back.
 
     Raises:
         ConfigurationError: the Weaviate client is not installed.
     """
 
     def __init__(self, address: WeaviateAddress, api_key: str = "") -> None:
-        _require_client()
+        try:
+            import weaviate  # noqa: F401
+        except ImportError as error:
+            raise ConfigurationError(
+                "a case store in Weaviate needs its client: pip install 'gsco[weaviate]'"
+            ) from error
         self.address = address
         self._api_key = api_key
         self._process = os.getpid()
@@ -75,7 +80,6 @@ class Connection:
         *,
         seconds: float | None = None,
         insist: bool = False,
-        own: bool = False,
         hosts: int | None = None,
     ) -> T:
         """Run work on a client and wait for its result. It may run again on another host.
@@ -84,7 +88,6 @@ class Connection:
             work: takes a client; what it does must be harmless when it is done twice.
             seconds: to wait for an answer; None for the address's timeout.
             insist: ask the servers also where they have just failed.
-            own: give it a client of its own, for work that may leave it broken.
             hosts: ask at most so many of the hosts; None for all.
 
         Raises:
@@ -96,8 +99,7 @@ class Connection:
             raise StoreError(f"{self.address} is closed")
         if self._failure and not insist and time.monotonic() < self._failure[1]:
             raise StoreError(self._failure[0])
-        running = self._run(work, seconds or self.address.timeout, own, hosts)
-        return background_loop().run(running)
+        return background_loop().run(self._run(work, seconds or self.address.timeout, hosts))
 
     def close(self) -> None:
         """Release the connections; closing twice is harmless."""
@@ -105,28 +107,22 @@ class Connection:
         self._finalizer()
 
     async def _run(
-        self,
-        work: Callable[[WeaviateAsyncClient], Awaitable[T]],
-        seconds: float,
-        own: bool,
-        most: int | None,
+        self, work: Callable[[WeaviateAsyncClient], Awaitable[T]], seconds: float, most: int | None
     ) -> T:
         hosts, began, failures = self.address.hosts, time.monotonic(), []
         self._states.clear()
         for turn in range(most or len(hosts)):
             host = hosts[(self._first + turn) % len(hosts)]
             try:
-                result = await (self._alone if own else self._shared)(work, host, seconds)
-            except GscoError as error:
-                if not isinstance(error, Unreachable):
-                    raise
-                failures.append(str(error))
-                await self._leave(host)
+                result = await self._answer_of(work, host, seconds)
             except Exception as error:
+                if theirs(error) and not unreachable(error):
+                    raise in_words(str(self.address), error) from error
                 if not unreachable(error):
-                    raise (in_words(str(self.address), error) if theirs(error) else error) from error
+                    raise
                 failures.append(str(await self._why(host, error, seconds)))
-                await self._leave(host)
+                if client := self._clients.pop(host, None):
+                    await _close(client)
             else:
                 self._first, self._failure = hosts.index(host), None
                 return result
@@ -140,51 +136,61 @@ class Connection:
             self._returning = asyncio.ensure_future(self._until_back())
         raise Unreachable(message)
 
-    async def _shared(
+    async def _answer_of(
         self, work: Callable[[WeaviateAsyncClient], Awaitable[T]], host: Host, seconds: float
     ) -> T:
-        end = time.monotonic() + seconds
-        pause = _PAUSE
+        """Work on one host, again where it answers what is gone a moment later."""
+        end, pause = time.monotonic() + seconds, _PAUSE
         while True:
             try:
-                return await self._watched(work(await self._client(host)), host, seconds)
+                return await self._watched(self._worked(work, host), host, seconds)
             except Exception as error:
                 if not passing(error) or time.monotonic() + pause > end:
                     raise
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_TURN)
 
-    async def _alone(
-        self, work: Callable[[WeaviateAsyncClient], Awaitable[T]], host: Host, seconds: float
-    ) -> T:
-        client = await self._connected(host)
+    async def _worked(self, work: Callable[[WeaviateAsyncClient], Awaitable[T]], host: Host) -> T:
+        return await work(await self._client(host))
+
+    async def _watched(self, work: Awaitable[T], host: Host, seconds: float) -> T:
+        """Wait for work, but not for a server that is not there."""
+        task, end, pause = asyncio.ensure_future(work), time.monotonic() + seconds, PROBE_AFTER
         try:
-            return await self._watched(work(client), host, seconds)
+            while True:
+                await asyncio.wait({task}, timeout=min(pause, end - time.monotonic()))
+                if task.done():
+                    return task.result()
+                if time.monotonic() >= end:
+                    raise Unreachable(f"Weaviate at {host} {SILENT.format(seconds=seconds)}")
+                if (state := await self._state(host)) not in ("", SILENT):
+                    raise Unreachable(f"Weaviate at {host} {state}")
+                pause = _PROBE_EVERY
         finally:
-            await _close(client)
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=_CANCELLING)
 
     async def _client(self, host: Host) -> WeaviateAsyncClient:
         if self._connecting is None:
             self._connecting = asyncio.Lock()
         async with self._connecting:
             if host not in self._clients:
-                self._clients[host] = await self._connected(host)
+                client = self._new_client(host)
+                try:
+                    await asyncio.wait_for(client.connect(), min(_CONNECTING, self.address.timeout))
+                except BaseException:
+                    await _close(client)
+                    raise
+                self._clients[host] = client
             return self._clients[host]
-
-    async def _connected(self, host: Host) -> WeaviateAsyncClient:
-        client = self._new_client(host)
-        try:
-            await self._watched(client.connect(), host, min(_CONNECTING, self.address.timeout))
-        except BaseException:
-            await _close(client)
-            raise
-        return client
 
     def _new_client(self, host: Host) -> WeaviateAsyncClient:
         import weaviate
         from weaviate.classes.init import AdditionalConfig, Auth, Timeout
 
         secure, seconds = self.address.secure, self.address.timeout
+        limits = Timeout(init=seconds, query=seconds, insert=max(60.0, seconds))
         return weaviate.use_async_with_custom(
             http_host=host.name,
             http_port=host.port,
@@ -193,38 +199,18 @@ class Connection:
             grpc_port=host.grpc_port,
             grpc_secure=secure,
             auth_credentials=Auth.api_key(self._api_key) if self._api_key else None,
-            additional_config=AdditionalConfig(
-                timeout=Timeout(init=seconds, query=seconds, insert=max(60.0, seconds))
-            ),
+            additional_config=AdditionalConfig(timeout=limits),
             # They would ask the internet for a newer client; the work itself shows what does not answer.
             skip_init_checks=True,
         )
 
-    async def _watched(self, work: Awaitable[T], host: Host, seconds: float) -> T:
-        """Wait for work, but not for a server that is not there."""
-        task = asyncio.ensure_future(work)
-        try:
-            await asyncio.wait({task}, timeout=min(PROBE_AFTER, seconds))
-            if not task.done():
-                state = await self._state(host)
-                if state not in ("", SILENT):
-                    raise Unreachable(f"Weaviate at {host} {state}")
-                await asyncio.wait({task}, timeout=max(0.0, seconds - PROBE_AFTER))
-            if not task.done():
-                raise Unreachable(f"Weaviate at {host} {SILENT.format(seconds=seconds)}")
-            return task.result()
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task}, timeout=_CANCELLING)
-
-    async def _why(self, host: Host, error: BaseException, seconds: float) -> StoreError:
+    async def _why(self, host: Host, error: Exception, seconds: float) -> StoreError:
+        if isinstance(error, Unreachable):
+            return error
         state = await self._state(host)
-        if state not in ("", SILENT):
-            return StoreError(f"Weaviate at {host} {state}")
-        if state == SILENT or timed_out(error):
-            return StoreError(f"Weaviate at {host} {SILENT.format(seconds=seconds)}")
-        return in_words(f"Weaviate at {host}", error)
+        if state == SILENT or (not state and timed_out(error)):
+            state = SILENT.format(seconds=seconds)
+        return StoreError(f"Weaviate at {host} {state}") if state else in_words(f"Weaviate at {host}", error)
 
     async def _state(self, host: Host) -> str:
         """What the server says of itself over HTTP, and whether it speaks gRPC; empty if it is ready."""
@@ -232,35 +218,31 @@ class Connection:
         return state
 
     async def _state_of(self, host: Host) -> str:
+        import grpc
         import httpx
 
-        scheme = "https" if self.address.secure else "http"
-        url = f"{scheme}://{host}/v1/.well-known/ready"
+        secure = self.address.secure
         try:
             async with httpx.AsyncClient(timeout=PROBE_AFTER, trust_env=False) as http:
+                url = f"{'https' if secure else 'http'}://{host}/v1/.well-known/ready"
                 if not (await http.get(url)).is_success:
                     return STARTING
         except httpx.ConnectError:
             return DOWN
         except httpx.HTTPError:
             return SILENT
-        return "" if await self._speaks_grpc(host) else NO_GRPC.format(port=host.grpc_port)
-
-    async def _speaks_grpc(self, host: Host) -> bool:
-        import grpc
-
         place, options = f"{host.name}:{host.grpc_port}", (("grpc.enable_http_proxy", 0),)
-        if self.address.secure:
+        if secure:
             channel = grpc.aio.secure_channel(place, grpc.ssl_channel_credentials(), options)
         else:
             channel = grpc.aio.insecure_channel(place, options)
         try:
             await asyncio.wait_for(channel.channel_ready(), 2 * PROBE_AFTER)
         except TimeoutError:
-            return False
+            return NO_GRPC.format(port=host.grpc_port)
         finally:
             await channel.close()
-        return True
+        return ""
 
     async def _until_back(self) -> None:
         """End the pause after a failure as soon as a server that was away answers again."""
@@ -270,10 +252,6 @@ class Connection:
                 if not await self._state(host):
                     self._failure = None
                     return
-
-    async def _leave(self, host: Host) -> None:
-        if client := self._clients.pop(host, None):
-            await _close(client)
 
 
 _LOOPS: dict[int, BackgroundLoop] = {}
@@ -301,12 +279,3 @@ async def _close(client: WeaviateAsyncClient) -> None:
     # A connection that is broken already cannot be closed better.
     with suppress(Exception):
         await asyncio.wait_for(client.close(), 2.0)
-
-
-def _require_client() -> None:
-    try:
-        import weaviate  # noqa: F401
-    except ImportError as error:
-        raise ConfigurationError(
-            "a case store in Weaviate needs its client: pip install 'gsco[weaviate]'"
-        ) from error

@@ -28,7 +28,7 @@ _ADVICE = (
     (("no space left", "disk is full", "disk usage"), "has a full disk; make room there"),
     (("read-only", "readonly", "read only"), "is read-only; its log says why"),
     (("unauthenticated", "unauthorized", "401", "anonymous access"), f"asks for a key; set {API_KEY}"),
-    (("forbidden", "permission_denied", "403"), f"forbids it to this key; see {API_KEY}"),
+    (("forbidden", "permission_denied", "403"), f"does not allow this with this key; check {API_KEY}"),
     (
         ("could not find class", "class not found", "collection not found", "not found in schema"),
         "has no such collection (any more); build it with `gsco store build`",
@@ -57,12 +57,13 @@ _LONGEST = 300
 
 
 def unreachable(error: BaseException) -> bool:
-    """Whether an error of the client means that this server gave no answer."""
+    """Whether an error means that this server gave no answer."""
     from weaviate import exceptions
 
-    if isinstance(error, (TimeoutError, OSError, Unreachable)):
-        return True
     lost = (
+        TimeoutError,
+        OSError,
+        Unreachable,
         exceptions.WeaviateStartUpError,
         exceptions.WeaviateGRPCUnavailableError,
         exceptions.WeaviateConnectionError,
@@ -70,8 +71,9 @@ def unreachable(error: BaseException) -> bool:
         exceptions.WeaviateClosedClientError,
         exceptions.WeaviateRetryError,
         exceptions.WeaviateBatchFailedToReestablishStreamError,
+        exceptions.WeaviateBatchStreamError,
     )
-    return isinstance(error, lost) or _code(error) in _GONE
+    return isinstance(error, lost) or (theirs(error) and _code(error) in _GONE)
 
 
 def timed_out(error: BaseException) -> bool:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ....errors import StoreError
 from .address import WeaviateAddress
-from .indexes import vector_index
-from .objects import FIELDS
-from .space import FLAG, Space
+from .objects import FLAG, Space
 
 if TYPE_CHECKING:
     from weaviate import WeaviateAsyncClient
@@ -25,18 +23,17 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 """Raise it with every change of the schema; a change that is more than a new property needs a step."""
+EXACT_BELOW = 40_000
+"""Among fewer cases Weaviate compares all of them: exact, and no slower than its graph."""
+COMPRESSED_FROM = 250_000
+"""With ``quantisation=auto`` vectors are compressed from so many cases on: a quarter of the memory."""
 
 _TITLE = "gsco case bank, schema {version}"
 _VERSION = re.compile(r"^gsco case bank, schema (\d+)$")
 _TRIES = 20
 
-STEPS: Mapping[int, Callable[[CollectionAsync[Any, None]], Any]] = {}
-"""What brings a collection of a version to the next, where adding the new properties is not enough."""
 
-
-async def open_collection(
-    client: WeaviateAsyncClient, address: WeaviateAddress, *, writable: bool
-) -> CollectionConfig:
+async def open_collection(client: WeaviateAsyncClient, address: WeaviateAddress, *, writable: bool) -> None:
     """Check the collection and, where it is written to, make it or bring it up to this version.
 
     Raises:
@@ -51,16 +48,20 @@ async def open_collection(
     config = await collection.config.get()
     version = _version_of(config, address)
     _check_settings(config, address)
-    if version < SCHEMA_VERSION or _lacking(config, address):
+    lacking = _lacking(config, address)
+    if version < SCHEMA_VERSION or lacking:
         if not writable:
             raise StoreError(
                 f"{address} was written by an older gsco (schema {version}); run any `gsco store` command "
                 "that writes to it once, which brings it up to date"
             )
-        config = await _migrate(collection, config, version, address)
-    if address.tenant:
-        await _open_tenant(collection, address, writable=writable)
-    return config
+        for one in lacking:
+            await collection.config.add_property(one)
+        await collection.config.update(description=_TITLE.format(version=SCHEMA_VERSION))
+    if address.tenant and not await collection.tenants.exists(address.tenant):
+        if not writable:
+            raise StoreError(f"there is no tenant {address.tenant} in {address}; `gsco store build` adds it")
+        await collection.tenants.create([address.tenant])
 
 
 def spaces_of(config: CollectionConfig) -> list[Space]:
@@ -77,7 +78,7 @@ async def add_spaces(
     Raises:
         StoreError: it cannot be done.
     """
-    from weaviate.classes.config import Configure, DataType, Property
+    from weaviate.classes.config import DataType, Property
     from weaviate.exceptions import WeaviateBaseError
 
     error: Exception | None = None
@@ -91,39 +92,49 @@ async def add_spaces(
             # The property comes last: who sees it may use the vector.
             try:
                 if space.vector not in vectors:
-                    own = Configure.Vectors.self_provided(
-                        name=space.vector, vector_index_config=vector_index(address)
-                    )
-                    await collection.config.add_vector(vector_config=own)
-                elif space.flag not in properties:
+                    await collection.config.add_vector(vector_config=_vector(space.vector, address))
+                else:
                     text = json.dumps(list(space), ensure_ascii=False)
-                    await collection.config.add_property(
-                        Property(name=space.flag, data_type=DataType.BOOL, description=text)
-                    )
+                    own = Property(name=space.flag, data_type=DataType.BOOL, description=text)
+                    await collection.config.add_property(own)
             except WeaviateBaseError as wrong:
                 error = wrong  # somebody else may have added it meanwhile: look again
         await asyncio.sleep(0.02 * turn)
     raise StoreError(f"{address} cannot be prepared for the vectors of {spaces[0].encoder!r}") from error
 
 
+async def compress_large(
+    collection: CollectionAsync[Any, None], address: WeaviateAddress, cases: int
+) -> None:
+    """Compress the vectors of a bank that has become large, if the address leaves that to us."""
+    from weaviate.classes.config import Reconfigure
+
+    if address.quantisation != "auto" or address.index != "hnsw" or cases < COMPRESSED_FROM:
+        return
+    index = Reconfigure.VectorIndex.hnsw(quantizer=Reconfigure.VectorIndex.Quantizer.rq())
+    plain = [
+        Reconfigure.Vectors.update(name=name, vector_index_config=index)
+        for name, vector in ((await collection.config.get()).vector_config or {}).items()
+        if name.startswith("v_") and getattr(vector.vector_index_config, "quantizer", None) is None
+    ]
+    if plain:
+        await collection.config.update(vector_config=plain)
+
+
 async def _create(client: WeaviateAsyncClient, address: WeaviateAddress) -> None:
     from weaviate.classes.config import Configure, ReplicationDeletionStrategy
     from weaviate.exceptions import WeaviateBaseError
 
+    latest = ReplicationDeletionStrategy.TIME_BASED_RESOLUTION
     try:
         await client.collections.create(
             address.collection,
             description=_TITLE.format(version=SCHEMA_VERSION),
             properties=_properties(),
             # A collection that is made without any named vector could not be given one later.
-            vector_config=[
-                Configure.Vectors.self_provided(name="none", vector_index_config=vector_index(address))
-            ],
+            vector_config=[_vector("none", address)],
             multi_tenancy_config=Configure.multi_tenancy(enabled=address.tenant is not None),
-            replication_config=Configure.replication(
-                factor=address.replication or 1,
-                deletion_strategy=ReplicationDeletionStrategy.TIME_BASED_RESOLUTION,
-            ),
+            replication_config=Configure.replication(address.replication or 1, deletion_strategy=latest),
         )
     except WeaviateBaseError:
         # Several writers may start at once; one of them makes it.
@@ -131,16 +142,27 @@ async def _create(client: WeaviateAsyncClient, address: WeaviateAddress) -> None
             raise
 
 
-async def _migrate(
-    collection: CollectionAsync[Any, None], config: CollectionConfig, version: int, address: WeaviateAddress
-) -> CollectionConfig:
-    for old in range(version, SCHEMA_VERSION):
-        if step := STEPS.get(old):
-            await step(collection)
-    for lacking in _lacking(config, address):
-        await collection.config.add_property(lacking)
-    await collection.config.update(description=_TITLE.format(version=SCHEMA_VERSION))
-    return await collection.config.get()
+def _vector(name: str, address: WeaviateAddress) -> Any:
+    """A new named vector with the index that the address asks for; ``auto`` begins uncompressed."""
+    from weaviate.classes.config import Configure, VectorDistances
+
+    index, cosine = Configure.VectorIndex, VectorDistances.COSINE
+    kind = "none" if address.quantisation == "auto" else address.quantisation
+    quantizer = getattr(index.Quantizer, kind)()
+    hnsw = index.hnsw(
+        distance_metric=cosine,
+        ef=address.ef,
+        ef_construction=address.ef_construction,
+        max_connections=address.connections,
+        flat_search_cutoff=EXACT_BELOW,
+        quantizer=quantizer,
+    )
+    if address.index == "dynamic":
+        flat = index.flat(distance_metric=cosine)
+        own: Any = index.dynamic(distance_metric=cosine, threshold=EXACT_BELOW, hnsw=hnsw, flat=flat)
+    else:
+        own = hnsw if address.index == "hnsw" else index.flat(distance_metric=cosine, quantizer=quantizer)
+    return Configure.Vectors.self_provided(name=name, vector_index_config=own)
 
 
 def _version_of(config: CollectionConfig, address: WeaviateAddress) -> int:
@@ -175,42 +197,32 @@ def _check_settings(config: CollectionConfig, address: WeaviateAddress) -> None:
 
 def _lacking(config: CollectionConfig, address: WeaviateAddress) -> list[Property]:
     """The properties that a collection of an older version has not yet."""
-    there = {p.name: p for p in config.properties}
+    there = {p.name: p.data_type for p in config.properties}
     for wanted in _properties():
-        found = there.get(wanted.name)
-        if found and found.data_type != wanted.dataType:
+        if (found := there.get(wanted.name, wanted.dataType)) != wanted.dataType:
             raise StoreError(
-                f"{address} has a wrong schema: property {wanted.name} holds {found.data_type.value}, not "
+                f"{address} has a wrong schema: property {wanted.name} holds {found.value}, not "
                 f"{wanted.dataType.value}; name another collection and index again"
             )
     return [p for p in _properties() if p.name not in there]
 
 
 def _properties() -> list[Property]:
+    """What every object has. What is filtered by is one word; the words of a report can be searched for."""
     from weaviate.classes.config import DataType, Property, Tokenization
 
-    kinds = {"text": DataType.TEXT, "texts": DataType.TEXT_ARRAY, "blob": DataType.BLOB}
-    return [
-        Property(
-            name=field.name,
-            data_type=kinds[field.kind],
-            # One word for the whole value where it is filtered by, words only where words are searched.
-            tokenization=None
-            if field.kind == "blob"
-            else (Tokenization.WORD if field.words else Tokenization.FIELD),
-            index_filterable=field.filtered,
-            index_searchable=field.words,
+    def text(name: str, *, filtered: bool = False, words: bool = False, many: bool = False) -> Property:
+        return Property(
+            name=name,
+            data_type=DataType.TEXT_ARRAY if many else DataType.TEXT,
+            tokenization=Tokenization.WORD if words else Tokenization.FIELD,
+            index_filterable=filtered,
+            index_searchable=words,
         )
-        for field in FIELDS
-    ]
 
-
-async def _open_tenant(
-    collection: CollectionAsync[Any, None], address: WeaviateAddress, *, writable: bool
-) -> None:
-    assert address.tenant is not None
-    if await collection.tenants.exists(address.tenant):
-        return
-    if not writable:
-        raise StoreError(f"there is no tenant {address.tenant} in {address}; `gsco store build` adds it")
-    await collection.tenants.create([address.tenant])
+    filtered = [text(name, filtered=True) for name in ("sha256", "task", "modality", "group")]
+    kept = [text("source"), text("licence"), text("report", words=True)]
+    small = Property(
+        name="thumbnail", data_type=DataType.BLOB, index_filterable=False, index_searchable=False
+    )
+    return [*filtered, text("labels", filtered=True, many=True), *kept, small]

@@ -7,21 +7,19 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ....case import SimilarCase
-from ....errors import ConfigurationError, StoreError
-from ..protocol import EVERYTHING, Entry, Exclusion, Filter, Vectors
-from ..vectors import checked_entry, checked_queries, known_encoder, same_width
+from ....errors import StoreError
+from ..base import Search, StoreBase
+from ..protocol import EVERYTHING, Entry, Exclusion, Filter
+from ..vectors import checked_entry, known_encoder, same_width
 from .address import WeaviateAddress, parse_address
 from .connection import Connection
-from .indexes import EXACT_BELOW, compress_large
-from .objects import CASE, case_of, entry_of, properties_of, thumbnail_of, uuids
-from .schema import add_spaces, open_collection, spaces_of
-from .search import Query, Searcher, condition_of, count_of, has
-from .space import Space
-from .writer import STREAM_FROM, ObjectWriter, PendingObject
+from .objects import CASE, THUMBNAIL, Space, case_of, entry_of, thumbnail_of, uuids
+from .schema import EXACT_BELOW, add_spaces, compress_large, open_collection, spaces_of
+from .search import Searcher, condition_of, count_of, has, portions
+from .writer import AT_ONCE, STREAM_FROM, write
 
 if TYPE_CHECKING:
     from weaviate import WeaviateAsyncClient
@@ -29,14 +27,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_READ_AT_ONCE = 256
 _SIZE_HOLDS = 5.0
-_NOTHING = Exclusion()
 _ADDING: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 """By address: what is there is read and then completed, and no other thread may write in between."""
 
 
-class WeaviateStore:
+class WeaviateStore(StoreBase):
     """Known cases in one collection of a Weaviate cluster, with a named vector for each encoder.
 
     It is opened at the first call and opened again after a failure, so that a cluster may come later
@@ -57,7 +53,6 @@ class WeaviateStore:
         self.address = parse_address(address) if isinstance(address, str) else address
         self.readonly = readonly
         self._connection = Connection(self.address, api_key)
-        self._writer = ObjectWriter(self._connection, self._used)
         self._lock = threading.Lock()
         self._open = False
         self._spaces: dict[str, Space] = {}
@@ -66,69 +61,46 @@ class WeaviateStore:
     def add(self, entries: Iterable[Entry]) -> int:
         """See ``CaseStore.add``; it returns when the servers have acknowledged and written down every case.
 
-        The server replaces an object that was not there a moment ago, so two programs that add the same new
-        cases with different encoders at the same moment may keep the vectors of one only; adding them once
-        more completes them. Within a program additions take turns.
+        The server replaces an object that is there, so two programs that add vectors of different encoders
+        to the same cases at the same moment may keep the vectors of one only; adding them once more completes
+        them. Within a program additions take turns.
         """
-        if self.readonly:
-            raise StoreError(f"{self.address} was opened read-only; open it without readonly=True")
+        self._check_writable()
         # Whole streams at a time, but a small addition is written at once.
-        pending, new, step = iter(entries), 0, _READ_AT_ONCE
+        pending, new, step = iter(entries), 0, AT_ONCE
         while batch := [checked_entry(entry) for entry in islice(pending, step)]:
             with _ADDING[str(self.address)]:
                 new += self._add(batch)
             step = 4 * STREAM_FROM
         if new >= STREAM_FROM:
-            self._compress()
+            cases = self.count()
+            self._run(lambda used: compress_large(used, self.address, cases), seconds=60)
         return new
 
-    def search(
-        self,
-        vectors: Vectors,
-        encoder: str,
-        k: int,
-        *,
-        where: Filter = EVERYTHING,
-        exclude: Sequence[Exclusion] = (),
-    ) -> list[list[SimilarCase]]:
-        """See ``CaseStore.search``."""
-        queries = checked_queries(vectors, k, exclude)
-        if queries is None:
-            return [[] for _ in vectors]
-        space = self._space(encoder, queries.shape[1])
+    def _nearest(self, search: Search) -> list[list[SimilarCase]]:
+        number, width = search.queries.shape
+        space = self._space(search.encoder, width)
         if space is None:
-            return [[] for _ in queries]
+            return [[] for _ in search.queries]
         exact = self._is_small()
-        asked = [
-            Query(vector, k, where, exclude[at] if exclude else _NOTHING) for at, vector in enumerate(queries)
-        ]
         found = self._run(
-            lambda client: Searcher(self._used(client), space, exact=exact).all(asked),
-            seconds=round(self.address.timeout * (1 + len(asked) // 64), 1),
+            lambda used: Searcher(used, space, search, exact=exact).all(),
+            seconds=round(self.address.timeout * (1 + number // 64), 1),
         )
         if not any(found):
             # Its last case may have been deleted by somebody else: then the encoder is forgotten.
             self._spaces = {}
-            self._space(encoder, queries.shape[1])
+            self._space(search.encoder, width)
         return found
 
     def get(self, ids: Iterable[str]) -> dict[str, Entry]:
         """See ``CaseStore.get``."""
-        wanted, found = uuids(ids), {}
-        for at in range(0, len(wanted), _READ_AT_ONCE):
-            part = wanted[at : at + _READ_AT_ONCE]
-            found |= {
-                entry.case.id: entry for entry in self._run(lambda c, part=part: self._entries(c, ids=part))
-            }
-        return found
+        return self._read(ids)
 
     def scan(self, where: Filter = EVERYTHING) -> Iterator[Entry]:
         """See ``CaseStore.scan``; entries are read as they are taken, page by page."""
         last = "00000000-0000-0000-0000-000000000000"
-        while True:
-            page = self._run(lambda client, last=last: _page(self._used(client), last))
-            if not page:
-                return
+        while page := self._run(lambda used, last=last: _page(used, last)):
             last = page[-1][0]
             # Weaviate's cursor knows no filter.
             wanted = [id for id, case in page if where.accepts(case)]
@@ -137,19 +109,16 @@ class WeaviateStore:
 
     def count(self, where: Filter = EVERYTHING) -> int:
         """See ``CaseStore.count``."""
-        number = self._run(lambda client: count_of(self._used(client), condition_of(where)))
+        number = self._run(lambda used: count_of(used, condition_of(where, Exclusion())))
         if where == EVERYTHING:
             self._size = (number, time.monotonic())
         return number
 
     def delete(self, ids: Iterable[str]) -> int:
         """See ``CaseStore.delete``."""
-        if self.readonly:
-            raise StoreError(f"{self.address} was opened read-only; open it without readonly=True")
-        wanted, gone = uuids(ids), 0
-        for at in range(0, len(wanted), _READ_AT_ONCE):
-            part = wanted[at : at + _READ_AT_ONCE]
-            gone += self._run(lambda client, part=part: _delete(self._used(client), part), insist=True)
+        self._check_writable()
+        parts = portions(uuids(ids), AT_ONCE)
+        gone = sum(self._run(lambda used, part=part: _delete(used, part), insist=True) for part in parts)
         self._spaces = {}
         return gone
 
@@ -159,47 +128,38 @@ class WeaviateStore:
 
     def tasks(self) -> dict[str, int]:
         """See ``CaseStore.tasks``."""
-        return self._run(lambda client: _tasks(self._used(client)))
+        return self._run(_tasks)
 
     def thumbnail(self, id: str) -> bytes | None:
         """See ``CaseStore.thumbnail``."""
-        if not uuids([id]):
-            return None
-        return self._run(lambda client: _thumbnail(self._used(client), id))
+        return self._run(lambda used: _thumbnail(used, id)) if uuids([id]) else None
 
     def close(self) -> None:
         """Release the connections; closing twice is harmless."""
         self._connection.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _check_writable(self) -> None:
+        if self.readonly:
+            raise StoreError(f"{self.address} was opened read-only; open it without readonly=True")
 
     def _add(self, batch: Sequence[Entry]) -> int:
-        entries = _merged(batch)
-        spaces = self._prepared(entries)
+        entries: dict[str, Entry] = {}
+        for entry in batch:  # a case that comes twice counts once, with the vectors of both
+            entries[entry.case.id] = _completed(entries.get(entry.case.id), entry)
+        self._prepare(list(entries.values()))
         held = self._run(
-            lambda client: self._held(client, [entry.case.id for entry in entries]),
-            seconds=self.address.timeout * (1 + len(entries) / 256),
+            lambda used: _held(used, list(entries)),
+            seconds=self.address.timeout * (1 + len(entries) / AT_ONCE),
             insist=True,
         )
-        fresh = [entry for entry in entries if entry.case.id not in held]
-        self._writer.insert([_writable(entry, spaces, set(), whole=True) for entry in fresh])
-        lacking = [
-            _writable(entry, spaces, held[entry.case.id], whole=False)
-            for entry in entries
-            if entry.case.id in held
-        ]
-        self._writer.complete([one for one in lacking if one.vectors])
-        self._writer.flush()
+        lacking = self._read((id for id in held if set(entries[id].vectors) - held[id]), insist=True)
+        fresh = [entry for id, entry in entries.items() if id not in held]
+        completed = [_completed(there, entries[id]) for id, there in lacking.items()]
+        write(self._run, self.address, [*fresh, *completed])
         return len(fresh)
 
-    def _prepared(self, entries: Sequence[Entry]) -> dict[str, Space]:
-        """The spaces of some entries' vectors, which the collection has from now on."""
+    def _prepare(self, entries: Sequence[Entry]) -> None:
+        """Give the collection the spaces of some entries' vectors."""
         wanted: dict[str, Space] = {}
         for entry in entries:
             for name, vector in entry.vectors.items():
@@ -208,12 +168,9 @@ class WeaviateStore:
             filled = self._filled()
             for name, space in wanted.items():
                 same_width(name, filled.get(name, space).width, space.width)
-            missing = list(wanted.values())
-            self._run(
-                lambda client: add_spaces(self._used(client), self.address, missing), seconds=60, insist=True
-            )
+            spaces = list(wanted.values())
+            self._run(lambda used: add_spaces(used, self.address, spaces), seconds=60, insist=True)
             self._spaces |= wanted
-        return wanted
 
     def _space(self, encoder: str, width: int) -> Space | None:
         """The space to search; None for a store without vectors."""
@@ -229,46 +186,40 @@ class WeaviateStore:
 
     def _filled(self) -> dict[str, Space]:
         """The spaces that hold vectors."""
-        counted = self._run(lambda client: _filled(self._used(client)))
         spaces: dict[str, Space] = {}
-        for space in counted:
-            if space.encoder in spaces:
+        for space in self._run(_filled):
+            if spaces.setdefault(space.encoder, space) != space:
                 raise StoreError(
                     f"{self.address} holds vectors of two widths of encoder {space.encoder!r}; two programs "
                     "wrote them at the same time: delete the cases of one and index them again"
                 )
-            spaces[space.encoder] = space
         self._spaces = dict(spaces)
         return spaces
 
     def _is_small(self) -> bool:
         number, asked = self._size
-        if time.monotonic() - asked > _SIZE_HOLDS:
-            number = self.count()
-        return number <= EXACT_BELOW
+        return (self.count() if time.monotonic() - asked > _SIZE_HOLDS else number) <= EXACT_BELOW
 
-    def _compress(self) -> None:
-        cases = self.count()
-
-        async def compress(client: WeaviateAsyncClient) -> bool:
-            collection = self._used(client)
-            return await compress_large(collection, await collection.config.get(), self.address, cases)
-
-        self._run(compress, seconds=60)
+    def _read(self, ids: Iterable[str], *, insist: bool = False) -> dict[str, Entry]:
+        found: list[Entry] = []
+        for part in portions(uuids(ids), AT_ONCE):
+            found += self._run(lambda used, part=part: _entries(used, part), insist=insist)
+        return {entry.case.id: entry for entry in found}
 
     def _run(
         self,
-        work: Callable[[WeaviateAsyncClient], Awaitable[T]],
+        work: Callable[[CollectionAsync[Any, None]], Awaitable[T]],
+        /,
         *,
         seconds: float | None = None,
         insist: bool = False,
     ) -> T:
-        if not self._open:
-            with self._lock:
-                if not self._open:
-                    self._connection.run(self._opened, insist=insist, seconds=60 if insist else None)
-                    self._open = True
-        return self._connection.run(work, seconds=seconds, insist=insist)
+        """Run work on the collection, which is opened first; see ``Connection.run``."""
+        with self._lock:
+            if not self._open:
+                self._connection.run(self._opened, insist=insist, seconds=60 if insist else None)
+                self._open = True
+        return self._connection.run(lambda client: work(self._used(client)), seconds=seconds, insist=insist)
 
     async def _opened(self, client: WeaviateAsyncClient) -> None:
         await open_collection(client, self.address, writable=not self.readonly)
@@ -281,81 +232,50 @@ class WeaviateStore:
             collection = collection.with_tenant(self.address.tenant)
         return collection.with_consistency_level(ConsistencyLevel[self.address.consistency.upper()])
 
-    async def _entries(self, client: WeaviateAsyncClient, ids: Sequence[str]) -> list[Entry]:
-        collection = self._used(client)
-        spaces = spaces_of(await collection.config.get())
-        answer = await collection.query.fetch_objects_by_ids(
-            ids, limit=len(ids), include_vector=True, return_properties=[*CASE, "thumbnail"]
-        )
-        return [entry_of(one.properties, one.vector, spaces) for one in answer.objects]
 
-    async def _held(self, client: WeaviateAsyncClient, ids: Sequence[str]) -> dict[str, set[str]]:
-        """Which of some cases are there, and of which spaces they have vectors."""
-        collection = self._used(client)
-        spaces = spaces_of(await collection.config.get())
-        held: dict[str, set[str]] = {}
-        for at in range(0, len(ids), _READ_AT_ONCE):
-            part = ids[at : at + _READ_AT_ONCE]
-            answer = await collection.query.fetch_objects_by_ids(
-                part, limit=len(part), return_properties=["sha256", *(space.flag for space in spaces)]
-            )
-            for one in answer.objects:
-                held[str(one.uuid)] = {s.encoder for s in spaces if one.properties.get(s.flag)}
-        return held
-
-
-def open_weaviate(address: str, *, writable: bool, api_key: str = "") -> WeaviateStore:
-    """Open the store at an address of the kind ``weaviate://``.
-
-    Raises:
-        ConfigurationError: the address is wrong, or the client is not installed.
-    """
-    store = WeaviateStore(address, readonly=not writable, api_key=api_key)
-    if store.address.consistency == "all" and store.address.replication == 1:
-        raise ConfigurationError("consistency=all says nothing where each case is kept once; leave it out")
-    return store
-
-
-def _merged(batch: Sequence[Entry]) -> list[Entry]:
-    """A case that comes twice counts once, with the vectors of both; the first of each is taken."""
-    entries: dict[str, Entry] = {}
-    for entry in batch:
-        first = entries.get(entry.case.id)
-        if first is None:
-            entries[entry.case.id] = entry
-        else:
-            both = {**entry.vectors, **first.vectors}
-            entries[entry.case.id] = Entry(first.case, both, first.thumbnail)
-    return list(entries.values())
-
-
-def _writable(entry: Entry, spaces: dict[str, Space], held: set[str], *, whole: bool) -> PendingObject:
-    new = [spaces[name] for name in entry.vectors if name not in held]
-    properties = properties_of(entry, new) if whole else {space.flag: True for space in new}
-    vectors = {space.vector: entry.vectors[space.encoder].tolist() for space in new}
-    return PendingObject(entry.case.id, properties, vectors)
+def _completed(first: Entry | None, more: Entry) -> Entry:
+    """An entry with the vectors that it lacks from another one of the same case."""
+    if first is None:
+        return more
+    return Entry(first.case, {**more.vectors, **first.vectors}, first.thumbnail)
 
 
 async def _page(collection: CollectionAsync[Any, None], last: str) -> list[tuple[str, Any]]:
-    answer = await collection.query.fetch_objects(limit=_READ_AT_ONCE, after=last, return_properties=CASE)
+    answer = await collection.query.fetch_objects(limit=AT_ONCE, after=last, return_properties=CASE)
     return [(str(one.uuid), case_of(one.properties)) for one in answer.objects]
+
+
+async def _entries(collection: CollectionAsync[Any, None], ids: Sequence[str]) -> list[Entry]:
+    spaces = spaces_of(await collection.config.get())
+    answer = await collection.query.fetch_objects_by_ids(
+        ids, limit=len(ids), include_vector=True, return_properties=[*CASE, THUMBNAIL]
+    )
+    return [entry_of(one.properties, one.vector, spaces) for one in answer.objects]
+
+
+async def _held(collection: CollectionAsync[Any, None], ids: Sequence[str]) -> dict[str, set[str]]:
+    """Which of some cases are there, and of which encoders they have vectors."""
+    flags = {space.flag: space.encoder for space in spaces_of(await collection.config.get())}
+    held: dict[str, set[str]] = {}
+    for part in portions(ids, AT_ONCE):
+        answer = await collection.query.fetch_objects_by_ids(
+            part, limit=len(part), return_properties=["sha256", *flags]
+        )
+        for one in answer.objects:
+            held[str(one.uuid)] = {encoder for flag, encoder in flags.items() if one.properties.get(flag)}
+    return held
 
 
 async def _filled(collection: CollectionAsync[Any, None]) -> list[Space]:
     spaces = spaces_of(await collection.config.get())
-    counts = [await count_of(collection, has(space)) for space in spaces]
-    return [space for space, number in zip(spaces, counts, strict=True) if number]
+    return [space for space in spaces if await count_of(collection, has(space))]
 
 
 async def _tasks(collection: CollectionAsync[Any, None]) -> dict[str, int]:
     from weaviate.classes.aggregate import GroupByAggregate
 
     answer = await collection.aggregate.over_all(group_by=GroupByAggregate(prop="task"), total_count=True)
-    return {str(group.grouped_by.value): group.total_count or 0 for group in _sorted(answer.groups)}
-
-
-def _sorted(groups: Iterable[Any]) -> list[Any]:
-    return sorted(groups, key=lambda group: str(group.grouped_by.value))
+    return dict(sorted((str(group.grouped_by.value), group.total_count or 0) for group in answer.groups))
 
 
 async def _delete(collection: CollectionAsync[Any, None], ids: Sequence[str]) -> int:
@@ -368,5 +288,5 @@ async def _delete(collection: CollectionAsync[Any, None], ids: Sequence[str]) ->
 
 
 async def _thumbnail(collection: CollectionAsync[Any, None], id: str) -> bytes | None:
-    one = await collection.query.fetch_object_by_id(id, return_properties=["thumbnail"])
+    one = await collection.query.fetch_object_by_id(id, return_properties=[THUMBNAIL])
     return thumbnail_of(one.properties) if one else None

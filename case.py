@@ -65,7 +65,7 @@ class Case(Record):
 
 
 class TaskKind(StrEnum):
-    """What a task asks for."""
+    """The kind of answer that a task asks for."""
 
     DIAGNOSIS = "diagnosis"
     """Exactly one of the options."""
@@ -83,7 +83,7 @@ class TaskKind(StrEnum):
 
 
 class Task(Record):
-    """A task card: what is asked of an image, and of which modality it must be."""
+    """A task card: the question about an image, its possible answers, and the modality."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
     kind: TaskKind = TaskKind.DIAGNOSIS
@@ -118,12 +118,12 @@ class Task(Record):
             name for name in (*self.aliases, *filter(None, [self.negative])) if name not in self.options
         ]
         if unknown:
-            raise ValueError(f"aliases and negative must name options, these are none: {unknown}")
+            raise ValueError(f"aliases and negative must name options; these are not options: {unknown}")
         return self
 
 
 class Opinion(Record):
-    """What one specialist says about a case."""
+    """One specialist's opinion on a case."""
 
     specialist: str
     architecture: str
@@ -134,7 +134,7 @@ class Opinion(Record):
     reliability: Probability | None = None
     """Balanced accuracy on its validation split."""
     held_out: Probability | None = None
-    """The same on images that chose nothing of it; None where it was not measured on any."""
+    """The same on images that were not used to train or choose it; None if not measured."""
     text: str | None = None
     """A draft report, for report specialists."""
     version: str = ""
@@ -142,7 +142,7 @@ class Opinion(Record):
 
 
 class SimilarCase(Record):
-    """A known case that retrieval found, with where it came from."""
+    """A known case found by retrieval, with its source."""
 
     id: str
     sha256: str
@@ -157,7 +157,7 @@ class SimilarCase(Record):
 
 
 class Missing(Record):
-    """A piece of evidence that could not be had. A diagnosis made without it says so."""
+    """A piece of evidence that was not available. A diagnosis made without it says so."""
 
     source: str
     """``specialist:NAME``, ``retrieval`` or ``generalist``."""
@@ -165,11 +165,11 @@ class Missing(Record):
 
 
 class GateReport(Record):
-    """What was known about the image before anybody was asked."""
+    """How well the image fits the task, checked before any model is asked."""
 
     task: str
     task_chosen: bool = False
-    """True where no task was named and the gate picked it."""
+    """True if no task was named and the gate chose it."""
     task_probability: Probability | None = None
     """Share of the nearest known cases, over all tasks, that belong to this task."""
     nearest_similarity: float | None = None
@@ -177,12 +177,12 @@ class GateReport(Record):
     similarity_floor: float | None = None
     """Similarity that 99 % of held-out images of this task reach; lower is far from all known."""
     familiar: bool | None = None
-    """False where the image is far from everything known for the task; None where unknown."""
+    """False if the image is far from all known cases of the task; None if unknown."""
     notes: tuple[str, ...] = ()
 
 
 class Evidence(Record):
-    """Everything that stood in the generalist's context, with its provenance."""
+    """All evidence on a case, with its provenance, as it was given to the generalist."""
 
     gate: GateReport
     opinions: tuple[Opinion, ...] = ()
@@ -195,7 +195,7 @@ class Answer(Record):
 
     labels: tuple[str, ...] = ()
     probabilities: Mapping[str, Probability] | None = None
-    """None where the endpoint gives no log-probabilities."""
+    """None if the server gives no log-probabilities."""
     text: str = ""
     parse: Literal["probabilities", "exact", "alias", "text"] = "probabilities"
     """How ``labels`` was found: from the distribution, from the text, or not applicable."""
@@ -203,7 +203,7 @@ class Answer(Record):
     """Share of all that the generalist might have answered that fell on the options. Little of it means that
     the question was put in a way that this model does not answer. None where there are no probabilities."""
     left_out: Annotated[int, Field(ge=0)] = 0
-    """So many similar cases, the farthest, were left out of the prompt, which would have been too long."""
+    """Number of similar cases, the farthest, that were left out of a prompt that was too long."""
 
 
 class Conflict(Record):
@@ -213,7 +213,7 @@ class Conflict(Record):
     """The generalist's label is not the panel's most frequent one."""
     specialists_disagree: bool = False
     panel_share: Probability | None = None
-    """Share of the specialists that said the final label."""
+    """Share of the specialists that chose the final label."""
     similar_share: Probability | None = None
     """Share of the similar cases that carry the final label."""
 
@@ -228,7 +228,7 @@ DecisionRule = Literal["fused", "adaptive", "generalist"]
 
 
 class Voice(Record):
-    """One source of a decision: what it says, what it counts for, and which way it pulls."""
+    """One source of a decision: its answer, its weight, and its share of the result."""
 
     source: str
     """A specialist's name, ``similar cases`` or ``generalist``."""
@@ -268,7 +268,7 @@ class Fusion(Record):
 
 
 class ObservedAccuracy(Record):
-    """What answers about this sure have meant so far, on cases that fitted nothing of the decision."""
+    """How often answers with about this confidence were right, on cases not used to fit the decision."""
 
     n: int
     right: int
@@ -287,7 +287,7 @@ def _plain_name(name: str) -> str:
 
 
 class ReviewDecision(Record):
-    """What a reviewer makes of a diagnosis."""
+    """A reviewer's decision on a diagnosis: approve, edit or reject."""
 
     action: Literal["approve", "edit", "reject"]
     reviewer: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_plain_name)]
@@ -299,14 +299,14 @@ class ReviewDecision(Record):
     @model_validator(mode="after")
     def _says_why(self) -> Self:
         if self.action != "approve" and not self.reason.strip():
-            raise ValueError(f"to {self.action} a diagnosis needs a reason")
+            raise ValueError(f"a reason is needed to {self.action} a diagnosis")
         if (self.action == "edit") != bool(self.labels):
-            raise ValueError("labels are given to edit a diagnosis, and then only")
+            raise ValueError("labels are needed to edit a diagnosis, and allowed only then")
         return self
 
 
 class Review(Record):
-    """A reviewer's decision, as it stands in the record."""
+    """A reviewer's decision as it is recorded."""
 
     decision: ReviewDecision
     at: AwareDatetime
@@ -317,7 +317,7 @@ class Review(Record):
 
 
 class Diagnosis(Record):
-    """The result: a label or a text, how sure, from what evidence, made by what."""
+    """The result: a label or a text, its confidence, the evidence, and the models that made it."""
 
     case_id: str
     task: str
@@ -329,9 +329,9 @@ class Diagnosis(Record):
     confidence: Probability | None = None
     """Probability that the decision is right, all labels of a multi-label task together; None if unknown."""
     observed: ObservedAccuracy | None = None
-    """How often decisions about this sure were right; None where that was not measured."""
+    """How often decisions with about this confidence were right; None if not measured."""
     abstained: bool = False
-    """True where policy says that a person must decide; ``label`` then is a suggestion only."""
+    """True if a person must decide by the policy; ``label`` is then only a suggestion."""
     promise: str | None = None
     """The certificate in words, where an error limit is set: what share of the answers given alone is wrong
     at most, or why nothing can be promised."""
@@ -342,7 +342,7 @@ class Diagnosis(Record):
     fusion: Fusion | None = None
     """How the sources became the decision; None for open tasks."""
     generalist_answer: Answer | None = None
-    """What the generalist itself said, one voice among the others; None where it was not asked."""
+    """The generalist's own answer, one source among the others; None if it was not asked."""
     text: str | None = None
     """Answer or report, for open tasks."""
     generalist: str = ""
@@ -353,7 +353,7 @@ class Diagnosis(Record):
     """Seconds per step of the graph."""
     versions: Mapping[str, str] = Field(default_factory=dict)
     review: Review | None = None
-    """A person's decision on it; None where nobody was asked or nobody has answered."""
+    """A person's decision on it; None if none was asked for or none has been made."""
     image: str | None = None
     """The file that the case came from, in records of the command line; never set otherwise, since a path
     may name a patient."""

@@ -6,7 +6,7 @@
     ├── ImageError                 an image cannot be used
     │   ├── ImageMissing           no such file, or no such image id in the store
     │   ├── ImageUnreadable        empty, truncated or not an image
-    │   ├── ImageUnsupported       a format, codec or pixel layout that is not handled
+    │   ├── ImageUnsupported       a format, codec or pixel layout that is not supported
     │   └── ImageTooLarge          over the limit on bytes, pixels or frames
     ├── TaskError                  a task card is wrong, or the task does not fit
     │   ├── TaskUnknown            no task of that name
@@ -21,7 +21,7 @@
     ├── TextTooLong                a text is longer than the limit on characters
     ├── DiskError                  a file cannot be written: the disk is full, or may not be written to
     ├── EvidenceMissing            policy ``require``: a specialist or the store failed
-    ├── ThreadError                a conversation cannot be had or kept
+    ├── ThreadError                a conversation cannot be opened or stored
     │   ├── ThreadUnknown          no conversation of that name
     │   ├── ConversationsUnavailable  their file or database cannot be reached
     │   └── ReviewOpen             a person's decision is awaited first
@@ -46,7 +46,7 @@ class GscoError(Exception):
     """Base of every error raised on purpose; catch it to catch them all."""
 
     results: tuple[Diagnosis | None, ...] = ()
-    """Where ``diagnose_many`` was stopped by it: what was done until then, None for every other case."""
+    """If the error stopped ``diagnose_many``: the diagnoses made before it, None for the other cases."""
 
 
 class ImageError(GscoError):
@@ -62,7 +62,7 @@ class ImageUnreadable(ImageError):
 
 
 class ImageUnsupported(ImageError):
-    """An image of a format, codec or pixel layout that is not handled."""
+    """An image of a format, codec or pixel layout that is not supported."""
 
 
 class ImageTooLarge(ImageError):
@@ -70,11 +70,11 @@ class ImageTooLarge(ImageError):
 
 
 class TaskError(GscoError):
-    """A task card is wrong, or the task does not fit."""
+    """A task card is wrong, or the task does not fit the image."""
 
 
 class TaskUnknown(TaskError):
-    """No task of that name is known."""
+    """There is no task of that name."""
 
 
 class TaskMismatch(TaskError):
@@ -102,19 +102,19 @@ class AnswerUnparsed(GeneralistError):
 
 
 class CallUnreadable(GeneralistError):
-    """The generalist was held to the form of a tool call and did not keep it: its answer was cut off."""
+    """The generalist's tool call cannot be read although its form was constrained: it was cut off."""
 
 
 class PromptTooLong(GeneralistError):
-    """The prompt is longer than the generalist reads; with less evidence it may fit."""
+    """The prompt is longer than the generalist's context; with less evidence it may fit."""
 
 
 class TextTooLong(GscoError):
-    """A text is longer than the limit on characters, alone or together with others of the request."""
+    """A text exceeds the limit on characters, alone or together with the request's other texts."""
 
 
 class DiskError(GscoError):
-    """A file cannot be written: the disk is full, over its quota, failing, or may not be written to."""
+    """A file cannot be written: the disk is full, over quota, failing or write-protected."""
 
 
 class EvidenceMissing(GscoError):
@@ -126,7 +126,7 @@ class ThreadError(GscoError):
 
 
 class ThreadUnknown(ThreadError):
-    """No conversation of that name is known."""
+    """There is no conversation of that name."""
 
 
 class ConversationsUnavailable(ThreadError):
@@ -134,11 +134,11 @@ class ConversationsUnavailable(ThreadError):
 
 
 class ReviewOpen(ThreadError):
-    """A person's decision is awaited before the conversation can go on."""
+    """The conversation waits for a person's decision and cannot continue before it."""
 
 
 class ReviewRefused(ThreadError):
-    """A decision is not this user's to make, or comes under a name that is not theirs."""
+    """This user may not make the decision, or signs it with another user's name."""
 
 
 class ConfigurationError(GscoError):

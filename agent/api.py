@@ -1,4 +1,4 @@
-"""The Python face: ``GSCo.from_settings().diagnose(image, task=…)``."""
+"""The Python API: ``GSCo.from_settings().diagnose(image, task=…)``."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .records import ThreadRecord, ThreadSummary
 
 IN_FLIGHT = 64
-"""Cases that ``diagnose_many`` works on at once."""
+"""Cases that ``diagnose_many`` processes at once."""
 
 
 class Policies(TypedDict, total=False):
@@ -62,13 +62,13 @@ class Policies(TypedDict, total=False):
     profile: str
     """Prompt profile; see ``Settings.profile``."""
     near_duplicates: float | None
-    """Known cases more similar than this are taken for copies of the case and not retrieved."""
+    """Known cases more similar than this count as copies of the case and are not retrieved."""
     decision: RuleWanted
     """Which rule decides; see ``Settings.decision``."""
     max_error: float | None
-    """Of the answers given alone at most this share may be wrong; see ``Settings.max_error``."""
+    """Share of the answers given without review that may be wrong; see ``Settings.max_error``."""
     floors: tuple[tuple[str, float], ...]
-    """Labels, with the share of their cases that answers given alone may miss."""
+    """By label, the share of its cases that answers given without review may miss."""
 
 
 class GSCo:
@@ -159,7 +159,7 @@ class GSCo:
         tasks: str | Path | Sequence[Task] | None = None,
         **overrides: Any,
     ) -> Self:
-        """Put together what the settings name, or else what is bundled. Models load at first use.
+        """Build the installation that the settings name; bundled parts by default. Models load at first use.
 
         Args:
             settings: None reads the environment.
@@ -221,7 +221,7 @@ class GSCo:
             ImageError: an image cannot be used.
             TextTooLong: question or context is over the limit on characters.
             TaskError: there is no such task, or the image does not fit it.
-            EvidenceMissing: evidence that a policy requires cannot be had.
+            EvidenceMissing: evidence that a policy requires is not available.
             GeneralistError: the generalist cannot be loaded, reached or understood.
         """
         asked = CaseInput(image, question, context, group)
@@ -344,7 +344,7 @@ class GSCo:
         context: str | None = None,
         keep: bool = True,
     ) -> Conversation:
-        """Begin a conversation about a case, or go on with one.
+        """Begin a conversation about a case, or continue one.
 
         Args:
             thread_id: its name; None makes up a new one. Conversations of different users never meet,
@@ -401,7 +401,7 @@ class GSCo:
         self.consult(thread_id, user=user).delete()
 
     def tools(self, images: Sequence[ImageRef] | None = None) -> list[BaseTool]:
-        """The tools for a LangChain agent of one's own; they are asynchronous.
+        """The tools for your own LangChain agent; they are asynchronous.
 
         Args:
             images: that may be asked about, the latest last; None allows all of the store.
@@ -450,14 +450,14 @@ class GSCo:
         return self._deciding.generalist()
 
     def collaboration(self, **policies: Unpack[Policies]) -> DiagnosisContext:
-        """Return who takes part, as the runtime context of a graph of one's own.
+        """Return who takes part, as the runtime context of your own graph.
 
         The generalist is loaded where a graph asks it (``DiagnosisContext.load_generalist``).
         """
         return self._collaboration(None, policies)
 
     def known_cases(self, task: str, neighbours: int) -> KnownCases:
-        """What is known of a task's cases as a whole.
+        """What is known about a task's cases as a whole.
 
         Args:
             task: its name.
@@ -470,7 +470,7 @@ class GSCo:
         return self._loop.run(self.retrieval.known(task, neighbours))
 
     def consulting(self, **policies: Unpack[Policies]) -> ConsultationContext:
-        """Return who takes part in a consultation, as the runtime context of a graph of one's own.
+        """Return who takes part in a consultation, as the runtime context of your own graph.
 
         Raises:
             GeneralistError: the generalist cannot be loaded or reached.
@@ -478,7 +478,7 @@ class GSCo:
         return self._consultation_context(self.collaboration(**policies))
 
     def close(self) -> None:
-        """Cancel what still runs, and release threads and store; closing twice is harmless."""
+        """Cancel running work and release threads and store; closing twice is harmless."""
         self._loop.close(self._desk.threads.close)
         self._intake.close()
         self._deciding.close()

@@ -99,7 +99,7 @@ def _checked(store: CaseStore) -> CaseStore:
     methods = [name for name in vars(CaseStore) if not name.startswith("_")]
     missing = [name for name in methods if not hasattr(store, name)]
     raise ConfigurationError(
-        f"{type(store).__name__} is no case store: it lacks {', '.join(missing)}; see gsco.CaseStore"
+        f"{type(store).__name__} is not a case store: it lacks {', '.join(missing)}; see gsco.CaseStore"
     )
 
 
@@ -128,7 +128,7 @@ def own_specialists(settings: Settings) -> list[Path]:
     if settings.specialists is None:
         return []
     if not settings.specialists.is_dir():
-        raise ConfigurationError(f"GSCO_SPECIALISTS names {settings.specialists}, which is no folder")
+        raise ConfigurationError(f"GSCO_SPECIALISTS names {settings.specialists}, which is not a folder")
     return [settings.specialists]
 
 

@@ -142,7 +142,7 @@ def switch_build(home: Path, name: str, version: str) -> InstalledBuild:
     """
     if version not in versions(home, name):
         raise ConfigurationError(
-            f"build {name} has no version {version}; there are: {', '.join(versions(home, name)) or 'none'}"
+            f"build {name} has no version {version}; available: {', '.join(versions(home, name)) or 'none'}"
         )
     folder = builds_folder(home) / name
     write_atomically(folder / CURRENT, version + "\n")

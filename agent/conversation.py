@@ -25,7 +25,7 @@ NOTHING = PastConversation()
 
 
 class Conversation:
-    """One conversation, kept under its name: another process may go on with it.
+    """One conversation, stored under its name: another process may continue it.
 
     Each method comes twice: to wait for, and with an ``a`` before its name to be awaited in any event loop.
 
@@ -61,11 +61,11 @@ class Conversation:
 
     @property
     def user(self) -> str:
-        """Whose conversation it is."""
+        """The user who owns the conversation."""
         return self._key.user
 
     def send(self, text: str, images: Source | Sequence[Source] = ()) -> Turn:
-        """Say something and wait for the answer.
+        """Send a message and wait for the answer.
 
         Args:
             text: what is said.
@@ -89,7 +89,7 @@ class Conversation:
     def astream(
         self, text: str, images: Source | Sequence[Source] = (), *, earlier: PastConversation = NOTHING
     ) -> AsyncGenerator[Event]:
-        """Say something and get events as they happen; the last one is ``Final`` or ``ReviewRequested``.
+        """Send a message and get events as they happen; the last one is ``Final`` or ``ReviewRequested``.
 
         Closing the iterator stops the turn; ``resume`` goes on with it.
 
@@ -101,7 +101,7 @@ class Conversation:
         return self._loop.stream(self._take_turn(text, images, earlier))
 
     def resume(self, decision: ReviewDecision | None = None) -> Turn:
-        """Go on with a turn that waits for a person's decision, or that was cut off.
+        """Resume a turn that waits for a person's decision or was interrupted.
 
         Args:
             decision: of a reviewer; None to finish a turn that was cut off.

@@ -123,7 +123,7 @@ class ConversationRunner:
             state = await self.known(key)
             asked = open_review(state)
             if asked is None and decision is not None:
-                raise ThreadError("no decision is awaited in this conversation")
+                raise ThreadError("this conversation is not waiting for a decision")
             if asked is not None and decision is None:
                 raise ReviewOpen("a person must decide on the last diagnosis; resume with a decision")
             if asked is not None and decision is not None:
@@ -132,7 +132,7 @@ class ConversationRunner:
             elif unfinished(state):
                 given = None
             else:
-                raise ThreadError("there is nothing to go on with: the last turn is over")
+                raise ThreadError("there is nothing to resume: the last turn is complete")
             async for event in self._run(key, given):
                 yield event
 
@@ -149,7 +149,7 @@ class ConversationRunner:
         """
         state = await self.threads.latest(key)
         if state is None:
-            raise ThreadUnknown(f"no conversation is called {key.thread!r}")
+            raise ThreadUnknown(f"there is no conversation named {key.thread!r}")
         return state
 
     async def delete(self, key: ConversationKey) -> None:

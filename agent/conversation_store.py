@@ -216,7 +216,7 @@ class ConversationStore:
             raise ThreadError(f"the conversations in {self._address} cannot be compacted: {error}") from error
         if not await self._empty_log(saver):
             raise ThreadError(
-                f"another program has {self._address} open, whose log still holds what was deleted; "
+                f"another program has {self._address} open, and its log still holds the deleted data; "
                 "stop it and run the same command again"
             )
 

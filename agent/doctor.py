@@ -211,11 +211,11 @@ def _mending(own: Sequence[Path], task: str, name: str) -> str:
     """Say how to mend one specialist: the user's own, or a bundled one."""
     for folder in own:
         if (folder / task / name).is_file():
-            return f"correct {folder / task / name}, or delete it: gsco store retriever writes it anew"
+            return f"correct {folder / task / name}, or delete it: gsco store retriever writes it again"
         if (folder / task / name).exists():
             return (
                 f"train it again (gsco train specialist --dataset DATASET --task {task}), copy the whole "
-                f"folder again, or move {folder / task / name} away; the others go on without it"
+                f"folder again, or move {folder / task / name} away; the other specialists work without it"
             )
     return REINSTALL
 

@@ -57,7 +57,7 @@ def forget(settings: Settings, group: str, *, citing: bool | None = None) -> Era
         ThreadError: the conversations cannot be opened or written.
     """
     if not group:
-        raise ConfigurationError("name the group: an empty one would stand for every case without a group")
+        raise ConfigurationError("give a group: an empty name would match every case without one")
     cases = {address: _cases(address, settings, group) for address in _stores(settings)}
     hashes = {case.sha256 for found in cases.values() for case in found}
     # The cases go last: by them the conversations that cite the group are found, also after an interruption.
@@ -190,7 +190,7 @@ async def _erased_conversations(
             names = ", ".join(sorted(f"{key.user}/{key.thread}" for key in others))
             raise ConfigurationError(
                 f"nothing was erased: cases of this group are cited in conversations about others ({names}); "
-                "say --citing to erase these too, or --keep-citing to keep them"
+                "use --citing to erase these too, or --keep-citing to keep them"
             )
         gone = sorted(own | others if citing else own)
         for key in gone:

@@ -29,7 +29,7 @@ class ImageFolders:
     def __init__(self, folders: Sequence[Path] = ()) -> None:
         for folder in folders:
             if not folder.is_dir():
-                raise ConfigurationError(f"--images names {folder}, which is no folder")
+                raise ConfigurationError(f"--images names {folder}, which is not a folder")
         self.folders = tuple(folder.resolve() for folder in folders)
 
     def file(self, path: str) -> Path:
@@ -45,9 +45,7 @@ class ImageFolders:
                 continue
             if found.is_relative_to(folder) and found.is_file():
                 return found
-        raise ImageMissing(
-            "there is no such file below the folders that are open; list_images lists the files"
-        )
+        raise ImageMissing("there is no such file in the open folders; list_images lists the files")
 
     def listed(self, below: str = "") -> list[str]:
         """Return the paths of image files, at most ``LISTED``, in order; hidden files are left out.

@@ -162,7 +162,5 @@ def stored(gsco: GSCo, source: str) -> ImageRef:
     try:
         content = base64.b64decode(source.partition("base64,")[2] or source, validate=True)
     except binascii.Error:
-        raise ImageUnreadable(
-            "an image is given by its id or in base64, not by a path or an address"
-        ) from None
+        raise ImageUnreadable("give an image by its id or in base64, not by a path or an address") from None
     return gsco.images.put(content)

@@ -53,7 +53,7 @@ def _loaded(name: str) -> Any:
         app = point.load()
     except (ImportError, AttributeError) as error:
         raise ConfigurationError(
-            f"the command {name!r} of {point.value} cannot be loaded ({error}); install that package anew"
+            f"the command {name!r} of {point.value} cannot be loaded ({error}); reinstall that package"
         ) from error
     command: Any = get_command(app)
     command.name = name

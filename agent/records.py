@@ -22,19 +22,19 @@ class Turn(Record):
     """How a turn ended."""
 
     text: str = ""
-    """What the generalist said."""
+    """The generalist's answer."""
     diagnosis: Diagnosis | None = None
     """The decision of this turn; where ``review`` is set, what a person is asked about."""
     diagnoses: tuple[Diagnosis, ...] = ()
     notes: tuple[str, ...] = ()
-    """What a reader must know besides."""
+    """What a reader must also know."""
     review: ReviewRequested | None = None
-    """Set where a person must decide before the conversation goes on."""
+    """Set if a person must decide before the conversation continues."""
     evidence: tuple[EvidenceArrived, ...] = ()
 
 
 class Call(Record):
-    """A tool call of the generalist's."""
+    """A tool call by the generalist."""
 
     id: str
     name: str
@@ -42,12 +42,12 @@ class Call(Record):
 
 
 class Utterance(Record):
-    """What one party said."""
+    """A message of one party."""
 
     role: Literal["user", "assistant", "tool"]
     text: str
     images: tuple[str, ...] = ()
-    """Ids of the images that were shown with it."""
+    """Ids of the images sent with it."""
     turn: str | None = None
     """Of a user's: the turn that it began; what was found in it names it too."""
     calls: tuple[Call, ...] = ()

@@ -38,7 +38,7 @@ class TextLimits:
                 )
         if total > self.request:
             raise TextTooLong(
-                f"the texts of this request have {total} characters together, the limit is {self.request}"
+                f"the texts of this request have {total} characters in total, the limit is {self.request}"
                 " (GSCO_MAX_REQUEST_CHARACTERS); send fewer or shorter messages"
             )
 

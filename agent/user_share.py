@@ -31,7 +31,7 @@ class UserShare:
         """
         if self._running[user] >= self._limit:
             raise TooManyRequests(
-                f"{self._limit} of your requests are being worked on; try again once one is answered"
+                f"{self._limit} of your requests are running already; try again when one has finished"
             )
         self._running[user] += 1
         try:

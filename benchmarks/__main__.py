@@ -98,7 +98,7 @@ def _split(given: str) -> Wanted:
 
     found: Wanted | None = next((one for one in get_args(Wanted) if one == given), None)
     if found is None:
-        raise ConfigurationError(f"no split {given!r}; there are: {', '.join(get_args(Wanted))}")
+        raise ConfigurationError(f"no split {given!r}; available: {', '.join(get_args(Wanted))}")
     return found
 
 

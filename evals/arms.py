@@ -127,7 +127,7 @@ def arms_of(members: Iterable[str], chosen: Sequence[str] = ()) -> list[Arm]:
     names = {arm.name for arm in every}
     if unknown := [name for name in chosen if name not in names and name != "specialists"]:
         known = ", ".join(sorted(names))
-        raise ConfigurationError(f"no arm {', '.join(unknown)}; there are: specialists, {known}")
+        raise ConfigurationError(f"no arm {', '.join(unknown)}; available: specialists, {known}")
     return [
         arm
         for arm in every

@@ -220,7 +220,7 @@ def report(
 
     known: dict[str, ClinicalMetric] = {name: name for name in get_args(ClinicalMetric)}
     if unknown := [name for name in clinical or () if name not in known]:
-        raise ConfigurationError(f"no clinical metric {', '.join(unknown)}; there are: {', '.join(known)}")
+        raise ConfigurationError(f"no clinical metric {', '.join(unknown)}; available: {', '.join(known)}")
     _report(folder, images=images, clinical=[known[name] for name in clinical or ()])
 
 

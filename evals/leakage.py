@@ -168,8 +168,8 @@ def check_training(panel: Panel | None, dataset: str, sha256: str, split: str) -
     ]
     if trained:
         raise ConfigurationError(
-            f"the {split} split of {dataset} trained the specialists {', '.join(trained)}, which are surer "
-            "of it than of new cases: use another split (--split val), or images that none of them has seen"
+            f"the {split} split of {dataset} trained the specialists {', '.join(trained)}, which are more "
+            "confident on it than on new cases: use another split (--split val), or unseen images"
         )
 
 

@@ -247,7 +247,7 @@ def read_cases(folder: Path) -> tuple[RunCard, list[LabelledCase]]:
     if len(failed) > MOST_ERRORS * len(every):
         error = next(one.error for several in found.outcomes.values() for one in several if one.error)
         raise ConfigurationError(
-            f"{len(failed)} of {len(every)} cases have no answer, for example {error}: mend that and give "
+            f"{len(failed)} of {len(every)} cases have no answer, for example {error}: fix that and run "
             "the same command again; it asks only for what is missing"
         )
     answers = outcomes.get(PAPER.name, {})

@@ -82,7 +82,7 @@ class MemoryStore:
         entries = list(self.scan(where))
         if widths := self.encoders():
             if encoder not in widths:
-                raise VectorMismatch(f"no vectors of {encoder!r}; there are: {', '.join(sorted(widths))}")
+                raise VectorMismatch(f"no vectors of {encoder!r}; available: {', '.join(sorted(widths))}")
             vectors = np.array([_checked(encoder, vector, widths) for vector in vectors])
         entries = [entry for entry in entries if encoder in entry.vectors]
         if not entries:

@@ -211,7 +211,7 @@ def decide_by(plan: DecisionPlan, task: Task, evidence: Evidence, answer: Answer
         answer: the generalist's, with the evidence before it; None where it was not asked or has failed.
 
     Raises:
-        LookupError: nobody said anything that counts.
+        LookupError: no source gave an answer that counts.
     """
     sources = sources_of(task, evidence)
     own = None if answer is None else distribution_of(task, answer)
@@ -340,7 +340,7 @@ def _by_generalist(
 ) -> FusedDecision:
     """The published protocol: the generalist's word is the decision, all evidence before it."""
     if answer is None:
-        raise LookupError("nobody said anything that counts")
+        raise LookupError("no source gave an answer that counts")
     probabilities = answer.probabilities
     own = distribution_of(task, answer) or {}
     confidence = None if probabilities is None else _plain_confidence(task, answer.labels, probabilities)

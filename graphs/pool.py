@@ -71,7 +71,7 @@ class Pool(Record):
         A source that is missing hands its weight to the others.
 
         Raises:
-            LookupError: none of the sources that count is there.
+            LookupError: none of the sources that count is available.
         """
         pooled = normalised(self._scores(sources), self.exclusive)
         return {option: float(p) for option, p in zip(self.options, pooled, strict=True)}
@@ -150,11 +150,11 @@ class Pool(Record):
         """By how much the weights of the sources that are there grow, in place of those that are missing.
 
         Raises:
-            LookupError: none of the sources that count is there.
+            LookupError: none of the sources that count is available.
         """
         there = sum(weight for name, weight in self.weights.items() if name in sources)
         if there <= 0:
-            raise LookupError("none of the sources that count is there")
+            raise LookupError("none of the sources that count is available")
         return sum(self.weights.values()) / there
 
     def speaks(self, sources: Sources) -> bool:

@@ -62,7 +62,7 @@ def read_dicom(
     width, height = _number(dataset, "Columns"), _number(dataset, "Rows")
     check_size(width, height, limits)
     if _number(dataset, "SamplesPerPixel") not in (1, 3):
-        raise ImageUnsupported("only DICOM images of one or three samples per pixel are handled")
+        raise ImageUnsupported("only DICOM images of one or three samples per pixel are supported")
     frames = _frames(dataset, limits)
     index = chosen_frame(frame, frames, default=frames // 2)
     check_description(dataset)

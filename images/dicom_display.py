@@ -77,7 +77,7 @@ def displayed(dataset: Dataset, index: int, stored: Values, photometric: str, wi
         return palette(dataset, stored)
     if photometric == "RGB" and stored.shape[2:] == (3,):
         return _shallow(stored, bits)
-    raise ImageUnsupported("this DICOM colour space is not handled; convert the file to RGB or MONOCHROME2")
+    raise ImageUnsupported("this DICOM colour space is not supported; convert the file to RGB or MONOCHROME2")
 
 
 def _grey_rule(dataset: Dataset, index: int, stored: Values, bits: int, window: Window | None) -> Rule:

@@ -75,7 +75,7 @@ def check_description(dataset: FileDataset) -> None:
 
     Raises:
         ImageUnreadable: an element is missing or has no value; the message names it.
-        ImageUnsupported: a photometric interpretation that is not handled.
+        ImageUnsupported: a photometric interpretation that is not supported.
     """
     for keyword in (*_LAYOUT, *(_INTEGERS if "PixelData" in dataset else ())):
         _check_present(dataset, keyword)
@@ -89,7 +89,7 @@ def check_description(dataset: FileDataset) -> None:
     dataset.PhotometricInterpretation = photometric = str(dataset.PhotometricInterpretation).strip().upper()
     if photometric not in _PHOTOMETRIC:
         raise ImageUnsupported(
-            "this DICOM colour space is not handled; convert the file to RGB or MONOCHROME2"
+            "this DICOM colour space is not supported; convert the file to RGB or MONOCHROME2"
         )
 
 
@@ -248,7 +248,7 @@ def _unhandled(syntax: UID) -> str:
     name = str(syntax.name)
     what = "a video" if any(word in name for word in _VIDEO) else "DICOM compression"
     label = f"{name}, {syntax}" if name != syntax else str(syntax)
-    return f"{what} of the transfer syntax {label} is not handled; export the image uncompressed or as JPEG"
+    return f"{what} of the transfer syntax {label} is not supported; export the image uncompressed or as JPEG"
 
 
 def _decoded(dataset: FileDataset, syntax: UID, index: int, process: str = "") -> tuple[Values, str]:
@@ -342,7 +342,7 @@ def _inflated(dataset: FileDataset, frame: bytes) -> bytes:
 def _unpacked12(dataset: FileDataset, index: int) -> bytes:
     """Values of 12 bits that lie one behind the other, lowest bit first, as words of 16 bits."""
     if not UID(dataset.file_meta.TransferSyntaxUID).is_little_endian:
-        raise ImageUnsupported("12 bits allocated are handled in little endian files only")
+        raise ImageUnsupported("12 bits allocated are supported in little endian files only")
     count = int(dataset.Rows) * int(dataset.Columns) * int(dataset.SamplesPerPixel)
     first = index * count * 12
     packed = np.frombuffer(dataset.PixelData, np.uint8)[first // 8 : -(-(first + 12 * count) // 8)]

@@ -69,9 +69,9 @@ def jpeg_xl_header(data: bytes) -> JpegXLHeader:
         if bits.take(1):
             _size(bits)  # intrinsic size
         if bits.take(1) or bits.take(1):
-            raise ImageUnsupported("JPEG XL images with a preview or an animation are not handled")
+            raise ImageUnsupported("JPEG XL images with a preview or an animation are not supported")
     if bits.take(1):
-        raise ImageUnsupported("JPEG XL images of floating point numbers are not handled")
+        raise ImageUnsupported("JPEG XL images of floating point numbers are not supported")
     choice = bits.take(2)
     return JpegXLHeader(width, height, (8, 10, 12)[choice] if choice < 3 else 1 + bits.take(6))
 
@@ -126,7 +126,7 @@ def jpeg_xl_values(data: bytes, name: str) -> tuple[npt.NDArray[Any], int]:
         image.load()
         values = np.asarray(image)
     if (values.ndim == 3 and values.shape[2] != 3) or image.mode not in ("L", "I;16", "RGB"):
-        raise ImageUnsupported(f"{name} images of mode {image.mode} are not handled")
+        raise ImageUnsupported(f"{name} images of mode {image.mode} are not supported")
     if values.dtype == np.uint8 and header.precision == 8:
         return values, 8
     # libjxl spreads the samples over the container's whole range.

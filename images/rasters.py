@@ -148,7 +148,7 @@ def _flat(image: Image.Image) -> Image.Image:
     if image.mode in ("1", "L"):
         return image.convert("L")
     if image.mode == "LAB":
-        raise ImageUnsupported("images in Lab colours are not handled; convert the file to RGB or grey")
+        raise ImageUnsupported("images in Lab colours are not supported; convert the file to RGB or grey")
     return image.convert("RGB")
 
 

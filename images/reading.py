@@ -66,7 +66,7 @@ def read_image(
     Raises:
         ImageMissing: there is no such file or frame.
         ImageUnreadable: not a file, not readable, empty, truncated, or not an image.
-        ImageUnsupported: an image of a kind that is not handled.
+        ImageUnsupported: an image of a kind that is not supported.
         ImageTooLarge: over a limit.
     """
     return guarded(lambda: read_unguarded(source, limits, frame, window))
@@ -184,7 +184,7 @@ def guarded(action: Callable[[], T]) -> T:
     except MemoryError:
         failure = ImageTooLarge("the image does not fit into memory")
     except NotImplementedError:
-        failure = ImageUnsupported("the image uses a feature of its format that is not handled")
+        failure = ImageUnsupported("the image uses a feature of its format that is not supported")
     except Exception as error:
         failure = ImageUnreadable(f"the image is damaged or truncated ({type(error).__name__})")
     raise failure

@@ -187,7 +187,7 @@ class ImageStore:
         if isinstance(source, (str, Path, bytes)):
             return read_unguarded(source, self.limits, frame, window)
         if frame is not None:
-            raise ImageUnsupported("a frame can be chosen of a file only; pass the picture that is meant")
+            raise ImageUnsupported("a frame can be chosen from a file only; pass the image that you mean")
         if isinstance(source, Image.Image):
             check_size(source.width, source.height, self.limits)
             return plain(source, window, most=self.limits.max_decoded_pixels)
@@ -199,7 +199,7 @@ class ImageStore:
         """The full hash of an id. Only hex digits of it come near a path."""
         match = _ID.fullmatch(id)
         if not match:
-            raise ImageMissing("an image id is img- and twelve hex digits; this is none")
+            raise ImageMissing("an image id is img- and twelve hex digits, which this is not")
         prefix = match[1]
         found = [path.stem for path in (self.folder / prefix[:2] / prefix[2:4]).glob(f"{prefix}*.png")]
         if len(found) != 1:
@@ -218,7 +218,7 @@ class ImageStore:
         except ImageUnreadable:
             image = None
         if image is None or pixel_hash(image) != sha256:
-            raise ImageUnreadable(f"the stored image is damaged; delete {path} and put it in again")
+            raise ImageUnreadable(f"the stored image is damaged; delete {path} and add the image again")
         return image
 
 

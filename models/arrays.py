@@ -120,14 +120,14 @@ def _classes_of(source: Path) -> tuple[str, ...]:
         try:
             names = json.loads(beside.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ConfigurationError(f"{beside} is no JSON: {error}") from error
+            raise ConfigurationError(f"{beside} is not JSON: {error}") from error
         if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
             raise ConfigurationError(f"{beside} must be a list of the classes' names")
         return tuple(names)
     name = re.sub(r"_(28|64|128|224)$", "", source.stem.lower())
     if name not in CLASSES:
         raise ConfigurationError(
-            f"the classes of {source.name} are not known: it is none of {', '.join(CLASSES)}; "
+            f"the classes of {source.name} are not known: it is not one of {', '.join(CLASSES)}; "
             f"write their names, in the order of the indices, as a list into {NAMES} beside it"
         )
     return CLASSES[name]
@@ -220,7 +220,7 @@ def _check(images: Array, labels: npt.NDArray[np.integer], names: Sequence[str],
     if not single and labels.shape[1] != len(names):
         raise ConfigurationError(f"{place}: {labels.shape[1]} label columns, but {len(names)} classes")
     if len(labels) and (labels.min() < 0 or labels.max() >= (len(names) if single else 2)):
-        raise ConfigurationError(f"{place}: a label is none of the {len(names)} classes")
+        raise ConfigurationError(f"{place}: a label is not one of the {len(names)} classes")
 
 
 def _spelt(labels: npt.NDArray[np.integer], names: Sequence[str]) -> list[str]:

@@ -63,7 +63,7 @@ class TaskBook:
             return self._tasks[name]
         near = get_close_matches(name, self._tasks, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(self.names())}"
-        raise TaskUnknown(f"no task is called {name!r}; {hint}")
+        raise TaskUnknown(f"there is no task named {name!r}; {hint}")
 
     @property
     def wrong(self) -> Mapping[str, TaskError]:
@@ -110,8 +110,8 @@ def _cards_in(folder: Path) -> list[Path]:
 
 def _check_name(path: Path, name: str, override: bool, other: Path | None) -> None:
     if other is not None:
-        raise TaskError(f"task card {path}: name: {other.name} bears the same name, {name}")
+        raise TaskError(f"task card {path}: name: {other.name} has the same name, {name}")
     if name in _builtin() and not override:
         raise TaskError(
-            f"task card {path}: name: {name} is a built-in task; take another name, or say override = true"
+            f"task card {path}: name: {name} is a built-in task; choose another name, or set override = true"
         )

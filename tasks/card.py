@@ -53,7 +53,7 @@ def read_card(path: Path) -> Card:
     except ValidationError as error:
         raise TaskError(f"task card {path}: {_described(error)}") from error
     except (TypeError, ValueError, RecursionError) as error:
-        raise TaskError(f"task card {path}: holds a date or another value that no field takes") from error
+        raise TaskError(f"task card {path}: holds a date or another value that no field accepts") from error
     return Card(task, override)
 
 
@@ -79,7 +79,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise TaskError(f"task card {path}: is not valid {path.suffix[1:].upper()}: {error}") from error
     if not isinstance(fields, dict):
-        raise TaskError(f"task card {path}: must hold fields, such as name and modality")
+        raise TaskError(f"task card {path}: must contain fields, such as name and modality")
     return fields
 
 

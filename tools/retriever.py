@@ -77,7 +77,7 @@ def choose_retriever(
     items = dataset.split("val")
     if not items or not specialists or k < 1:
         raise ConfigurationError(
-            "choosing a retriever takes validation images, specialists and k of at least 1"
+            "choosing a retriever needs validation images, specialists and k of at least 1"
         )
     encoders, where = by_encoder(specialists), Filter((task or specialists[0].card.task,))
     found: dict[str, list[_Answer]] = {name: [] for name in encoders}
@@ -114,7 +114,7 @@ def by_encoder(specialists: Sequence[TimmSpecialist]) -> dict[str, TimmSpecialis
     for specialist in specialists:
         encoders.setdefault(specialist.card.encoder, specialist)
     if not encoders:
-        raise ConfigurationError("indexing takes at least one specialist, whose encoder makes the vectors")
+        raise ConfigurationError("indexing needs at least one specialist, whose encoder makes the vectors")
     return encoders
 
 

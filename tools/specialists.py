@@ -151,7 +151,7 @@ class Specialists:
             raise SpecialistError(f"no specialist of task {task} could be loaded")
         if name not in members:
             raise SpecialistError(
-                f"task {task} has no specialist {name!r}; there are: {', '.join(members) or 'none'}"
+                f"task {task} has no specialist {name!r}; available: {', '.join(members) or 'none'}"
             )
         return members[name]
 

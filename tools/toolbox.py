@@ -135,7 +135,7 @@ class Toolbox:
     async def describe(self, image: str = "") -> tuple[str, None]:
         """Let the generalist look at an image on its own."""
         if self._describe is None:
-            raise ToolException("nothing describes images here")
+            raise ToolException("no report model is available here")
         try:
             return await self._describe(self.image(image)), None
         except GscoError as error:
@@ -194,7 +194,7 @@ class Toolbox:
 
     async def _decided(self, ref: ImageRef, task: str) -> Diagnosis:
         if self._protocol is None:
-            raise ToolException("nothing diagnoses images here")
+            raise ToolException("no diagnosis is available here")
         try:
             return await self._protocol(ref, task)
         except GscoError as error:

@@ -35,7 +35,7 @@ def demo(
     chosen = samples(task)
     if not chosen:
         known = sorted({sample.task for sample in samples()})
-        raise TaskUnknown(f"there are no sample images of task {task!r}; there are of {', '.join(known)}")
+        raise TaskUnknown(f"there are no sample images of task {task!r}; there are for {', '.join(known)}")
     start, console = time.perf_counter(), Console()
     shown = _diagnose(chosen, store or "")
     console.print(_table(shown))

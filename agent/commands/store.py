@@ -44,7 +44,7 @@ def build(
     specialists: Names = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="train, val or test.")] = "train",
     per_label: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="At most so many cases of each label.")
+        int | None, typer.Option(metavar="N", min=1, help="Maximum number of cases per label.")
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Draws those, and splits that are not given.")] = 0,
     thumbnail: Annotated[
@@ -74,7 +74,7 @@ def build(
 
     settings = settings_from()
     if split not in SPLITS:
-        raise ConfigurationError(f"no split {split!r}; there are: {', '.join(SPLITS)}")
+        raise ConfigurationError(f"no split {split!r}; available: {', '.join(SPLITS)}")
     card = task_book(settings).get(task)
     panel = _panel(settings, task)
     chosen = _members(panel, specialists or _searching(panel))
@@ -115,7 +115,7 @@ def retriever(
     task: TaskName,
     store: Store = None,
     specialists: Names = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Draws the splits where there are none.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Draws the splits if there are none.")] = 0,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Folder of specialists: note the choice for it there."),
@@ -197,7 +197,7 @@ def import_(
     settings = settings_from()
     address = store or settings.case_store
     if not address:
-        raise ConfigurationError("say which store: --store, or GSCO_CASE_STORE")
+        raise ConfigurationError("name the case store with --store or GSCO_CASE_STORE")
     with closing(open_address(address, settings, writable=True)) as cases:
         new = cases.add(read_bank(bank or bundled("bank") / "bank.npz"))
         typer.echo(f"{address}: {new} cases added, {cases.count()} in all")
@@ -226,7 +226,7 @@ def _panel(settings: Settings, task: str) -> Panel:
     panels = LazyPanels(specialist_folders(settings))
     if task not in panels:
         raise SpecialistError(
-            f"task {task} has no specialist, and an index needs one's embedding: first run "
+            f"task {task} has no specialist, and a case store needs its embedding: first run "
             f"gsco train specialist --dataset DATASET --task {task}, and set GSCO_SPECIALISTS"
         )
     return panels[task]
@@ -248,7 +248,7 @@ def _members(panel: Panel, names: Sequence[str]) -> list[TimmSpecialist]:
     unknown = [name for name in names if name not in panel.members]
     if unknown:
         known = ", ".join(panel.members) or "none that loads; gsco doctor says why"
-        raise ConfigurationError(f"no specialist {unknown[0]!r} for this task; there are: {known}")
+        raise ConfigurationError(f"no specialist {unknown[0]!r} for this task; available: {known}")
     return [panel.members[name] for name in names]
 
 

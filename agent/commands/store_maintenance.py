@@ -52,7 +52,7 @@ def move(
 
     settings = settings_from()
     if source.strip() == target.strip() or not target.strip():
-        raise ConfigurationError("--to must name another store than --from")
+        raise ConfigurationError("--to and --from name the same store; choose another target")
     with ExitStack() as stack:
         old = stack.enter_context(closing(open_address(source, settings)))
         new = stack.enter_context(closing(open_address(target, settings, writable=True)))
@@ -82,9 +82,7 @@ def verify(store: Store = None) -> None:
     address = store or settings.case_store
     with closing(open_address(address, settings)) as cases:
         if not isinstance(cases, EmbeddedStore):
-            raise ConfigurationError(
-                "only the file of an embedded store is verified; Weaviate has checksums of its own"
-            )
+            raise ConfigurationError("only an embedded store can be verified; Weaviate checks its own files")
         found = cases.verify()
     typer.echo(
         f"{address or 'the store of the bundled cases'} is whole: "
@@ -119,6 +117,6 @@ def _in_weaviate(store: str | None) -> tuple[WeaviateAddress, str]:
     address = store or settings.case_store
     if not address.lower().startswith("weaviate://"):
         raise ConfigurationError(
-            "only banks in Weaviate have such backups; an embedded store is copied with gsco store move"
+            "only stores in Weaviate have backups; copy an embedded store with gsco store move"
         )
     return parse_address(address), settings.case_store_api_key.get_secret_value()

@@ -53,7 +53,7 @@ def specialist(
         str | None, typer.Option(metavar="NAME", help="compact (default), or reference: the paper's recipe.")
     ] = None,
     image_size: Annotated[int | None, typer.Option(metavar="N", help="Side of the network's input.")] = None,
-    epochs: Annotated[int | None, typer.Option(metavar="N", help="At most so many.")] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Maximum number.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Draws everything that is drawn.")] = None,
     evaluate_test: Annotated[
         bool | None, typer.Option("--test/--no-test", help="Whether the card reports the test split too.")
@@ -126,7 +126,8 @@ def generalist(
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the model goes.")] = None,
     work: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where checkpoints go.")] = None,
     start: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Earlier generalist whose decoder to go on from.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Earlier generalist to train further."),
     ] = None,
     tower: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Earlier generalist whose vision tower to take.")
@@ -152,7 +153,7 @@ def generalist(
         typer.echo(f"To merge it: gsco train merge {shlex.quote(adapted.base)} {folder} --out FOLDER")
         return
     if base is not None:
-        raise ConfigurationError(f"{config} builds a small generalist anew; it adapts no checkpoint")
+        raise ConfigurationError(f"{config} trains a small generalist from scratch and takes no checkpoint")
 
     # A mistake in the file is told before the libraries are loaded.
     settings = load_config(config, data=data, out=out, work=work, start=start, tower=tower)
@@ -290,7 +291,7 @@ def report_writer(
 
     folder = out or next(iter(own_specialists(settings_from())), None)
     if folder is None:
-        raise ConfigurationError("say where it goes: --out, or GSCO_SPECIALISTS")
+        raise ConfigurationError("name the output folder with --out or GSCO_SPECIALISTS")
     card = adopt_report_model(
         source, folder, task=task, name=name, prompt=prompt, max_new_tokens=max_new_tokens, licence=licence
     )
@@ -309,7 +310,7 @@ def _recipe(config: Path | None, options: dict[str, Any]) -> Any:
     if config is not None:
         return TrainingConfig.from_toml(config, **options)
     if "data" not in options or "task" not in options:
-        raise ConfigurationError("say what to train on: a CONFIG.toml, or --dataset and --task")
+        raise ConfigurationError("name what to train on: a CONFIG.toml, or --dataset and --task")
     if not {"architecture", "init", "preset"} & options.keys():
         options = {**PROBE, "name": "probe", **options}
     try:

@@ -123,11 +123,11 @@ def _opened(path: Path) -> Generator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             yield archive
     except _DAMAGED as error:
-        raise ConfigurationError(f"{path.name} is damaged or no pack: {error}; fetch it again") from error
+        raise ConfigurationError(f"{path.name} is damaged or not a pack: {error}; fetch it again") from error
     except OSError as error:
         # zipfile seeks to whatever offset the file names.
         if error.filename is None and disk_error(error) is None:
-            raise ConfigurationError(f"{path.name} is damaged or no pack; fetch it again") from error
+            raise ConfigurationError(f"{path.name} is damaged or not a pack; fetch it again") from error
         raise
 
 
@@ -139,13 +139,13 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> Manifest:
         _check_entry(entry, path)
     names = [entry.filename for entry in entries]
     if len({name.casefold() for name in names}) < len(names):
-        raise ConfigurationError(f"{path.name} holds a file twice; it is no pack")
+        raise ConfigurationError(f"{path.name} holds a file twice; it is not a pack")
     if missing := sorted(REQUIRED - set(names)):
-        raise ConfigurationError(f"{path.name} lacks {', '.join(missing)}; it is no pack")
+        raise ConfigurationError(f"{path.name} lacks {', '.join(missing)}; it is not a pack")
     with archive.open(MANIFEST) as file:
         content = file.read(MAX_MANIFEST + 1)
     if len(content) > MAX_MANIFEST:
-        raise ConfigurationError(f"the manifest of {path.name} is too large; it is no pack")
+        raise ConfigurationError(f"the manifest of {path.name} is too large; it is not a pack")
     try:
         manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
@@ -161,13 +161,13 @@ def _check_entry(entry: zipfile.ZipInfo, path: Path) -> None:
     name, mode = entry.filename, entry.external_attr >> 16
     shown = name if name.isprintable() and len(name) < 200 else repr(name)[:200]
     if not allowed(name) or entry.orig_filename != name:
-        raise ConfigurationError(f"{path.name} holds {shown!r}, which no pack may hold; do not use it")
+        raise ConfigurationError(f"{path.name} holds {shown!r}, which a pack must not contain; do not use it")
     if entry.create_system == _UNIX and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-        raise ConfigurationError(f"{shown!r} in {path.name} is a link or no plain file; do not use it")
+        raise ConfigurationError(f"{shown!r} in {path.name} is a link or not a plain file; do not use it")
     if entry.flag_bits & _ENCRYPTED or entry.compress_type not in _METHODS:
-        raise ConfigurationError(f"{shown!r} in {path.name} is encrypted or packed in another way")
+        raise ConfigurationError(f"{shown!r} in {path.name} is encrypted or uses an unsupported compression")
     if entry.file_size > limit_of(name):
-        raise ConfigurationError(f"{shown!r} in {path.name} unpacks to {entry.file_size} bytes: too many")
+        raise ConfigurationError(f"{shown!r} in {path.name} unpacks to {entry.file_size} bytes: too large")
 
 
 def _check_files(manifest: Manifest, names: set[str], path: Path) -> None:
@@ -175,7 +175,7 @@ def _check_files(manifest: Manifest, names: set[str], path: Path) -> None:
         raise ConfigurationError(f"{odd[0]!r} is in only one of {path.name} and its manifest; do not use it")
     for name, one in manifest.files.items():
         if one.bytes > limit_of(name):
-            raise ConfigurationError(f"{name} in {path.name} is said to have {one.bytes} bytes: too many")
+            raise ConfigurationError(f"{name} in {path.name} is declared with {one.bytes} bytes: too large")
     total = sum(one.bytes for one in manifest.files.values())
     if total > MAX_TOTAL:
         raise ConfigurationError(f"{path.name} unpacks to {total} bytes; a pack has at most {MAX_TOTAL}")

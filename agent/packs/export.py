@@ -51,11 +51,11 @@ def export_pack(settings: Settings, name: str, path: Path, *, images: bool = Tru
     builds = installed_builds(settings.home)
     task = task_book(settings, builds).get(name)
     if not task.kind.closed:
-        raise ConfigurationError(f"{name} has no options; only tasks that are diagnoses can be packed")
+        raise ConfigurationError(f"{name} has no options; only diagnosis tasks can be packed")
     build = next((one for one in builds if one.name == name), None)
     parts, cards = _specialists(specialist_folders(settings, builds), name)
     if not cards:
-        raise ConfigurationError(f"task {name} has no specialist that could be packed")
+        raise ConfigurationError(f"task {name} has no specialist to pack")
     with closing(joined_store(settings, builds)) as store:
         entries = list(store.scan(Filter((name,))))
     known = packed_cases(entries, thumbnails=images)

@@ -98,7 +98,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise ConfigurationError(f"the pack has known cases and no {path.name}") from None
     except (SafetensorError, ValueError, KeyError) as error:
-        raise ConfigurationError(f"{path.name} of the pack is no safetensors file: {error}") from error
+        raise ConfigurationError(f"{path.name} of the pack is not a safetensors file: {error}") from error
 
 
 def _vectors(path: Path, count: int) -> Sequence[dict[str, Vectors]]:
@@ -149,9 +149,9 @@ def _thumbnails(path: Path, count: int) -> Iterator[bytes | None]:
 def _checked(jpeg: bytes) -> bytes:
     try:
         if not jpeg.startswith(_JPEG):
-            raise ConfigurationError("a thumbnail of the pack is no JPEG")
+            raise ConfigurationError("a thumbnail of the pack is not a JPEG")
         if max(read_image(jpeg).size) > _MAX_SIDE:
-            raise ConfigurationError("a thumbnail of the pack is too large to be one")
+            raise ConfigurationError("a thumbnail of the pack is too large")
     except ImageError as error:
         raise ConfigurationError(f"a thumbnail of the pack is damaged: {error}") from error
     return jpeg

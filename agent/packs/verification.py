@@ -93,9 +93,7 @@ def _task(folder: Path, manifest: Manifest) -> Task:
     except ValidationError as error:
         raise ConfigurationError(f"the task card of the pack is wrong: {error.errors()[0]['msg']}") from error
     if task.name != manifest.name or not task.kind.closed:
-        raise ConfigurationError(
-            f"the task card of the pack is of {task.name}, its manifest of {manifest.name}"
-        )
+        raise ConfigurationError(f"the pack's task card is for {task.name}, its manifest for {manifest.name}")
     return task
 
 
@@ -125,7 +123,7 @@ def _panel(specialists: Path, task: Task, manifest: Manifest) -> Panel:
 
 def _check_backbone(name: str, sha256: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-        raise ConfigurationError("a backbone's name is letters, digits and _.-; it is no path")
+        raise ConfigurationError("a backbone's name is letters, digits and _.-; it is not a path")
     try:
         own = read_card(BUNDLED / name, BackboneCard).weights.sha256
     except SpecialistError:

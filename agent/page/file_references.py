@@ -23,7 +23,7 @@ def with_upload_ids(value: Any) -> Any:
     Example:
         >>> with_upload_ids({"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}})
         Traceback (most recent call last):
-        ForeignReference: a file is named by the id of an upload; drop the image in again
+        ForeignReference: a file must be named by its upload id; drop the image in again
     """
     if isinstance(value, list):
         return [with_upload_ids(one) for one in value]
@@ -32,7 +32,7 @@ def with_upload_ids(value: Any) -> Any:
     if "path" in value or "meta" in value:
         path = value.get("path")
         if not isinstance(path, str) or not UPLOAD_ID.fullmatch(path):
-            raise ForeignReference("a file is named by the id of an upload; drop the image in again")
+            raise ForeignReference("a file must be named by its upload id; drop the image in again")
         return {"path": path, "is_stream": True, "meta": {"_type": "gradio.FileData"}}
     return {name: with_upload_ids(one) for name, one in value.items()}
 

@@ -76,7 +76,7 @@ def review_form(reasons: Sequence[str]) -> Markup:
     """Says that a person must decide first, and why."""
     items = Markup("").join(Markup("<li>{}</li>").format(reason) for reason in reasons)
     return Markup(
-        '<div class="gsco asking"><p><strong>A person must decide before this goes on.</strong></p>'
+        '<div class="gsco asking"><p><strong>A person must decide before this can continue.</strong></p>'
         '<ul class="reasons">{}</ul></div>'
     ).format(items)
 

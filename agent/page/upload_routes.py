@@ -133,7 +133,7 @@ class _Form:
 
     def _begin(self) -> None:
         if len(self._writers) >= MOST:
-            raise _Malformed(f"one question takes {MOST} images")
+            raise _Malformed(f"a question may have at most {MOST} images")
         self._writers.append(self._opened())
 
     def _data(self, data: bytes, start: int, end: int) -> None:

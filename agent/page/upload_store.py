@@ -121,7 +121,7 @@ class UploadStore:
             self._expire()
             if sum(one.user == user for one in self._uploads.values()) >= self.limits.user_files:
                 raise ImageTooLarge(
-                    f"{self.limits.user_files} uploads are not sent yet; send them, or wait an hour"
+                    f"{self.limits.user_files} uploads are still unsent; send them, or wait an hour"
                 )
             upload = self._uploads[id] = _Upload(user, self._folder / id, time.monotonic())
         return id, upload
@@ -142,12 +142,12 @@ class UploadStore:
             users = sum(one.size for one in self._uploads.values() if one.user == upload.user)
             if users + size > limits.user_bytes:
                 raise ImageTooLarge(
-                    f"your uploads are over {limits.user_bytes} bytes together; send some, wait an hour, "
+                    f"your uploads exceed {limits.user_bytes} bytes in total; send some, wait an hour, "
                     "or set GSCO_UPLOAD_USER_BYTES"
                 )
             if sum(one.size for one in self._uploads.values()) + size > limits.total_bytes:
                 raise StoreError(
-                    f"all uploads are over {limits.total_bytes} bytes together; try again later, or set "
+                    f"all uploads exceed {limits.total_bytes} bytes in total; try again later, or set "
                     "GSCO_UPLOAD_TOTAL_BYTES"
                 )
             upload.size += size

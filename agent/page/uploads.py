@@ -40,7 +40,7 @@ def stored(
     """
     try:
         if len(ids) > MOST:
-            raise ImageTooLarge(f"one message takes {MOST} images, and these are {len(ids)}")
+            raise ImageTooLarge(f"a message may have at most {MOST} images, not {len(ids)}")
         found = (uploads.read(user, id) for id in ids)
         return [store.put(one, window=window_of(center, width) if is_dicom(one) else None) for one in found]
     finally:

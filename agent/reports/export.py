@@ -47,7 +47,7 @@ class CaseReport:
 def case_report(gsco: GSCo, diagnosis: Diagnosis) -> CaseReport:
     """Gather what a report shows: thumbnails, the image, and where a specialist looked.
 
-    What cannot be had is left out of the report, never an error: the diagnosis stands without it.
+    What is not available is left out of the report, never an error: the diagnosis stands without it.
     """
     pictures = tuple(pictures_of(gsco, diagnosis))
     sheet = Sheet(view(gsco, diagnosis), pictures, decision(diagnosis), note_on(gsco))

@@ -70,7 +70,10 @@ async def parse_conversation(request: ChatRequest, store: ImageStore) -> ParsedC
     answered = max((n for n, (_, one) in enumerate(spoken) if one.role == "assistant"), default=-1) + 1
     if answered == len(spoken):
         raise ApiError(
-            400, "the last message must be the user's: there is nothing to answer", "no_question", "messages"
+            400,
+            "the last message must come from the user: there is nothing to answer",
+            "no_question",
+            "messages",
         )
     ignored = _ignored_messages(request.messages)
     earlier = []
@@ -109,7 +112,7 @@ def options_of(request: ChatRequest, thread: str | None) -> Options:
     name = model_name(request.model)
     if name is None:
         raise ApiError(
-            404, f"the model is not known; there are: {', '.join(MODELS)}", "model_not_found", "model"
+            404, f"the model is unknown; available: {', '.join(MODELS)}", "model_not_found", "model"
         )
     named = {
         key: value
@@ -193,9 +196,11 @@ async def _images(
             return ()
         if len(sources) > IMAGES:
             raise ApiError(
-                400, f"a message may hold {IMAGES} images, this one holds {len(sources)}", "too_many_images",
+                400,
+                f"a message may have at most {IMAGES} images, this one has {len(sources)}",
+                "too_many_images",
                 "messages",
-            )  # fmt: skip
+            )
         return tuple(
             [await asyncio.to_thread(store.put, image_bytes(address, param)) for address, param in sources]
         )

@@ -52,7 +52,7 @@ def review_question(review: ReviewRequested, thread: str) -> str:
     proposed = ", ".join(review.diagnosis.labels) or review.diagnosis.text or "none of the options"
     why = "\n".join(f"- {reason}" for reason in review.reasons)
     return (
-        f"{FOOTER}\n\n**A person must decide before this goes on.** "
+        f"{FOOTER}\n\n**A person must decide before this can continue.** "
         f"Proposed ({review.diagnosis.task}): {proposed}\n\n"
         f"{why}\n\nA reviewer answers with `POST /v1/threads/{thread}/decision`: approve, edit or reject."
         f"\n\n_{DISCLAIMER}_"

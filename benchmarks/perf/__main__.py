@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run what is named, or everything; the exit status says whether all of it ran."""
     known = benchmarks()
     if unknown := [name for name in arguments if name not in known]:
-        print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(known)}", file=sys.stderr)
+        print(f"no benchmark {', '.join(unknown)}; available: {', '.join(known)}", file=sys.stderr)
         return 2
     if failed := run(arguments or known):
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

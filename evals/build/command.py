@@ -92,9 +92,9 @@ def build(
     if folder is None:
         raise ConfigurationError("name the folder of labelled images: gsco build FOLDER --name NAME")
     if fast and thorough:
-        raise ConfigurationError("--fast and --thorough exclude each other")
+        raise ConfigurationError("--fast and --thorough cannot be combined")
     if retrain and not add:
-        raise ConfigurationError("--retrain goes with --add; without it everything is trained anyway")
+        raise ConfigurationError("--retrain needs --add; without --add everything is trained anyway")
     speed: Speed = "fast" if fast else "thorough" if thorough else "usual"
     request = BuildRequest(
         name=name, folder=folder, speed=speed, kind=_kind(kind), max_error=max_error, title=title,

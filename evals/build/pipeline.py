@@ -498,7 +498,7 @@ def _grown_inputs(request: BuildRequest, before: InstalledBuild | None, say: Say
     if gone := [line.path for line in known if not Path(line.path).is_file()]:
         raise ConfigurationError(
             f"{len(gone)} images of {request.name} {before.version} are no longer where they were, for "
-            f"example {gone[0]}: put them back, or build anew"
+            f"example {gone[0]}: put them back, or build it from scratch"
         )
     base = Dataset(Path(record.folder), (), task.options, record.dataset, task.kind is TaskKind.MULTILABEL)
     parts = extended(known, base, added)

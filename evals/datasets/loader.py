@@ -53,7 +53,7 @@ def open_dataset(
 
     Raises:
         ConfigurationError: there is no such set or path, its layout is not recognised, files or examples
-            are missing, a label is none of the task's options, or the split is empty.
+            are missing, a label is not one of the task's options, or the split is empty.
         TaskUnknown: no task bears the name.
     """
     found, folder = _place(name_or_path, root)
@@ -101,8 +101,8 @@ def _folder_of(found: DatasetEntry, root: Path | None) -> Path:
         root = Settings().datasets
     if root is None:
         raise ConfigurationError(
-            f"where is {found.name}? Set GSCO_DATASETS to the folder of the data sets, or give its path. "
-            + how_to_get(found)
+            f"data set {found.name} was not found: set GSCO_DATASETS to the folder of the data sets, or "
+            "give its path. " + how_to_get(found)
         )
     names = (found.name, *found.folders)
     folder = next((path for name in names if (path := root / name).is_dir()), None)
@@ -155,7 +155,7 @@ def _guessed(examples: Sequence[Example], folder: Path) -> Task:
         return Task(name=name, kind=TaskKind.REPORT, modality="medical image")
     found = sorted({label for one in examples for label in one.labels})
     raise ConfigurationError(
-        f"say which task {folder.stem} is for: its labels are {', '.join(found[:8])}"
+        f"name the task that {folder.stem} is for: its labels are {', '.join(found[:8])}"
         f"{' …' if len(found) > 8 else ''}"
     )
 
@@ -185,7 +185,7 @@ def _check_counts(read: Read, edition: Edition, found: DatasetEntry | None, part
     if lacking and not partial:
         source = f" {how_to_get(found)}" if found else ""
         raise ConfigurationError(
-            f"the data set is not whole: {'; '.join(lacking)}.{source} "
+            f"the data set is incomplete: {'; '.join(lacking)}.{source} "
             "To go on with what is there, open it as partial"
         )
 

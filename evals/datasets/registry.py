@@ -29,7 +29,7 @@ def entry(name: str) -> DatasetEntry:
         return known[name]
     near = difflib.get_close_matches(name, known, 3, 0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(known))}"
-    raise ConfigurationError(f"no data set is called {name!r}, and there is no such path; {hint}")
+    raise ConfigurationError(f"there is no data set named {name!r}, and there is no such path; {hint}")
 
 
 def edition_in(folder: Path, found: DatasetEntry) -> Edition:

@@ -34,7 +34,7 @@ def read_rows(path: Path, columns: Sequence[str] = (), split: str = "") -> list[
         raise ConfigurationError(f"cannot read the table {path}: {error}") from error
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping):
-            raise ConfigurationError(f"{path.name}, row {number} is no object with named fields")
+            raise ConfigurationError(f"{path.name}, row {number} is not an object with named fields")
     return rows
 
 
@@ -70,7 +70,7 @@ def _listed(content: Any, path: Path, split: str) -> Iterator[Row]:
         yield from content
         return
     if not isinstance(content, Mapping) or not all(isinstance(rows, list) for rows in content.values()):
-        raise ValueError("it must hold a list of objects, or such lists by split")
+        raise ValueError("it must contain a list of objects, or one such list per split")
     if split and split not in content:
         raise ValueError(f"it has no list {split!r}, only {', '.join(map(str, content))}")
     for name, rows in content.items():

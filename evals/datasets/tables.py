@@ -216,7 +216,7 @@ def _marked(row: Row, column: str) -> bool:
     try:
         return float(text or 0) > 0
     except ValueError:
-        raise ConfigurationError(f"column {column!r} holds {text!r}; 0 or 1 is wanted") from None
+        raise ConfigurationError(f"column {column!r} holds {text!r} instead of 0 or 1") from None
 
 
 def _merged(examples: Sequence[Example], layout: TableLayout) -> list[Example]:

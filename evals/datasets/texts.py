@@ -107,7 +107,7 @@ def _study(path: Path) -> tuple[str, list[str], str]:
     try:
         root = ElementTree.parse(path).getroot()
     except ElementTree.ParseError as error:
-        raise ConfigurationError(f"{path.name} is no XML: {error}") from error
+        raise ConfigurationError(f"{path.name} is not XML: {error}") from error
     texts = {
         (node.get("Label") or "").upper(): (node.text or "").strip() for node in root.iter("AbstractText")
     }

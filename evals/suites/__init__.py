@@ -75,9 +75,7 @@ def read_suite(name: str) -> Suite:
         near = difflib.get_close_matches(name, bundled_suites(), 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         known = ", ".join(bundled_suites())
-        raise ConfigurationError(
-            f"no suite {name!r}; there are {known}, or give a .toml file{hint}"
-        ) from None
+        raise ConfigurationError(f"no suite {name!r}; available: {known}, or a .toml file{hint}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"suite {path.name} cannot be read: {error}") from error
     except ValidationError as error:

@@ -46,7 +46,7 @@ def conclude(
         collaboration: who takes part, with fits and policy.
 
     Raises:
-        GeneralistError: nobody said anything that counts.
+        GeneralistError: no source gave an answer that counts.
     """
     shared: dict[str, Any] = {
         "case_id": case.id,

@@ -76,7 +76,7 @@ async def check_task(case: Case, task: Task, collaboration: DiagnosisContext) ->
         if other is not None:
             nearer = f"it is nearer to known cases of {other} ({modalities.get(other, 'no task card')})"
             raise TaskMismatch(
-                f"{unlike}, and {nearer}. Name the right task, or set the gate to 'warn' to go on"
+                f"{unlike}, and {nearer}. Name the right task, or set the gate to 'warn' to continue"
             )
         raise TaskMismatch(f"{unlike}. {_NAME_IT}")
     return {"gate": report}

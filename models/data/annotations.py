@@ -109,7 +109,9 @@ def _coco_rows(content: Mapping[str, Any], path: Path) -> list[LabelledRow]:
             for image in content["images"]
         ]
     except (KeyError, TypeError) as error:
-        raise ConfigurationError(f"{path.name} is no valid COCO file: {error} is missing or wrong") from error
+        raise ConfigurationError(
+            f"{path.name} is not a valid COCO file: {error} is missing or wrong"
+        ) from error
 
 
 def _split_of(path: Path) -> Split | None:

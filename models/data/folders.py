@@ -121,7 +121,7 @@ def _without_copies(folder: Path, placed: list[_Placed], layout: DatasetLayout) 
         else:
             raise ConfigurationError(
                 f"{folder} holds a data set with splits of its own in {'/'.join(inner[0])}, which is not a "
-                "copy of the outer one; name the one that is meant"
+                "copy of the outer one; name the one that you mean"
             )
     # Without the copies an outer folder may be shared by all.
     return _placed([one.file for one in kept])

@@ -60,7 +60,7 @@ def spelt(labels: Sequence[Sequence[str]], task: Task) -> list[tuple[str, ...]]:
         near = difflib.get_close_matches(name.casefold(), spelling, 1)
         hint = f"; did you mean {spelling[near[0]]!r}?" if near else ""
         raise ConfigurationError(
-            f"label {name!r} is no option of task {task.name}: {', '.join(task.options)}{hint}"
+            f"label {name!r} is not an option of task {task.name}: {', '.join(task.options)}{hint}"
         )
     truths = [tuple(dict.fromkeys(spelling[label.casefold()] for label in several)) for several in labels]
     if task.kind is TaskKind.DIAGNOSIS and any(len(truth) != 1 for truth in truths):

@@ -134,9 +134,9 @@ def _json_lines(name: str, text: str) -> LabelTable:
         try:
             row = json.loads(content)
         except (ValueError, RecursionError) as error:
-            raise ConfigurationError(f"line {line} of {name} is no JSON: {error}") from error
+            raise ConfigurationError(f"line {line} of {name} is not JSON: {error}") from error
         if not isinstance(row, dict):
-            raise ConfigurationError(f"line {line} of {name} is no object with named fields")
+            raise ConfigurationError(f"line {line} of {name} is not an object with named fields")
         rows.append({key: _described(value) for key, value in row.items()})
         lines.append(line)
     return LabelTable(

@@ -120,7 +120,7 @@ def bootstrap(
         kind: what is to be written.
 
     Raises:
-        ConfigurationError: the task has no options, a label is none of them, or the file of an earlier run
+        ConfigurationError: the task has no options, a label is not one of them, or the file of an earlier run
             is another generalist's or kind's.
         ImageError: an image cannot be read.
         GeneralistError: the generalist fails on every image of a batch.
@@ -247,4 +247,4 @@ def _check(dataset: Dataset, task: Task) -> None:
     if not task.kind.closed:
         raise ConfigurationError(f"task {task.name} has no options, so that no text can be checked by them")
     if unknown := set(dataset.labels) - set(task.options):
-        raise ConfigurationError(f"labels {sorted(unknown)} of {dataset.name} are no options of {task.name}")
+        raise ConfigurationError(f"labels {sorted(unknown)} of {dataset.name} are not options of {task.name}")

@@ -125,7 +125,7 @@ def diagnosis_conversations(
     if not task.kind.closed:
         raise ConfigurationError(f"task {task.name} has no options to answer with")
     if unknown := set(dataset.labels) - set(task.options):
-        raise ConfigurationError(f"labels {sorted(unknown)} of {dataset.name} are no options of {task.name}")
+        raise ConfigurationError(f"labels {sorted(unknown)} of {dataset.name} are not options of {task.name}")
     question = profile.closed_text(task).strip()
     for item in dataset.split(split):
         labels = item.labels or ((task.negative,) if task.negative else ())
@@ -160,12 +160,12 @@ def _parsed(text: str, place: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ConfigurationError(f"{place} is no JSON: {error}") from error
+        raise ConfigurationError(f"{place} is not JSON: {error}") from error
 
 
 def _conversation(entry: Any, place: str) -> TrainingConversation:
     if not isinstance(entry, dict):
-        raise ConfigurationError(f"{place} is no conversation: an object with `conversations` is needed")
+        raise ConfigurationError(f"{place} is not a conversation: an object with `conversations` is needed")
     image, given = entry.get("image"), entry.get("conversations")
     if image is not None and not isinstance(image, str):
         raise ConfigurationError(f"{place}: `image` must be one path; several images are not supported")

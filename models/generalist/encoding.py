@@ -164,7 +164,7 @@ class _Features:
         self._bytes = 0
 
     def of(self, ids: Iterable[str], images: ImageStore) -> dict[str, torch.Tensor | GeneralistError]:
-        """Features (n, d) of each distinct image; an image that cannot be had yields its error."""
+        """Features (n, d) of each distinct image; an image that is not available yields its error."""
         found: dict[str, torch.Tensor | GeneralistError] = {}
         new: dict[str, torch.Tensor] = {}
         for id in dict.fromkeys(ids):
@@ -175,7 +175,7 @@ class _Features:
             try:
                 new[id] = self._pixels(images.get(id))
             except ImageError as error:
-                found[id] = GeneralistError(f"image {id} cannot be had: {error}")
+                found[id] = GeneralistError(f"image {id} is not available: {error}")
         names = list(new)
         for start in range(0, len(names), _IMAGES_AT_ONCE):
             batch = names[start : start + _IMAGES_AT_ONCE]

@@ -59,7 +59,7 @@ class EncodedImages:
         """The message with image ids replaced by the images and control tokens in its text broken up.
 
         Raises:
-            GeneralistError: an image stands outside a user message, or cannot be had.
+            GeneralistError: an image stands outside a user message, or is not available.
         """
         images, text = parts(message)
         if not images:
@@ -67,7 +67,7 @@ class EncodedImages:
         try:
             blocks = [{"type": "image", "base64": self.of(id), "mime_type": "image/png"} for id in images]
         except ImageError as error:
-            raise GeneralistError(f"an image of the question cannot be had: {error}") from error
+            raise GeneralistError(f"an image of the question is not available: {error}") from error
         return message.model_copy(update={"content": [*blocks, {"type": "text", "text": neutralise(text)}]})
 
 
@@ -120,7 +120,7 @@ class EndpointChat(ChatOpenAI):
             return super().bind_tools(tools, **kwargs)
         if calling.level == "none":
             raise GeneralistError(
-                f"{self.model_name} is not let call tools; the fixed diagnosis needs none, and"
+                f"{self.model_name} may not call tools; the fixed diagnosis needs none, and"
                 " GSCO_TOOL_CALLS=constrained holds any model to their form where the server can"
             )
         choice = _choice(kwargs.pop("tool_choice", None))

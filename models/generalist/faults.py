@@ -72,7 +72,8 @@ def check_address(base_url: str) -> None:
         )
     if url.username or url.password:
         raise ConfigurationError(
-            "GSCO_GENERALIST_URL must hold no user name or password; GSCO_GENERALIST_API_KEY is for the key"
+            "GSCO_GENERALIST_URL must not contain a user name or password; put the key into "
+            "GSCO_GENERALIST_API_KEY"
         )
 
 

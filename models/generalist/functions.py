@@ -37,8 +37,8 @@ class Function:
 def _image_id(value: str) -> str:
     if not value.startswith("img-") or not value[4:].isalnum():
         raise ValueError(
-            "this is no image id; give the id of an image of this conversation, such as img-0123456789ab, "
-            "never a path or an address"
+            "this is not an image id; give the id of an image of this conversation, such as "
+            "img-0123456789ab, never a path or an address"
         )
     return value
 
@@ -128,7 +128,7 @@ def declared(function: Function, carried_out: Callable[..., Any] | None = None) 
     from langchain_core.tools import StructuredTool, ToolException
 
     def absent(**_: Any) -> str:
-        raise ToolException(f"nothing carries out {function.name} here")
+        raise ToolException(f"the tool {function.name} is not available here")
 
     return StructuredTool(
         name=function.name,

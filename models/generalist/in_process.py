@@ -125,7 +125,7 @@ class InProcessGeneralist:
         With tools the pieces hold calls as the model writes them; see ``tool_calls.read_calls``.
 
         Raises:
-            GeneralistError: an image cannot be had or the prompt does not fit.
+            GeneralistError: an image is not available or the prompt does not fit.
         """
         from transformers import StoppingCriteriaList, TextIteratorStreamer
 
@@ -167,7 +167,7 @@ class InProcessGeneralist:
         """Let the model answer or call tools, which it writes in Hermes format.
 
         Raises:
-            GeneralistError: the model's chat template shows no tools, an image cannot be had, or the
+            GeneralistError: the model's chat template shows no tools, an image is not available, or the
                 prompt does not fit.
         """
         with self._computing():
@@ -184,7 +184,7 @@ class InProcessGeneralist:
         """The prompt as the model reads it, image tokens included.
 
         Raises:
-            GeneralistError: an image cannot be had.
+            GeneralistError: an image is not available.
         """
         with self._computing():
             return self._fitting(self._encoder.prompts([messages])[0], 0).ids

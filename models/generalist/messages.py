@@ -98,7 +98,7 @@ def parts(message: BaseMessage) -> tuple[tuple[str, ...], str]:
                 '{"type": "image", "file_id": ImageRef.id} for an image from the image store'
             )
     if images and message.type != "human":
-        raise GeneralistError(f"an image stands in a {message.type} message; put it into a human message")
+        raise GeneralistError(f"a {message.type} message contains an image; put it into a human message")
     return tuple(images), "".join(texts)
 
 

@@ -66,7 +66,7 @@ def mode_for(wanted: Mode, endpoint: Endpoint) -> Mode:
     profile = endpoint.profile
     if wanted == "letters" and profile and not profile.letters:
         raise GeneralistError(
-            f"{profile.name} was not taught to answer by letters, and its diagnoses would differ; leave"
+            f"{profile.name} was not trained to answer by letters, and its diagnoses would differ; leave"
             " GSCO_GENERALIST_MODE at auto"
         )
     if wanted == "strings" and endpoint.vllm and not endpoint.end_of_turn:

@@ -82,7 +82,7 @@ class RequestParameters:
         names = refused(str(error.message), error.param, _sent(body)) & set(OMITTABLE)
         for name in sorted(names - self._omitted):
             LOG.warning(
-                "the server at %s refuses %s; requests go on without it, as with GSCO_GENERALIST_OMIT=%s",
+                "the server at %s refuses %s; requests continue without it, as with GSCO_GENERALIST_OMIT=%s",
                 self._server, "a system message" if name == SYSTEM else f"{name!r}", name,
             )  # fmt: skip
         self._omitted |= names

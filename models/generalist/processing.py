@@ -60,7 +60,7 @@ class ProcessorEncoder(ChatTemplate):
         try:
             pictures = [self._images.get(id).convert("RGB") for id in ids]
         except ImageError as error:
-            raise GeneralistError(f"an image of the question cannot be had: {error}") from error
+            raise GeneralistError(f"an image of the question is not available: {error}") from error
         # As transformers does: what the template already begins with is not added again.
         opening = self.tokenizer.bos_token
         more = {"add_special_tokens": False} if opening and text.startswith(opening) else {}

@@ -326,7 +326,7 @@ def prompt_profile(name: str) -> Profile:
 
 def _known(name: str) -> str:
     if name not in PROFILES:
-        raise ValueError(f"there is no such profile, only {', '.join(PROFILES)}")
+        raise ValueError(f"unknown profile; available: {', '.join(PROFILES)}")
     return name
 
 

@@ -80,16 +80,16 @@ class Generalist(Protocol):
 
 @runtime_checkable
 class AsyncGeneralist(Generalist, Protocol):
-    """A generalist that waits rather than computes, as one behind a server: no batches need to be gathered.
+    """A generalist that waits for a server instead of computing, so that requests need no batching.
 
-    Cancelling a call reaches whatever stands behind.
+    Cancelling a call also cancels the request to the server.
     """
 
     async def achoose(self, request: Choice) -> Answer:
         """Answer one closed question.
 
         Raises:
-            GeneralistError: no answer could be had.
+            GeneralistError: there is no answer.
         """
         ...
 
@@ -97,6 +97,6 @@ class AsyncGeneralist(Generalist, Protocol):
         """Answer one open question, greedily.
 
         Raises:
-            GeneralistError: no answer could be had.
+            GeneralistError: there is no answer.
         """
         ...

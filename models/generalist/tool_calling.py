@@ -77,7 +77,7 @@ def read_call(text: str) -> AIMessage:
             return AIMessage(str(arguments["text"]))
     except (ValueError, KeyError, TypeError) as error:
         raise CallUnreadable(
-            f"the generalist's answer ({len(text)} characters) is no tool call in the form it was held to: it"
+            f"the generalist's answer ({len(text)} characters) is not a tool call in the required form: it"
             " was cut off, or the server does not hold models to a form; let it answer with more tokens, or"
             " set GSCO_TOOL_CALLS to none"
         ) from error

@@ -31,7 +31,7 @@ def called(name: str, arguments: Mapping[str, Any]) -> str:
 def read_calls(text: str) -> AIMessage:
     """Read a model's answer; what is no call is its text.
 
-    A call that is no JSON object with a name and arguments becomes one of ``invalid_tool_calls``, with
+    A call that is not a JSON object with a name and arguments becomes one of ``invalid_tool_calls``, with
     the reason, so that the model can be told.
     """
     from langchain_core.messages import AIMessage

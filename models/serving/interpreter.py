@@ -31,7 +31,7 @@ def find_python(named: str | Path | None = None) -> str:
     if named:
         path = shutil.which(str(Path(named).expanduser()))
         if path is None or not _has_vllm(path):
-            raise ConfigurationError(f"{named} is no interpreter that has vLLM; {HOW}")
+            raise ConfigurationError(f"{named} is not a Python interpreter with vLLM; {HOW}")
         return path
     found = next((path for path in _candidates() if _has_vllm(path)), None)
     if found is None:

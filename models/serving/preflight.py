@@ -82,7 +82,7 @@ def faults(layout: CheckpointLayout) -> Iterator[str]:
         yield f"it lacks the weights {', '.join(missing)}; copy it again"
     size = vision.get("image_size")
     if config.get("force_image_size", size) != size:
-        yield f"its images are {config['force_image_size']} pixels wide, its tower's {size}; mend config.json"
+        yield f"its images are {config['force_image_size']} pixels wide, its tower's {size}; fix config.json"
     if config.get("pad2square"):
         yield "it was trained on padded images (pad2square), which vLLM does not make"
 
@@ -116,7 +116,7 @@ def _json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise ConfigurationError(f"{path} is no JSON ({error})") from error
+        raise ConfigurationError(f"{path} is not JSON ({error})") from error
     if not isinstance(value, dict):
         raise ConfigurationError(f"{path} holds no JSON object")
     return value

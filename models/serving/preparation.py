@@ -51,7 +51,7 @@ def prepare(checkpoint: Path, out: Path) -> Path:
         ConfigurationError: the checkpoint cannot be served, and what to do.
     """
     if out.exists():
-        raise ConfigurationError(f"{out} is there already; name another folder, or remove it")
+        raise ConfigurationError(f"{out} already exists; name another folder, or remove it")
     layout = read_layout(checkpoint)
     check(layout)
     fresh = out.with_name(f".{out.name}.{os.getpid()}")

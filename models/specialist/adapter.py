@@ -42,7 +42,7 @@ class SpecialistAdapter(TimmSpecialist):
         if not isinstance(own, Specialist):
             wanted = [name for name in ("name", "task", "labels", "predict") if not hasattr(own, name)]
             raise ConfigurationError(
-                f"{type(own).__name__} is no specialist: it lacks {', '.join(wanted)}; see gsco.Specialist"
+                f"{type(own).__name__} is not a specialist: it lacks {', '.join(wanted)}; see gsco.Specialist"
             )
         self.own = own
         self._embeds = isinstance(own, EmbeddingSpecialist)

@@ -126,7 +126,7 @@ def read_backbone(
         SpecialistError: there is none of that name, or it is damaged.
     """
     if not _NAME.fullmatch(name):
-        raise SpecialistError("a backbone's name is letters, digits and _.-; it is no path")
+        raise SpecialistError("a backbone's name is letters, digits and _.-; it is not a path")
     folder = (bases or BUNDLED) / name
     if not folder.is_dir():
         raise SpecialistError(

@@ -100,5 +100,5 @@ def _read(path: Path) -> dict[str, Any]:
             f"the checkpoint {path} cannot be read; discard it with --restart: {error}"
         ) from error
     if not isinstance(content, dict) or "fingerprint" not in content:
-        raise SpecialistError(f"{path} is no training checkpoint; discard it with --restart")
+        raise SpecialistError(f"{path} is not a training checkpoint; discard it with --restart")
     return content

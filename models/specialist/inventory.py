@@ -45,7 +45,7 @@ def inventory(task: str, folders: Sequence[Path], options: Sequence[str] = ()) -
 def _look(home: Path, task: str, options: Sequence[str]) -> None:
     card = read_card(home, SpecialistCard)
     if card.task != task or card.name != home.name:
-        raise SpecialistError(f"its card is of {card.task}/{card.name}, its folder is {task}/{home.name}")
+        raise SpecialistError(f"its card names {card.task}/{card.name}, its folder is {task}/{home.name}")
     if options and (strange := sorted(set(card.labels) - set(options))):
-        raise SpecialistError(f"its labels {strange} are no options of {task}: {sorted(options)}")
+        raise SpecialistError(f"its labels {strange} are not options of {task}: {sorted(options)}")
     checked_bytes(home, card.weights)

@@ -49,7 +49,7 @@ def network_of_weights(
 
     if not _NAME.fullmatch(architecture):
         raise SpecialistError(
-            f"{source} have the architecture {architecture!r} by their card, which is no name of timm's "
+            f"{source} have the architecture {architecture!r} by their card, which is not in timm's "
             "registry; hubs, paths and addresses are not opened for a card"
         )
     with torch.device("meta"):

@@ -143,7 +143,7 @@ def _load_member(home: Path, task: str, bases: Path | None, device: str | torch.
     try:
         card = read_card(home, SpecialistCard)
         if card.task != task or card.name != home.name:
-            raise SpecialistError(f"its card is of {card.task}/{card.name}, its folder is {task}/{home.name}")
+            raise SpecialistError(f"its card names {card.task}/{card.name}, its folder is {task}/{home.name}")
         return TimmSpecialist.load(home, bases=bases, device=device)
     except SpecialistError:
         raise

@@ -1,4 +1,4 @@
-"""What a specialist of the user's own must offer: a name, a task, its labels and ``predict``."""
+"""The interface of your own specialist: a name, a task, its labels and ``predict``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Specialist(Protocol):
-    """A classifier of the user's own, in any framework or behind any service.
+    """Your own classifier, in any framework or behind any service.
 
-    Three more attributes are read where they exist:
+    Three more attributes are optional:
 
     - ``version`` (str): change it with the weights, so that a fit knows which model it was made for.
     - ``reliability`` (float): balanced accuracy on validation images, 0 to 1. Without it the specialist has
       no weight in the decision as long as the reliability of another source is known.
-    - ``multilabel`` (bool, False): the labels are independent of each other. A label is given from a
-      probability of 0.5 on.
+    - ``multilabel`` (bool, False): the labels are independent of each other. A label is chosen at a
+      probability of 0.5 or more.
 
     Methods are called in worker threads, one call at a time for each specialist. An exception, or a result
     of the wrong shape, becomes missing evidence of that case; it never stops a diagnosis.
@@ -46,7 +46,7 @@ class Specialist(Protocol):
 
     @property
     def task(self) -> str:
-        """Name of the task that it serves."""
+        """Name of its task."""
         ...
 
     @property

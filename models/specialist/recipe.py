@@ -130,7 +130,7 @@ class TrainingConfig(BaseModel):
     def _of_timm_or_a_hub(cls, architecture: str) -> str:
         if "/" in architecture and not architecture.startswith(_ELSEWHERE):
             raise ValueError(
-                f"{architecture!r} is no architecture of timm; write hf-hub:{architecture} for a model of a "
+                f"{architecture!r} is not in timm; write hf-hub:{architecture} for a model of a "
                 "hub in timm's form"
             )
         return architecture

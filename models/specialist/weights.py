@@ -110,7 +110,7 @@ def read_weights(folder: Path, weights: Weights, *, without: Collection[str] = (
     try:
         state = load(checked_bytes(folder, weights))
     except SafetensorError as error:
-        raise SpecialistError(f"the weights of {folder.name!r} are no safetensors file: {error}") from error
+        raise SpecialistError(f"the weights of {folder.name!r} are not safetensors: {error}") from error
     try:
         return unpack_state({name: tensor for name, tensor in state.items() if name not in without})
     except RuntimeError as error:
@@ -133,7 +133,7 @@ def checked_bytes(folder: Path, weights: Weights) -> bytes:
     if found != weights.sha256:
         raise SpecialistError(
             f"the weights of {folder.name!r} have sha256 {found[:12]}, its card says {weights.sha256[:12]}: "
-            "the file is damaged or was exchanged; copy or train it again"
+            "the file is damaged or was replaced; copy or train it again"
         )
     return payload
 

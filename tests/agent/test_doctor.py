@@ -171,7 +171,7 @@ def test_a_served_generalist_is_asked_in_the_way_that_is_set(tmp_path: Path):
         check = found(**settings, generalist_mode="letters")["generalist"]
         (served,) = [c for c in verify_serving(Settings(**settings, generalist_mode="letters"), url)]
     assert check.state == served.state == "wrong"
-    assert "was not taught to answer by letters" in check.found and "taught" in served.found
+    assert "was not trained to answer by letters" in check.found and "trained to" in served.found
 
 
 @contextmanager

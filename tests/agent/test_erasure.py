@@ -194,7 +194,7 @@ def test_an_image_in_use_is_not_removed(store: ImageStore) -> None:
 
 
 def test_an_empty_group_is_refused(settings: Settings) -> None:
-    with pytest.raises(ConfigurationError, match="name the group"):
+    with pytest.raises(ConfigurationError, match="give a group"):
         forget(settings, "")
 
 

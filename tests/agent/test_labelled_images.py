@@ -40,7 +40,7 @@ def skin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_labels_that_are_no_options_end_the_command(skin, command):
     result = CliRunner().invoke(app, [part.format(data=skin) for part in command])
     assert result.exit_code != 0
-    assert "'nevis' is no option of task skin" in str(result.exception) + result.output
+    assert "'nevis' is not an option of task skin" in str(result.exception) + result.output
     assert "did you mean 'nevus'" in str(result.exception) + result.output
 
 

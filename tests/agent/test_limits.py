@@ -29,7 +29,7 @@ def test_a_text_may_be_as_long_as_the_limit():
     limits.check(["x" * 10, None, "y" * 10, "z" * 5])
     with pytest.raises(TextTooLong, match=r"11 characters.*GSCO_MAX_MESSAGE_CHARACTERS"):
         limits.check(["x" * 11])
-    with pytest.raises(TextTooLong, match=r"26 characters together.*GSCO_MAX_REQUEST_CHARACTERS"):
+    with pytest.raises(TextTooLong, match=r"26 characters in total.*GSCO_MAX_REQUEST_CHARACTERS"):
         limits.check(["x" * 10, "y" * 10, "z" * 6])
 
 

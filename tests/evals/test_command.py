@@ -146,7 +146,7 @@ def test_a_report_of_nothing_is_one_line(tmp_path: Path) -> None:
 
 def test_an_unknown_clinical_metric_is_one_line(finished_run: Path) -> None:
     code, _, told = invoke("report", finished_run, "--clinical", "chexpert")
-    assert code == 2 and "there are: chexbert, radgraph, ratescore" in told and told.count("\n") == 1
+    assert code == 2 and "available: chexbert, radgraph, ratescore" in told and told.count("\n") == 1
 
 
 class TestSuites:

@@ -417,7 +417,7 @@ def test_a_generalist_that_is_gone_loses_nothing(make, pictures):
     assert gsco.threads()[0].status == "cut off"
     state["up"] = True
     assert consultation.resume().diagnosis.task == "shade"
-    with pytest.raises(ThreadError, match="nothing to go on with"):
+    with pytest.raises(ThreadError, match="nothing to resume"):
         consultation.resume()
 
 
@@ -473,7 +473,7 @@ def test_a_review_stops_the_graph_and_outlives_the_process(make, pictures, actio
     assert "<" not in told.text and consultation.pending() is None
     [finding] = consultation.export().findings
     assert finding.diagnosis.review == review
-    with pytest.raises(ThreadError, match="no decision is awaited"):
+    with pytest.raises(ThreadError, match="not waiting for a decision"):
         consultation.resume(decision)
 
 

@@ -71,7 +71,7 @@ def test_a_folder_that_holds_nothing_else_is_taken_for_its_arrays(tmp_path: Path
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"test_labels": np.array([[0], [1], [7]], dtype=np.uint8)}, "a label is none of the 2 classes"),
+        ({"test_labels": np.array([[0], [1], [7]], dtype=np.uint8)}, "a label is not one of the 2 classes"),
         ({"test_labels": np.zeros((2, 1), dtype=np.uint8)}, "3 images need as many"),
         ({"test_labels": np.zeros((3, 4), dtype=np.uint8)}, "4 label columns, but 2 classes"),
         ({"test_images": np.zeros((3, 28, 28, 28), dtype=np.uint8)}, "volumes are not supported"),

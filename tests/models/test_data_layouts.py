@@ -390,7 +390,7 @@ def test_a_plus_in_a_name_stays_in_it_and_is_said(tmp_path, plus):
 def test_the_task_says_whether_a_plus_separates(tmp_path):
     rows = [(path, "melanoma+nevus" if label == "a" else "nevus") for path, label in ROWS]
     path = table(tmp_path, text_of(rows=rows))
-    with pytest.raises(ConfigurationError, match="is no option"):
+    with pytest.raises(ConfigurationError, match="is not an option"):
         read_dataset(path, task=SKIN)
     several = SKIN.model_copy(update={"kind": TaskKind.MULTILABEL})
     assert labels(read_dataset(path, task=several)) == {"melanoma+nevus": 2, "nevus": 2}
@@ -418,7 +418,7 @@ def test_labels_are_spelt_as_the_card_has_them(tmp_path):
 def test_labels_that_are_no_options_are_refused(tmp_path):
     for label in ("melanoma", "nevis"):
         pictures(tmp_path / label, "1.png", "2.png")
-    with pytest.raises(ConfigurationError, match=r"'nevis' is no option of task skin.*did you mean 'nevus'"):
+    with pytest.raises(ConfigurationError, match=r"'nevis' is not an option of.*did you mean 'nevus'"):
         read_dataset(tmp_path, task=SKIN)
 
 

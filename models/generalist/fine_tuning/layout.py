@@ -201,7 +201,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{folder} is no checkpoint folder: {error}") from error
+        raise ConfigurationError(f"{folder} is not a checkpoint folder: {error}") from error
     if not isinstance(config, dict) or not {"vision_config", "llm_config"} <= set(config):
         raise ConfigurationError(f"{folder}/config.json has no `vision_config` and `llm_config`")
     return config

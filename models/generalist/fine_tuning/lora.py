@@ -120,12 +120,12 @@ def accumulation(config: FineTuning, devices: int) -> int:
     """Passes per step.
 
     Raises:
-        ConfigurationError: the global batch is no multiple of what all devices take at once.
+        ConfigurationError: the global batch is not a multiple of what all devices take at once.
     """
     at_once = min(config.device_batch, config.global_batch) * devices
     if config.global_batch % at_once:
         raise ConfigurationError(
-            f"global_batch {config.global_batch} is no multiple of device_batch × devices, {at_once}"
+            f"global_batch {config.global_batch} is not a multiple of device_batch × devices, {at_once}"
         )
     return config.global_batch // at_once
 

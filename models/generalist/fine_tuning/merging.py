@@ -49,7 +49,7 @@ def merge(checkpoint: Path, adapter: Path | None, out: Path) -> Path:
         ConfigurationError: a folder is wrong, or a change fits no weight.
     """
     if out.exists():
-        raise ConfigurationError(f"{out} is there already; name another folder, or remove it")
+        raise ConfigurationError(f"{out} already exists; name another folder, or remove it")
     files = shards(checkpoint)
     changes, scale = _of_adapter(adapter) if adapter else _of_checkpoint(checkpoint, files)
     if not changes:
@@ -122,7 +122,7 @@ def _paired(weights: Any) -> dict[str, LowRankUpdate]:
     for name, weight in weights:
         found = _OWN.fullmatch(name)
         if found is None:
-            raise ConfigurationError(f"{name} is no weight of a LoRA adapter")
+            raise ConfigurationError(f"{name} is not a weight of a LoRA adapter")
         module = _WRAPPED.sub("", found["module"])
         sides.setdefault(module, {})[found["side"]] = weight
     if halves := [module for module, pair in sides.items() if len(pair) < 2]:

@@ -254,7 +254,7 @@ class GeneralistTraining(TrainingSection):
         import torch
 
         if self.device == "cuda" and not torch.cuda.is_available():
-            raise ConfigurationError('no GPU is found: install torch for it, or say device = "cpu" or "auto"')
+            raise ConfigurationError('no GPU is found: install torch for it, or set device = "cpu" or "auto"')
         return choose_device(self.device)
 
     @property

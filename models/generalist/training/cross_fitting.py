@@ -179,7 +179,7 @@ def _recipe(card: SpecialistCard, dataset: Dataset) -> TrainingConfig:
     }
     if card.data is not None and card.data.sha256 != dataset.sha256:
         raise ConfigurationError(
-            f"specialist {card.task}/{card.name} was trained on other data than {dataset.name}; train it anew"
+            f"specialist {card.task}/{card.name} was not trained on {dataset.name}; train it again"
         )
     return TrainingConfig.model_validate({**given, "data": dataset.folder})
 

@@ -219,7 +219,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what its zip and unpickler raise
         raise ConfigurationError(
-            f"{path} is no checkpoint ({error}); remove it to start that stage anew"
+            f"{path} is not a checkpoint ({error}); remove it to start that stage again"
         ) from error
 
 

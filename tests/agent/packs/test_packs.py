@@ -101,8 +101,8 @@ def test_the_commands(busi_pack, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("specialists/busi/probe/card.json", ("architecture", "hf-hub:someone/model"), "no name of timm"),
-        ("specialists/busi/probe/card.json", ("task", "other"), "card is of other/probe"),
+        ("specialists/busi/probe/card.json", ("architecture", "hf-hub:someone/model"), "not in timm"),
+        ("specialists/busi/probe/card.json", ("task", "other"), "card names other/probe"),
         (
             "specialists/busi/probe/card.json",
             ("labels", ["benign", "evil"]),

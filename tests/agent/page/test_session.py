@@ -208,7 +208,7 @@ def test_the_panel_never_shows_another_image_than_the_chat_is_about(gsco, pictur
 def test_what_cannot_begin_is_told_too(gsco, dark, shown_of):
     room = room_of(gsco)
     (shown,) = shown_of(room.take_turn("ana", "task", "What is it?", [dark], CaseInfo("nonsense")))
-    assert shown.over and "no task is called 'nonsense'" in shown.alert
+    assert shown.over and "no task named 'nonsense'" in shown.alert
     (shown,) = shown_of(room.decided("ana", "no/name", None))
     assert shown.over and "a thread's name" in shown.alert
     assert "a thread's name" in asyncio.run(room.opened("ana", "no/name")).alert

@@ -115,13 +115,13 @@ def test_fields_of_openais_that_mean_nothing_here_are_taken(openai, pictures):
         ({"n": 2}, "one answer at a time"),
         ({"messages": []}, "messages must not be empty"),
         ({"messages": [{"role": "user", "content": ""}]}, "the last message is empty"),
-        ({"messages": [{"role": "assistant", "content": "I say"}]}, "the last message must be the user's"),
-        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "must be the user's"),
+        ({"messages": [{"role": "assistant", "content": "I say"}]}, "the last message must come from"),
+        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "must come from the user"),
         ({"messages": [{"role": "owl", "content": "x"}]}, "messages.0.role must be 'system', 'developer'"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content must be text"),
         ({"metadata": {"thread": "../../etc"}}, "thread holds a character"),
         ({"extra_body": {"gsco": {"tool": "shown"}}}, "gsco.tool is not a field"),
-        ({"metadata": {"task": "nonsense"}}, "no task is called 'nonsense'"),
+        ({"metadata": {"task": "nonsense"}}, "no task named 'nonsense'"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_answered_is_refused_with_advice(openai, change, says):
@@ -132,7 +132,7 @@ def test_what_cannot_be_answered_is_refused_with_advice(openai, change, says):
 
 
 def test_an_unknown_model(openai):
-    with pytest.raises(NotFoundError, match="there are: gsco, gsco-with-tools") as caught:
+    with pytest.raises(NotFoundError, match="available: gsco, gsco-with-tools") as caught:
         openai.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Hello"}])
     assert caught.value.code == "model_not_found" and caught.value.param == "model"
 
@@ -206,7 +206,7 @@ def test_users_do_not_meet(locked, pictures):
         record = who.get("/threads/case-1", cast_to=dict)
         assert own in str(record) and other not in str(record)
     anna.delete("/threads/case-1", cast_to=type(None))
-    with pytest.raises(NotFoundError, match="no conversation is called 'case-1'"):
+    with pytest.raises(NotFoundError, match="no conversation named 'case-1'"):
         anna.get("/threads/case-1", cast_to=dict)
     assert ben.get("/threads/case-1", cast_to=dict)["status"] == "ready"
     with pytest.raises(AuthenticationError, match="GSCO_API_KEYS"):
@@ -239,7 +239,7 @@ def test_a_person_decides(make_gsco, pictures):
         decision = turn["diagnosis"]["review"]["decision"]
         assert (decision["reviewer"], decision["reason"]) == ("Dr A", "I looked")
         assert turn["diagnosis"]["review"]["at"] and turn["review"] is None
-        with pytest.raises(BadRequestError, match="no decision is awaited"):
+        with pytest.raises(BadRequestError, match="not waiting for a decision"):
             openai.post(path, body=edited, cast_to=dict)
 
 

@@ -158,7 +158,7 @@ def test_nothing_is_written_by_a_dry_run(images: Path, tmp_path: Path) -> None:
     [
         (["--name", "busi"], "there is a task busi already"),
         (["--name", "No"], "no task can be made"),
-        (["--name", "a", "--fast", "--thorough"], "exclude each other"),
+        (["--name", "a", "--fast", "--thorough"], "cannot be combined"),
         (["--name", "a", "--add"], "no build a to add to"),
         (["--name", "a", "--rollback"], "there is no build a"),
         (["--name", "a", "--kind", "vqa"], "--kind must be one of"),

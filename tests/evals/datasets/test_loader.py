@@ -192,7 +192,7 @@ def test_a_dicom_folder_per_class_is_read_by_its_extension(tmp_path: Path) -> No
 def test_an_unknown_name_is_answered_with_near_ones(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="did you mean pathmnist"):
         open_dataset("pathminst")
-    with pytest.raises(ConfigurationError, match=r"Set GSCO_DATASETS .* It is open \(CC BY 4.0\): https"):
+    with pytest.raises(ConfigurationError, match=r"set GSCO_DATASETS .* It is open \(CC BY 4.0\): https"):
         open_dataset("pathmnist")
     with pytest.raises(ConfigurationError, match=r"no folder slake or .* It is open"):
         open_dataset("slake", root=tmp_path)
@@ -215,11 +215,11 @@ def test_what_cannot_be_meant_is_an_error(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     rows = [{"image": "a.png", "label": "ill"}]
     lists(tmp_path / "t.json", rows)
-    with pytest.raises(ConfigurationError, match="say which task t is for: its labels are ill"):
+    with pytest.raises(ConfigurationError, match="name the task that t is for: its labels are ill"):
         open_dataset(tmp_path / "t.json")
     with pytest.raises(TaskUnknown):
         open_dataset(tmp_path / "t.json", task="nothing")
-    with pytest.raises(ConfigurationError, match="label 'ill' is no option of task"):
+    with pytest.raises(ConfigurationError, match="label 'ill' is not an option of task"):
         open_dataset(tmp_path / "t.json", task=Task(name="t", modality="m", options=("one", "two")))
     lists(tmp_path / "t.json", [{**rows[0], "split": "later"}])
     with pytest.raises(ConfigurationError, match="names the split 'later'"):

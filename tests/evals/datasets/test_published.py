@@ -76,7 +76,7 @@ def test_a_published_layout_is_read(made, name: str, edition: str) -> None:
 )
 def test_a_set_that_is_not_whole_is_refused(tmp_path: Path, name: str, edition: str) -> None:
     layouts.PUBLISHED[name, edition](tmp_path / name)
-    with pytest.raises(ConfigurationError, match=r"not whole: .* of \d+ examples"):
+    with pytest.raises(ConfigurationError, match=r"incomplete: .* of \d+ examples"):
         open_dataset(name, root=tmp_path)
 
 

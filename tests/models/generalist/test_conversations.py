@@ -72,7 +72,7 @@ def test_control_tokens_are_made_harmless(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        (["no object"], "no conversation"),
+        (["no object"], "not a conversation"),
         (entry(), "list of turns"),
         (entry(("gpt", "x"), ("human", "y")), "alternate"),
         (entry(("human", "x")), "last word"),
@@ -93,7 +93,7 @@ def test_a_wrong_entry_is_named_by_its_line(tmp_path: Path, wrong: Any, reason: 
 
 def test_what_is_no_json_is_named_by_its_line(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text('\n{"id": \n', encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="line 2 is no JSON"):
+    with pytest.raises(ConfigurationError, match="line 2 is not JSON"):
         read_conversations(tmp_path / "bad.jsonl")
     with pytest.raises(ConfigurationError, match="cannot read"):
         read_conversations(tmp_path / "none.jsonl")
@@ -138,7 +138,7 @@ def test_a_data_set_becomes_conversations(tmp_path: Path) -> None:
         ("bright.png", "bright"),
     ]
     assert made[0].turns[0].text == PROFILES["paper"].closed_text(task).strip()
-    with pytest.raises(ConfigurationError, match="no options of"):
+    with pytest.raises(ConfigurationError, match="not options of"):
         list(
             diagnosis_conversations(
                 dataset, task.model_copy(update={"options": ("dark", "x")}), PROFILES["paper"]

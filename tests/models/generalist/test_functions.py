@@ -31,7 +31,7 @@ def test_the_task_is_described_once_and_held_to_the_known_ones() -> None:
 
 def test_a_function_that_nobody_carries_out_says_so() -> None:
     said = declared(functions(TASKS)["classify"]).invoke({"image": "img-1", "task": "chest"})
-    assert said == "nothing carries out classify here"
+    assert said == "the tool classify is not available here"
 
 
 def test_results_read_as_text() -> None:

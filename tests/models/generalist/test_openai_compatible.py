@@ -715,7 +715,7 @@ def test_the_end_of_a_turn_is_that_of_the_served_template(url: str, images: Imag
 def test_letters_are_refused_for_a_model_that_was_not_taught_them() -> None:
     for name in ("mini", "meddr"):
         known = discovery.Endpoint(("m",), True, "<|im_end|>", profile=profile_of(name))
-        with pytest.raises(GeneralistError, match=f"{name} was not taught to answer by letters"):
+        with pytest.raises(GeneralistError, match=f"{name} was not trained to answer by letters"):
             option_choice.mode_for("letters", known)
         assert option_choice.mode_for("auto", known) == "strings"
 

@@ -159,7 +159,7 @@ def test_a_tokenizer_without_the_image_tokens_is_refused(checkpoint: Path, tmp_p
 
 
 def test_an_existing_folder_is_not_written_over(original: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="there already"):
+    with pytest.raises(ConfigurationError, match="already exists"):
         prepare(original, tmp_path)
 
 

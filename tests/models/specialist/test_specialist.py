@@ -152,7 +152,7 @@ def change_card(**changes: Any) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (damage_weights, "damaged or was exchanged"),
+        (damage_weights, "damaged or was replaced"),
         (drop_weights, "weights of 'tiny' cannot be read"),
         (drop_card, r"'tiny' has no card\.json"),
         (change_card(labels=["a", "b"]), "does not fit"),
@@ -198,7 +198,7 @@ def test_a_card_names_nothing_but_timms_registry(
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("resolves a name"))
     folder = Path(shutil.copytree(trained, tmp_path / "tiny"))
     change_card(architecture=architecture)(folder)
-    with pytest.raises(SpecialistError, match="no name of timm's registry"):
+    with pytest.raises(SpecialistError, match="not in timm's registry"):
         TimmSpecialist.load(folder)
 
 

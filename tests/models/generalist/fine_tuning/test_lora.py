@@ -164,7 +164,7 @@ def test_wrong_merges_leave_nothing(base: Path, tmp_path: Path) -> None:
         merge(base, None, tmp_path / "merged")
     with pytest.raises(ConfigurationError, match="no adapter"):
         merge(base, tmp_path, tmp_path / "merged")
-    with pytest.raises(ConfigurationError, match="there already"):
+    with pytest.raises(ConfigurationError, match="already exists"):
         merge(base, None, tmp_path)
     adapter = tmp_path / "adapter"
     adapter.mkdir()

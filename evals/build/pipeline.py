@@ -95,6 +95,8 @@ class BuildInputs:
     before: InstalledBuild | None = None
     """The version that grows."""
     added: int = 0
+    features: FeatureCache = field(default_factory=FeatureCache, repr=False, compare=False)
+    """What is known of the images from the data report."""
 
     @property
     def cross_fitted(self) -> bool:
@@ -143,7 +145,9 @@ def read_inputs(request: BuildRequest, settings: Settings, say: Say) -> BuildInp
     parts.training.check_trainable()
     panel = tuple(panel_of(task, parts, request.speed, request.seed, asking=request.generalist))
     found = (*(problem.text for problem in report.problems), *_notes(dataset, parts, panel))
-    return BuildInputs(request, task, parts, panel, tuple(dict.fromkeys(found)))
+    return BuildInputs(
+        request, task, parts, panel, tuple(dict.fromkeys(found)), features=report.features
+    )
 
 
 def build(inputs: BuildInputs, settings: Settings, say: Say, *, quiet: bool = False) -> BuildRecord:
@@ -201,7 +205,7 @@ class _Job:
         self.work = target.folder / WORK
         # Images of the runs go to a store of their own, which goes with them.
         self.settings = settings.model_copy(update={"images": self.work / "images", "max_error": None})
-        self.cache = FeatureCache()
+        self.cache = inputs.features
         self.others = [one for one in installed_builds(settings.home) if one.name != target.name]
         request = inputs.request
         self.plan = Plan(

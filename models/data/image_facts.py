@@ -78,6 +78,8 @@ class LookedAt:
     """Place of an image that cannot be read, and why."""
     embeddings: Floats | None
     """(n, d) of the shared backbone, float32, rows of zeros for unreadable images; None if not wanted."""
+    trunk: str = ""
+    """``trunk_hash`` of that backbone."""
 
 
 def look_at(paths: Sequence[Path], *, embed: bool = True, quiet: bool = False) -> LookedAt:
@@ -105,7 +107,8 @@ def look_at(paths: Sequence[Path], *, embed: bool = True, quiet: bool = False) -
             if backbone:
                 rows += backbone.embed(small)
             bar.advance(len(part))
-    return LookedAt(tuple(facts), errors, np.concatenate(rows) if rows else None)
+    trunk = backbone.trunk if backbone else ""
+    return LookedAt(tuple(facts), errors, np.concatenate(rows) if rows else None, trunk)
 
 
 def _look(
@@ -204,13 +207,14 @@ class _Backbone:
     def __init__(self) -> None:
         from ..specialist.backbone import LITE0, read_backbone
         from ..specialist.device import choose_device
-        from ..specialist.network import classifier_of, create_network, load_state, place
+        from ..specialist.network import classifier_of, create_network, load_state, place, trunk_hash
 
         card, state = read_backbone(LITE0)
         network = create_network(card.architecture, 2, image_size=card.transform.side)
         load_state(network, state, source="the shared backbone", skip=[classifier_of(network)[0]])
         self.transform, self._width = card.transform, card.embedding_width
         self._device = choose_device("auto")
+        self.trunk = trunk_hash(network, self.transform)
         self._network = place(network, self._device)
 
     def embed(self, pixels: Sequence[npt.NDArray[np.uint8] | None]) -> Iterator[Floats]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ...case import Task
 from ...errors import ConfigurationError
 from ..dataset import Columns, Dataset, read_dataset, regrouped
+from ..specialist.feature_cache import FeatureCache
 from ..splits import Shares
 from .confounders import Confounder, find_confounders, simple_properties
 from .duplicates import equal_images, joined_groups, near_pairs
@@ -82,8 +83,8 @@ class DataReport:
     """Likely label errors, the likeliest first."""
     confounders: tuple[Confounder, ...] = ()
     """How well each simple property predicts the label by itself, reported or not."""
-    embeddings: npt.NDArray[np.floating] | None = field(default=None, repr=False, compare=False)
-    """(n, d) of the bundled frozen backbone, rows as ``usable.items``; None where they were not wanted."""
+    features: FeatureCache = field(default_factory=FeatureCache, repr=False, compare=False)
+    """What the bundled frozen backbone made of the images; empty where that was not wanted."""
 
     @property
     def fatal(self) -> tuple[DataProblem, ...]:
@@ -234,15 +235,21 @@ class _Inspection:
             *self._suspected(suspects),
         ]
         order = ("fatal", "warning", "note")
-        embeddings = self.seen.embeddings[kept] if self.seen.embeddings is not None else None
         return DataReport(
             dataset,
             usable,
             tuple(sorted(problems, key=lambda one: order.index(one.severity))),
             suspects,
             confounders,
-            embeddings,
+            self._features(kept),
         )
+
+    def _features(self, places: Sequence[int]) -> FeatureCache:
+        cache = FeatureCache()
+        if self.seen.embeddings is not None:
+            hashes = [facts.pixels for facts in self.facts(places)]
+            cache.add(self.seen.trunk, hashes, self.seen.embeddings[list(places)])
+        return cache
 
     def _unreadable(self) -> Iterator[DataProblem]:
         errors = self.seen.errors

@@ -30,6 +30,19 @@ class FeatureCache:
         """
         self._rows.update({(trunk, one): row for one, row in zip(hashes, rows, strict=True)})
 
+    def known(self, trunk: str, hashes: Callable[[], Sequence[str]]) -> Floats | None:
+        """Embeddings (n, d) of images, if all of them are remembered.
+
+        Args:
+            trunk: ``Specialist.trunk_key``.
+            hashes: gives ``pixel_hash`` of the images; asked only if anything of this trunk is remembered.
+        """
+        if not any(name == trunk for name, _ in self._rows):
+            return None
+        rows = [self._rows.get((trunk, one)) for one in hashes()]
+        found = [row for row in rows if row is not None]
+        return np.stack(found) if found and len(found) == len(rows) else None
+
     def rows(
         self, trunk: str, images: Sequence[Image], compute: Callable[[Sequence[Image]], Floats]
     ) -> Floats:

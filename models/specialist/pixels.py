@@ -53,7 +53,15 @@ class ImageTensors:
         self._kept = kept
 
     def hashes(self) -> list[str]:
-        """``pixel_hash`` of every image, once all have been decoded."""
+        """``pixel_hash`` of every image; those that were not decoded yet are decoded.
+
+        Raises:
+            SpecialistError: a file is not a usable image.
+        """
+        missing = [path for path in self.paths if path not in self._hashes]
+        with ThreadPoolExecutor(DECODERS) as pool:
+            for _ in pool.map(self._decode, missing):
+                pass
         return [self._hashes[path] for path in self.paths]
 
     def batch(self, indices: npt.NDArray[np.integer]) -> Tensor:

@@ -66,8 +66,10 @@ class _Job:
         pixels = ImageTensors(
             [item.path for item in items], self.transform, memory=self.config.memory_mib * 2**20
         )
-        with Progress(f"reading {split} images", len(items), quiet=self.quiet) as progress:
-            pixels.load(progress)
+        # A head looks at each image once, so that nothing is gained by keeping them.
+        if self.config.trainable != "head":
+            with Progress(f"reading {split} images", len(items), quiet=self.quiet) as progress:
+                pixels.load(progress)
         return Examples(pixels, targets_of(items, self.dataset.labels))
 
 
@@ -214,24 +216,7 @@ def _learn(job: _Job) -> _Learnt:
 
 
 def _learn_head(job: _Job, train: Examples, validation: Examples) -> _Learnt:
-    # The cache is named by what decides an embedding, so a changed configuration cannot reuse a wrong one.
-    cache = job.work / f"{trunk_hash(job.network, job.transform)[:16]}-{job.dataset.sha256[:16]}"
-    title = f"{job.config.task}/{job.config.name} embedding"
-    embeddings = [
-        embed_pixels(
-            job.network,
-            examples.pixels,
-            cache / split,
-            batch_size=job.config.batch_size,
-            device=choose_device(job.config.device),
-            title=f"{title} {split}",
-            quiet=job.quiet,
-        )
-        for split, examples in (("train", train), ("val", validation))
-    ]
-    if job.cache is not None:
-        for examples, rows in zip((train, validation), embeddings, strict=True):
-            job.cache.add(trunk_hash(job.network, job.transform), examples.pixels.hashes(), rows)
+    embeddings = [_embedded(job, train.pixels, "train"), _embedded(job, validation.pixels, "val")]
     groups = [item.group for split in ("train", "val") for item in job.dataset.split(split)]
     probe = fit_probe(
         np.concatenate(embeddings),
@@ -250,6 +235,26 @@ def _learn_head(job: _Job, train: Examples, validation: Examples) -> _Learnt:
     )
     numbers: dict[str, JsonValue] = {name: round(value, 6) for name, value in probe.numbers.items()}
     return _Learnt(numbers, outputs, None if job.config.refit else embeddings[1], said.rows)
+
+
+def _embedded(job: _Job, pixels: ImageTensors, split: str) -> npt.NDArray[np.floating]:
+    """The trunk's embeddings (n, d) of a split."""
+    key = trunk_hash(job.network, job.transform)
+    if job.cache is not None and (rows := job.cache.known(key, pixels.hashes)) is not None:
+        return rows
+    rows = embed_pixels(
+        job.network,
+        pixels,
+        # Named by what decides an embedding, so that a changed configuration cannot reuse a wrong one.
+        job.work / f"{key[:16]}-{job.dataset.sha256[:16]}" / split,
+        batch_size=job.config.batch_size,
+        device=choose_device(job.config.device),
+        title=f"{job.config.task}/{job.config.name} embedding {split}",
+        quiet=job.quiet,
+    )
+    if job.cache is not None:
+        job.cache.add(key, pixels.hashes(), rows)
+    return rows
 
 
 def _write_out_of_fold(learnt: _Learnt, path: Path) -> None:

@@ -10,6 +10,7 @@ from gsco.agent.cli import app
 from gsco.errors import ConfigurationError
 from gsco.models.data.confounders import name_pattern
 from gsco.models.data.duplicates import joined_groups
+from gsco.models.data.image_facts import look_at
 from gsco.models.data.report import DataReport, inspect
 from PIL import Image, ImageEnhance
 from pydicom.dataset import Dataset as Header
@@ -230,7 +231,9 @@ def test_planted_wrong_labels_are_found(tmp_path):
     assert len(found & planted) >= 2
     assert len(found & planted) >= 0.6 * len(found)
     assert all(one.suggested == "lines" for one in report.suspects if one.path in planted)
-    assert report.embeddings.shape[0] == len(report.usable.items)
+    seen = look_at([item.path for item in report.usable.items], quiet=True)
+    hashes = [facts.pixels for facts in seen.facts]
+    np.testing.assert_allclose(report.features.known(seen.trunk, lambda: hashes), seen.embeddings, atol=1e-4)
     assert problem(report, "label_errors")
 
 

@@ -48,6 +48,8 @@ class Item:
     report: str | None = None
     content: str = ""
     """Sha256 of the file."""
+    traits: tuple[tuple[str, str], ...] = ()
+    """Column and value of what else a table tells of it, such as age and sex."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def read_dataset(
     splits, told = _splits(rows, groups, seed, shares, draw_validation)
     kept = uncrossed(groups, splits)
     items = tuple(
-        Item(folder / row.path, row.labels, group, split, row.report, digest)
+        Item(folder / row.path, row.labels, group, split, row.report, digest, row.traits)
         for row, group, split, digest in compress(zip(rows, groups, splits, hashes, strict=True), kept)
     )
     _note_twins(rows, hashes, layout)

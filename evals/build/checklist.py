@@ -50,8 +50,14 @@ def checklist(record: BuildRecord) -> list[ChecklistItem]:
         ChecklistItem("CLAIM 35–37", "Results", f"{record.test_images} test images: accuracy {arms}"),
         ChecklistItem("CLAIM 38", "Failure analysis", "confusion matrix and the surest errors on this page"),
         ChecklistItem("TRIPOD+AI 12", "Missing data", " ".join(record.notes) or "none seen"),
-        ChecklistItem("TRIPOD+AI 14", "Fairness", BY_A_PERSON),
+        ChecklistItem("TRIPOD+AI 14", "Fairness", _fairness(record)),
         ChecklistItem("TRIPOD+AI 15", "Output and thresholds", promises),
         ChecklistItem("TRIPOD+AI 18", "Ethics, funding, registration, data sharing", BY_A_PERSON),
         ChecklistItem("TRIPOD+AI 26–27", "Limitations and usability", BY_A_PERSON),
     ]  # fmt: skip
+
+
+def _fairness(record: BuildRecord) -> str:
+    """What is known of subgroups; empty where no column tells them."""
+    columns = ", ".join(dict.fromkeys(one.trait for one in record.subgroups))
+    return f"accuracy by {columns}: see the table of subgroups" if columns else BY_A_PERSON

@@ -68,6 +68,13 @@ def build(
     label_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="Column of a table that holds the label.")
     ] = None,
+    subgroup: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column of a table by which results are reported too, beside age, sex, site and the like.",
+        ),
+    ] = None,
     generalist: Annotated[
         bool, typer.Option("--generalist", help="Ask the generalist of the settings too when fitting.")
     ] = False,
@@ -98,8 +105,8 @@ def build(
     speed: Speed = "fast" if fast else "thorough" if thorough else "usual"
     request = BuildRequest(
         name=name, folder=folder, speed=speed, kind=_kind(kind), max_error=max_error, title=title,
-        modality=modality, columns=Columns(path_column, label_column), seed=seed, generalist=generalist,
-        add=add, retrain=retrain,
+        modality=modality, columns=Columns(path_column, label_column, traits=tuple(subgroup or ())),
+        seed=seed, generalist=generalist, add=add, retrain=retrain,
     )  # fmt: skip
     inputs = read_inputs(request, settings, _say)
     _say(estimate_lines(inputs))

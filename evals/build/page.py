@@ -63,6 +63,7 @@ def write_page(record: BuildRecord, path: Path, run: Path, images: Path) -> None
     by_sha = {one.case: one.sha256 for one in read_log(run / EVIDENCE, CaseEvidence)}
     page = environment.get_template("build.html.jinja").render(
         record=record,
+        own=own.accuracy if (own := record.arm(GSCO.name)) else None,
         baseline=BASELINE,
         figure=_figure(found, record.name),
         confusion=_confusion(record, outcomes),

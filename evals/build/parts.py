@@ -32,6 +32,7 @@ class PartItem(Record):
     """Absolute."""
     labels: tuple[str, ...]
     group: str
+    traits: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,13 @@ def divide(dataset: Dataset, seed: int = 0) -> DataParts:
 def write_parts(parts: DataParts, folder: Path) -> None:
     """Write which image is in which part."""
     lines = [
-        PartItem(part=part, path=str(item.path.absolute()), labels=item.labels, group=item.group)
+        PartItem(
+            part=part,
+            path=str(item.path.absolute()),
+            labels=item.labels,
+            group=item.group,
+            traits=item.traits,
+        )
         for part in PARTS
         for item in parts[part]
     ]
@@ -148,7 +155,8 @@ def extended(known: Sequence[PartItem], dataset: Dataset, added: Dataset) -> Dat
     items: dict[Part, list[Item]] = {part: [] for part in PARTS}
     for line in known:
         split = {"train": "train", "test": "test"}.get(line.part, "val")
-        items[line.part].append(Item(Path(line.path), line.labels, line.group, split))  # type: ignore[arg-type]
+        item = Item(Path(line.path), line.labels, line.group, split, traits=line.traits)  # type: ignore[arg-type]
+        items[line.part].append(item)
     new = [one for one in added.items if one.group not in kept and str(one.path.absolute()) not in there]
     items["train"] += [replace(one, split="train") for one in new]
     text = "\n".join([dataset.sha256, added.sha256])

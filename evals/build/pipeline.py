@@ -38,6 +38,7 @@ from ...models.dataset import Columns, Dataset, read_dataset
 from ...models.specialist.feature_cache import FeatureCache
 from ..arms import GSCO, KNN, MEAN, STACKING, VOTE
 from ..plan import Plan
+from ..outcomes import current
 from ..report import report_of
 from ..runner import RunContext, asks_generalist, replay
 from ..task_fit import arms_to_run, fit_cases, read_cases, write_fit
@@ -46,6 +47,7 @@ from .panel import Speed, estimated_seconds, panel_of
 from .parts import PARTS, SHARES, DataParts, divide, extended, read_parts, write_parts
 from .record import ERROR_LIMITS, BuildRecord, Promise, VersionComparison, arm_numbers, promise
 from .stages import Stages
+from .subgroups import Subgroup, subgroups
 
 if TYPE_CHECKING:
     from ...graphs.collaboration_fit import CollaborationFit
@@ -111,6 +113,7 @@ class BuildInputs:
             __version__,
             self.task.model_dump(mode="json"),
             [self.parts.dataset.sha256, *(len(self.parts[part]) for part in PARTS)],
+            [item.traits for item in self.parts["test"] if item.traits],
             [recipe.record() for recipe in self.panel],
             [request.seed, request.max_error, request.generalist, request.add, request.retrain],
             [] if self.before is None else [self.before.version],
@@ -398,12 +401,19 @@ class _Job:
             arms=arm_numbers(found.scores),
             best_source=found.scores.best_source,
             majority=_majority(parts),
+            subgroups=self._subgroups(),
             promises=_promises(fit, request.max_error),
             grown=self._grown(),
             notes=(*self.inputs.notes, *said),
             gsco=__version__,
             seconds={one.stage: one.seconds for one in stages.done},
         )
+
+    def _subgroups(self) -> tuple[Subgroup, ...]:
+        parts = self.inputs.parts
+        folder = parts.dataset.folder
+        traits = {one.path.relative_to(folder).as_posix(): one.traits for one in parts["test"]}
+        return subgroups(current(self.work / TEST_RUN).outcomes[GSCO.name], traits)
 
     def _grown(self) -> VersionComparison | None:
         before = self.inputs.before

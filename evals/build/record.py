@@ -13,10 +13,11 @@ from ..arms import GSCO, SPECIALIST
 from ..metrics.uncertainty import Estimate
 from ..scoring import Scores
 from .parts import Part
+from .subgroups import FEW_GROUPS, Subgroup
 
 BASELINE = f"{SPECIALIST}probe"
 """Logistic regression on the frozen backbone, with its temperature."""
-FEW_TEST_GROUPS = 20
+FEW_TEST_GROUPS = FEW_GROUPS
 """With fewer groups of test images nothing is said about how good it is."""
 FEW_IMAGES = 10
 """A class with fewer test images cannot be measured."""
@@ -102,6 +103,8 @@ class BuildRecord(Record):
     best_source: str = ""
     majority: float = 0.0
     """Accuracy of always saying the most frequent label of the training images, on the test images."""
+    subgroups: tuple[Subgroup, ...] = ()
+    """What ships, by age, sex, site and the like, where a table tells them."""
     promises: tuple[Promise, ...] = ()
     grown: VersionComparison | None = None
     notes: tuple[str, ...] = ()

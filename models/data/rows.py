@@ -29,6 +29,8 @@ class LabelledRow:
     report: str | None = None
     line: int | None = None
     """Where it stands in a table."""
+    traits: tuple[tuple[str, str], ...] = ()
+    """Column and value of what else is told of it, such as age and sex."""
 
 
 @dataclass

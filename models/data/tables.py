@@ -9,7 +9,7 @@ import io
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...disk import read_file
@@ -28,6 +28,13 @@ LABEL_COLUMNS = (
 )  # fmt: skip
 GROUP_COLUMNS = ("group", "patient_id", "patientid", "patient", "subject_id", "subject", "lesion_id")
 SPLIT_COLUMNS = ("split", "subset", "partition")
+TRAIT_COLUMNS = (
+    "age", "patient_age", "sex", "gender", "patient_sex", "patient_gender", "ethnicity", "race", "skin_type",
+    "skin_tone", "fitzpatrick", "site", "hospital", "institution", "center", "centre", "country", "scanner",
+    "manufacturer", "device", "camera", "vendor", "view", "view_position", "laterality", "localization",
+    "location", "anatom_site_general", "body_part",
+)  # fmt: skip
+"""Columns of which results are reported by subgroup."""
 _DELIMITERS = (",", ";", "\t", "|")
 _MAX_FIELD = 2**24
 _MAX_BYTES = 2**30
@@ -57,6 +64,8 @@ class Columns:
     group: str | None = field(default=None, kw_only=True)
     split: str | None = field(default=None, kw_only=True)
     report: str | None = field(default=None, kw_only=True)
+    traits: tuple[str, ...] = field(default=(), kw_only=True)
+    """Columns of age, sex, site and the like; those that are named are added to those that are found."""
 
 
 def read_text_table(path: Path) -> LabelTable:
@@ -179,7 +188,12 @@ def find_columns(table: LabelTable, given: Columns) -> Columns:
         raise _lacks(table, "path", "--path-column")
     if label is None and len(marks) < 2:
         raise _lacks(table, "label", "--label-column")
-    return Columns(path, label, marks=marks, group=group, split=split, report=first(("report",)))
+    named = [_given(table, name, "--subgroup") or name for name in given.traits]
+    known = [found[name] for name in TRAIT_COLUMNS if name in found and found[name] not in taken]
+    return Columns(
+        path, label, marks=marks, group=group, split=split, report=first(("report",)),
+        traits=tuple(dict.fromkeys([*known, *named])),
+    )  # fmt: skip
 
 
 def _given(table: LabelTable, name: str | None, option: str) -> str | None:
@@ -242,7 +256,8 @@ def _meaning(columns: Columns) -> str:
         "path": columns.path, "label": columns.label, "group": columns.group, "split": columns.split,
         "report": columns.report,
     }  # fmt: skip
-    return ", ".join(f"{what} is {column!r}" for what, column in named.items() if column)
+    told = [f"{what} is {column!r}" for what, column in named.items() if column]
+    return ", ".join([*told, *(["subgroups by " + ", ".join(columns.traits)] if columns.traits else [])])
 
 
 def _described_signs(texts: Sequence[str], sign: str | None) -> list[str]:
@@ -289,7 +304,8 @@ def _labelled(
     if text and split is None:
         raise ConfigurationError(f"line {line} of the csv names the split {text!r}; use train, val or test")
     group, report = (row.get(column or "") or None for column in (columns.group, columns.report))
-    return LabelledRow(path, tuple(dict.fromkeys(labels)), group, split, report, line)
+    traits = tuple((column, row.get(column, "")) for column in columns.traits)
+    return LabelledRow(path, tuple(dict.fromkeys(labels)), group, split, report, line, traits)
 
 
 def _once(rows: Sequence[LabelledRow], merge: bool, layout: DatasetLayout) -> list[LabelledRow]:
@@ -307,9 +323,7 @@ def _once(rows: Sequence[LabelledRow], merge: bool, layout: DatasetLayout) -> li
         repeated[row.path] += 1
         if merge:
             labels = tuple(dict.fromkeys((*before.labels, *row.labels)))
-            found[row.path.replace("\\", "/")] = LabelledRow(
-                before.path, labels, before.group, before.split, before.report, before.line
-            )
+            found[row.path.replace("\\", "/")] = replace(before, labels=labels)
         elif set(before.labels) != set(row.labels):
             one, other = ("+".join(labels) for labels in (before.labels, row.labels))
             raise ConfigurationError(

@@ -51,7 +51,11 @@ def artefacts(folder: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def images(shapes: Folder) -> Path:
-    return shapes(**COUNTS)
+    folder = shapes(**COUNTS)
+    paths = sorted(path.relative_to(folder) for path in folder.rglob("*.png"))
+    rows = [f"{path.as_posix()},{path.parent},{'fm'[place % 2]}" for place, path in enumerate(paths)]
+    (folder / "labels.csv").write_text("\n".join(["path,label,sex", *rows]))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +121,15 @@ def test_the_report_says_the_verdict_first_and_needs_nothing_else(built: Path) -
         assert fetched not in page
     assert not re.findall(r"""(?:src|href)=["']?(?!data:|#)[^"'> ]+|url\((?!#)""", page)
     assert "to be filled in by a person" in page
+
+
+def test_results_are_reported_by_sex(built: Path) -> None:
+    build = installed_builds(built)[0]
+    record, page = read_record(build), (build.folder / "report.html").read_text()
+    assert [(one.trait, one.value) for one in record.subgroups] == [("sex", "f"), ("sex", "m")]
+    assert sum(one.n for one in record.subgroups) == record.test_images
+    assert page.count("too few to say") == sum(one.groups < 20 for one in record.subgroups)
+    assert "accuracy by sex: see the table of subgroups" in page
 
 
 def test_the_same_command_again_does_nothing(built: Path, images: Path) -> None:

@@ -37,8 +37,8 @@ from ...models.data.report import inspect
 from ...models.dataset import Columns, Dataset, read_dataset
 from ...models.specialist.feature_cache import FeatureCache
 from ..arms import GSCO, KNN, MEAN, STACKING, VOTE
-from ..plan import Plan
 from ..outcomes import current
+from ..plan import Plan
 from ..report import report_of
 from ..runner import RunContext, asks_generalist, replay
 from ..task_fit import arms_to_run, fit_cases, read_cases, write_fit

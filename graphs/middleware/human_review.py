@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -33,16 +34,16 @@ class HumanReview(AgentMiddleware[ConsultationState, ConsultationContext]):
         self, state: ConsultationState, runtime: Runtime[ConsultationContext]
     ) -> dict[str, Any] | None:
         """Have the turn's diagnoses reviewed."""
-        return _confirmed(state, runtime.context)
+        return await _confirmed(state, runtime.context)
 
     async def aafter_agent(
         self, state: ConsultationState, runtime: Runtime[ConsultationContext]
     ) -> dict[str, Any] | None:
         """The same for a diagnosis that was made last."""
-        return _confirmed(state, runtime.context)
+        return await _confirmed(state, runtime.context)
 
 
-def _confirmed(state: Mapping[str, Any], consulting: ConsultationContext) -> dict[str, Any] | None:
+async def _confirmed(state: Mapping[str, Any], consulting: ConsultationContext) -> dict[str, Any] | None:
     changed: dict[str, Finding] = {}
     for finding in findings_of_turn(state):
         if finding.diagnosis is None or finding.diagnosis.review is not None:
@@ -52,11 +53,13 @@ def _confirmed(state: Mapping[str, Any], consulting: ConsultationContext) -> dic
             task = consulting.collaboration.task(finding.diagnosis.task)
             reviewed = _reviewed(finding.id, finding.diagnosis, task, reasons)
             changed[finding.id] = finding.model_copy(update={"diagnosis": reviewed})
-            if "always" in consulting.review:
-                # Where only doubts are reviewed, more of them are wrong anyhow.
-                consulting.collaboration.watch_review(reviewed)
     if not changed:
         return None
+    if "always" in consulting.review:
+        # Where only doubts are reviewed, more of them are wrong anyhow. In a thread: it writes a file.
+        for finding in changed.values():
+            if finding.diagnosis is not None:
+                await asyncio.to_thread(consulting.collaboration.watch_review, finding.diagnosis)
     return {"findings": changed, "messages": list(_retold(state, changed))}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -26,9 +27,10 @@ async def decide(state: DiagnosisState, runtime: Runtime[DiagnosisContext]) -> d
     start = time.perf_counter()
     collaboration, case, evidence = runtime.context, state["case"], state["evidence"]
     task = collaboration.task(state["gate"].task)
-    diagnosis = conclude(case, task, evidence, state.get("answer"), collaboration)
+    # In threads: alarms are read from files, and what is watched is written to one.
+    diagnosis = await asyncio.to_thread(conclude, case, task, evidence, state.get("answer"), collaboration)
     diagnosis = await with_counter_example(case, task, diagnosis, collaboration)
-    collaboration.watch(diagnosis)
+    await asyncio.to_thread(collaboration.watch, diagnosis)
     timings = {**state.get("timings", {}), "decide": time.perf_counter() - start}
     return {"diagnosis": diagnosis.model_copy(update={"timings": timings})}
 

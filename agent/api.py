@@ -650,6 +650,7 @@ class GSCo:
             monitor=self.monitor,
             trained_tasks=self._trained_tasks,
             profile=profile,
+            pictures=self.images.passing,
             given=given,
             **chosen,
         )

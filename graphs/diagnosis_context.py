@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,8 @@ class DiagnosisContext:
     """Whether the graph ends with the evidence, without a decision."""
     task_named: bool = True
     """Whether a person named the task, rather than a model that calls functions."""
+    pictures: Callable[[Iterable[bytes]], AbstractContextManager[tuple[str, ...]]] | None = None
+    """Gives images ids for a while without storing them; None: similar cases are not shown as images."""
     given: Task | None = None
     """A task card that the caller brought along; it goes before one of that name in ``tasks``."""
 

@@ -57,6 +57,7 @@ class ImageStore:
         self.limits = limits
         self._cache = _Cache(cache_bytes)
         self._held: Counter[str] = Counter()
+        self._passing: dict[str, list[Image.Image]] = {}
         self._lock = threading.Lock()
 
     def put(self, source: Source, *, frame: int | None = None, window: Window | None = None) -> ImageRef:
@@ -91,7 +92,7 @@ class ImageStore:
             ImageUnreadable: the stored file is damaged.
         """
         sha256 = ref.sha256 if isinstance(ref, ImageRef) else self._named(ref)
-        image = self._cache.get(sha256)
+        image = self._passed(sha256) or self._cache.get(sha256)
         if image is None:
             image = self._stored(sha256)
             self._cache.add(sha256, image)
@@ -114,6 +115,30 @@ class ImageStore:
             return isinstance(ref, str) and bool(self._named(ref))
         except ImageMissing:
             return False
+
+    @contextmanager
+    def passing(self, sources: Iterable[bytes]) -> Generator[tuple[str, ...]]:
+        """Give images ids for as long as the block lasts, in memory only: nothing is written.
+
+        Args:
+            sources: the bytes of image files.
+
+        Raises:
+            ImageError: an image cannot be used.
+        """
+        images = [guarded(lambda source=source: self._image(source, None, None)) for source in sources]
+        named = [(pixel_hash(image), image) for image in images]
+        with self._lock:
+            for sha256, image in named:
+                self._passing.setdefault(sha256, []).append(image)
+        try:
+            yield tuple(f"img-{sha256[:12]}" for sha256, _ in named)
+        finally:
+            with self._lock:
+                for sha256, _ in named:
+                    self._passing[sha256].pop()
+                    if not self._passing[sha256]:
+                        del self._passing[sha256]
 
     @contextmanager
     def held(self, images: Iterable[ImageRef], group: str | None = None) -> Generator[None]:
@@ -201,10 +226,19 @@ class ImageStore:
         if not match:
             raise ImageMissing("an image id is img- and twelve hex digits, which this is not")
         prefix = match[1]
+        with self._lock:
+            passing = [sha256 for sha256 in self._passing if sha256.startswith(prefix)]
+        if len(passing) == 1:
+            return passing[0]
         found = [path.stem for path in (self.folder / prefix[:2] / prefix[2:4]).glob(f"{prefix}*.png")]
         if len(found) != 1:
             raise ImageMissing(f"{'two images' if found else 'no image'} in the store go by the id {id}")
         return found[0]
+
+    def _passed(self, sha256: str) -> Image.Image | None:
+        with self._lock:
+            images = self._passing.get(sha256)
+            return images[-1] if images else None
 
     def _path(self, sha256: str) -> Path:
         return self.folder / sha256[:2] / sha256[2:4] / f"{sha256}.png"

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any
 
 from langgraph.runtime import Runtime
 
 from ...case import Answer, Case, Evidence, Missing, Task, TaskKind
-from ...errors import GeneralistError, PromptTooLong
+from ...errors import GeneralistError, ImageError, PromptTooLong, StoreError
 from ...models.generalist.hints import nearest
-from ...models.generalist.prompts import PRESENCE, Profile
+from ...models.generalist.prompts import PRESENCE, Exemplar, Profile
 from ...models.generalist.protocol import Choice
 from ..diagnosis_context import DiagnosisContext
+from ..exemplars import exemplars
 from ..fusion import GENERALIST, asks_generalist, present_labels
 from ..state import DiagnosisState
 from .moed import absent
+
+logger = logging.getLogger(__name__)
 
 _CERTAINTY = ("probabilities", "exact", "alias", "text")
 
@@ -85,12 +90,17 @@ def evidence_of(state: DiagnosisState, task: Task, collaboration: DiagnosisConte
 async def ask(case: Case, task: Task, evidence: Evidence, collaboration: DiagnosisContext) -> Answer:
     """Put the case to the generalist; where the prompt is too long, without the farthest similar cases.
 
-    As many of them as fit are kept, and ``Answer.left_out`` says how many were not.
+    Where the profile shows similar cases as images, those go first. As many cases as fit are kept, and
+    ``Answer.left_out`` says how many were not.
 
     Raises:
         PromptTooLong: it is too long even without any similar case.
     """
     count = len(evidence.similar_cases)
+    async with _shown(case, task, evidence, collaboration) as shown:
+        if shown:
+            with suppress(PromptTooLong):
+                return await put(case, task, evidence, collaboration, shown)
     try:
         return await put(case, task, evidence, collaboration)
     except PromptTooLong:
@@ -122,23 +132,51 @@ def without_farthest(evidence: Evidence, left_out: int) -> Evidence:
     return evidence.model_copy(update={"similar_cases": cases, "missing": (*evidence.missing, note)})
 
 
-async def put(case: Case, task: Task, evidence: Evidence, collaboration: DiagnosisContext) -> Answer:
+@asynccontextmanager
+async def _shown(
+    case: Case, task: Task, evidence: Evidence, collaboration: DiagnosisContext
+) -> AsyncGenerator[tuple[Exemplar, ...]]:
+    """The similar cases that are shown as images while the generalist is asked; none that cannot be had."""
+    most, pictures, cases = collaboration.profile.exemplars, collaboration.pictures, evidence.similar_cases
+    shown: tuple[Exemplar, ...] = ()
+    with ExitStack() as stack:
+        if most and task.kind.closed and cases and pictures:
+            try:
+                known = await asyncio.to_thread(
+                    lambda: exemplars(case, cases, collaboration.retrieval.store(), most)
+                )
+                ids = stack.enter_context(pictures(one.thumbnail for one in known))
+                shown = tuple(Exemplar(id, one.labels) for id, one in zip(ids, known, strict=True))
+            except (StoreError, ImageError) as error:
+                logger.warning("similar cases are not shown as images: %s", error)
+        yield shown
+
+
+async def put(
+    case: Case,
+    task: Task,
+    evidence: Evidence,
+    collaboration: DiagnosisContext,
+    shown: Sequence[Exemplar] = (),
+) -> Answer:
     """Put the case to the generalist in the form that the kind of task asks for."""
     profile = collaboration.profile
     if not task.kind.closed:
         messages = profile.open_messages(task, case, evidence.opinions, evidence.similar_cases)
         return Answer(text=await collaboration.generate(messages), parse="text")
-    answers = await asyncio.gather(*map(collaboration.choose, choices(case, task, evidence, profile)))
+    answers = await asyncio.gather(*map(collaboration.choose, choices(case, task, evidence, profile, shown)))
     return answers[0] if task.kind is TaskKind.DIAGNOSIS else joined(task, answers)
 
 
-def choices(case: Case, task: Task, evidence: Evidence, profile: Profile) -> list[Choice]:
+def choices(
+    case: Case, task: Task, evidence: Evidence, profile: Profile, shown: Sequence[Exemplar] = ()
+) -> list[Choice]:
     """Phrase a closed task: one question, or for a multi-label task one for each option."""
     said, found = evidence.opinions, evidence.similar_cases
     if task.kind is TaskKind.DIAGNOSIS:
-        return [Choice(profile.closed_messages(task, case, said, found), task.options, task.aliases)]
+        return [Choice(profile.closed_messages(task, case, said, found, shown), task.options, task.aliases)]
     return [
-        Choice(profile.presence_messages(task, case, option, said, found), PRESENCE)
+        Choice(profile.presence_messages(task, case, option, said, found, shown), PRESENCE)
         for option in task.options
     ]
 

@@ -9,6 +9,8 @@ that a runtime computes once, and the hints come last.
 ``calibrated``
     The same frame with short numbers. Similar cases are summed up as *label count/k mean-similarity*,
     most frequent first; each specialist says *label probability reliability*, most reliable first.
+``exemplars``
+    The same, and the images of up to four similar cases after the case's own, for models that take several.
 
 Missing evidence is not put into words: no model was trained on such a sentence, and ``Evidence.missing``
 tells the reader. All text that comes from a case, a store or a card is neutralised, and free text is quoted.
@@ -20,7 +22,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import AfterValidator, Field
 
@@ -47,6 +49,7 @@ __all__ = [
     "PRESENCE",
     "PROFILES",
     "SYSTEM",
+    "Exemplar",
     "Profile",
     "ProfileName",
     "answer_text",
@@ -81,6 +84,14 @@ _REPORT = (
 )
 
 
+class Exemplar(NamedTuple):
+    """A similar case that is shown as an image."""
+
+    image: str
+    """Id of the image."""
+    labels: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Profile:
     """A way of wording. Equal ``hash`` means equal text for equal input."""
@@ -92,6 +103,8 @@ class Profile:
     """Similar cases whose report text is quoted, most similar first."""
     report_characters: int = 400
     """Longer quoted reports are cut at a word."""
+    exemplars: int = 0
+    """So many similar cases of a closed task are shown as images, in turn the nearest of each label."""
 
     @cached_property
     def hash(self) -> str:
@@ -104,10 +117,13 @@ class Profile:
         case: Case,
         opinions: Sequence[Opinion] = (),
         similar_cases: Sequence[SimilarCase] = (),
+        exemplars: Sequence[Exemplar] = (),
     ) -> list[BaseMessage]:
         """Ask for a diagnosis among the task's options. Evidence that is not given is not mentioned."""
-        text = self.closed_text(task, opinions, similar_cases, context=case.context, images=len(case.images))
-        return _conversation(case, text)
+        text = self.closed_text(
+            task, opinions, similar_cases, exemplars, context=case.context, images=len(case.images)
+        )
+        return _conversation(case, text, exemplars)
 
     def presence_messages(
         self,
@@ -116,11 +132,12 @@ class Profile:
         option: str,
         opinions: Sequence[Opinion] = (),
         similar_cases: Sequence[SimilarCase] = (),
+        exemplars: Sequence[Exemplar] = (),
     ) -> list[BaseMessage]:
         """Ask whether one option of a multi-label task is present; the options are ``PRESENCE``."""
-        arm = (opinions, similar_cases)
+        arm = (opinions, similar_cases, exemplars)
         text = self.presence_text(task, option, *arm, context=case.context, images=len(case.images))
-        return _conversation(case, text)
+        return _conversation(case, text, exemplars)
 
     def open_messages(
         self,
@@ -141,6 +158,7 @@ class Profile:
         task: Task,
         opinions: Sequence[Opinion] = (),
         similar_cases: Sequence[SimilarCase] = (),
+        exemplars: Sequence[Exemplar] = (),
         *,
         context: str | None = None,
         images: int = 1,
@@ -155,7 +173,8 @@ class Profile:
             listed=",".join(options),
             negative=_negative(task),
             context=_context(context),
-            hints=self._diagnoses(hint_text(opinions), found_in(similar_cases)),
+            hints=self._diagnoses(hint_text(opinions), found_in(similar_cases))
+            + _shown([",".join(map(label_text, one.labels)) for one in exemplars]),
         )
 
     def presence_text(
@@ -164,6 +183,7 @@ class Profile:
         option: str,
         opinions: Sequence[Opinion] = (),
         similar_cases: Sequence[SimilarCase] = (),
+        exemplars: Sequence[Exemplar] = (),
         *,
         context: str | None = None,
         images: int = 1,
@@ -177,7 +197,8 @@ class Profile:
             hints=self._diagnoses(
                 [presence_of(option, hint) for hint in hint_text(opinions)],
                 [Hint((yes_or_no(option in case.labels),), (case.similarity,)) for case in similar_cases],
-            ),
+            )
+            + _shown([yes_or_no(option in one.labels) for one in exemplars]),
         )
 
     def open_text(
@@ -260,8 +281,19 @@ def article(noun: str) -> str:
     return "an" if first[0].casefold() in "aeiou" and not like_you else "a"
 
 
-def _conversation(case: Case, text: str) -> list[BaseMessage]:
-    return [message("system", SYSTEM), message("human", text, [image.id for image in case.images])]
+def _shown(answers: Sequence[str]) -> str:
+    """What the images after the case's own are, by their answers."""
+    if len(answers) < 2:
+        return f" The last image is of a similar case; its diagnosis is {answers[0]}." if answers else ""
+    return (
+        f" The last {len(answers)} images are of similar cases; their diagnoses are, in the same order, "
+        f"{', '.join(answers)}."
+    )
+
+
+def _conversation(case: Case, text: str, exemplars: Sequence[Exemplar] = ()) -> list[BaseMessage]:
+    images = [*(image.id for image in case.images), *(one.image for one in exemplars)]
+    return [message("system", SYSTEM), message("human", text, images)]
 
 
 def _probe(profile: Profile) -> list[str]:
@@ -291,14 +323,15 @@ def _probe(profile: Profile) -> list[str]:
         )
         for label, s in (("a", 0.875), ("b", 0.5), ("b", 0.25))
     ]
+    shown = [Exemplar("img", case.labels) for case in similar][: profile.exemplars]
     texts = [SYSTEM]
     for kind in TaskKind:
         options, negative = (("a", "b"), "a") if kind.closed else ((), None)
         task = Task(name="probe", kind=kind, modality="MRI", options=options, negative=negative)
         for arm in (((), ()), (opinions, ()), ((), similar), (opinions, similar)):
             if kind.closed:
-                texts.append(profile.closed_text(task, *arm, context=case.context))
-                texts.append(profile.presence_text(task, "b", *arm, images=2))
+                texts.append(profile.closed_text(task, *arm, shown, context=case.context))
+                texts.append(profile.presence_text(task, "b", *arm, shown, images=2))
             else:
                 texts.append(profile.open_text(task, case, *arm))
     return texts
@@ -306,7 +339,11 @@ def _probe(profile: Profile) -> list[str]:
 
 PROFILES: dict[str, Profile] = {
     profile.name: profile
-    for profile in (Profile("paper", numbers=False), Profile("calibrated", numbers=True))
+    for profile in (
+        Profile("paper", numbers=False),
+        Profile("calibrated", numbers=True),
+        Profile("exemplars", numbers=True, exemplars=4),
+    )
 }
 """All that there are; the first is the default."""
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from ...case import Diagnosis, SimilarCase
 from ...errors import GscoError
 from ...graphs.explanation.decision import is_negative
+from ...graphs.explanation.titles import titles
 from .html import page
 from .pdf import pdf
 from .pictures import NO_PICTURES, CasePictures, ReportImage, heat_layer, overlay, picture
 from .sheet import Sheet
-from .view import CaseView, specialist_title, view_of
+from .view import CaseView, view_of
 
 if TYPE_CHECKING:
     from ...models.specialist.activation import Heat
@@ -105,8 +106,7 @@ def layer_of(gsco: GSCo, diagnosis: Diagnosis, specialist: str, label: str) -> R
     Raises:
         GscoError: the image is gone, there is no such specialist or label, or no map can be made of it.
     """
-    names = [one.specialist for one in diagnosis.evidence.opinions]
-    title = specialist_title(names.index(specialist) + 1) if specialist in names else specialist
+    title = titles(diagnosis.evidence).get(specialist, specialist)
     layer = heat_layer(heat_of(gsco, diagnosis, specialist, label))
     return picture(layer, looked_words(title, label))
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from ...case import DISCLAIMER, Diagnosis, Evidence, Fusion, Opinion, SimilarCase, TaskKind
 from ...graphs.explanation.sentences import percent
+from ...graphs.explanation.titles import specialist_title
 
 Tone = Literal["good", "doubt", "bad", "plain"]
 SHOWN_CASES = 10
@@ -264,11 +265,6 @@ def bars(probabilities: Mapping[str, float], said: frozenset[str]) -> tuple[Bar,
 def missing(evidence: Evidence) -> tuple[str, ...]:
     """Say what could not be had, and why."""
     return tuple(f"{item.source}: {item.reason}" for item in evidence.missing)
-
-
-def specialist_title(number: int) -> str:
-    """What readers call a specialist; its own name is a detail."""
-    return f"Specialist {number}"
 
 
 def voices(evidence: Evidence, said: frozenset[str] | None) -> tuple[OpinionView, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ...case import DISCLAIMER
+from ...graphs.explanation.sentences import percent
 
 if TYPE_CHECKING:
     from ...graphs.events import Event, Final, ReviewRequested
@@ -64,7 +65,7 @@ def _footer(final: Final) -> Iterator[str]:
         if not one.kind.closed:
             continue
         said = ", ".join(one.labels) or "none of the options"
-        sure = "" if one.confidence is None else f", confidence {100 * one.confidence:.0f} %"
+        sure = "" if one.confidence is None else f", confidence {percent(one.confidence)}"
         doubt = "; **a person must decide**" if one.abstained else ""
         yield f"**Decision ({one.task}): {said}**{sure}{doubt}"
         if one.promise:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ...case import Diagnosis, Task
 from . import decision as decided
@@ -10,6 +11,7 @@ from . import evidence as rests_on
 from .question import Topic, UserQuestion
 from .record import ImageRecord
 from .sentences import listed, named, percent, plain, sentence
+from .titles import titled, titles
 
 HONEST = (
     "With the bundled generalist I can only explain the recorded evidence; a served medical model can "
@@ -46,19 +48,28 @@ def written(
     if not records:
         return without_image(question, tasks)
     if question.topic is Topic.COMPARE:
-        return compared(records)
-    said = [_about(question, record, tasks, places or {}, fresh) for record in records]
+        return compared([titled(record) for record in records])
+    said = [
+        _about(_with_titles(question, record), titled(record), tasks, places or {}, fresh)
+        for record in records
+    ]
     if not question.topic.of_record:
         return "\n\n".join([*(said if fresh else ()), *_aside(question, tasks, fresh)])
     return "\n\n".join(said)
 
 
+def _with_titles(question: UserQuestion, record: ImageRecord) -> UserQuestion:
+    """A question that calls the specialists of a record as its answer does."""
+    called = titles(record.diagnosis.evidence) if record.diagnosis else {}
+    return replace(question, specialists=tuple(called.get(name, name) for name in question.specialists))
+
+
 def without_image(question: UserQuestion, tasks: Sequence[Task]) -> str:
     """What is said in a conversation that has no image yet."""
     if question.topic is Topic.GREETING:
-        return f"Hello. {_abilities(tasks)}"
+        return f"Hello. {_abilities(tasks)} {SEND}"
     if question.topic is Topic.CAPABILITIES:
-        return f"{_abilities(tasks)} {ASKABLE}"
+        return f"{_abilities(tasks)} {SEND} {ASKABLE}"
     if question.topic is Topic.THANKS:
         return "You are welcome."
     if question.topic is Topic.OTHER:
@@ -66,9 +77,9 @@ def without_image(question: UserQuestion, tasks: Sequence[Task]) -> str:
     if question.topic is Topic.PROVENANCE:
         return (
             "This is gsco, a program and no doctor: a generalist, specialist classifiers and known cases "
-            f"decide together. {_abilities(tasks)}"
+            f"decide together. {_abilities(tasks)} {SEND}"
         )
-    return f"There is no image in this conversation, so there is nothing on record to say it from. {SEND}"
+    return f"There is no image in this conversation yet, so nothing is on record. {SEND}"
 
 
 def compared(records: Sequence[ImageRecord]) -> str:
@@ -220,7 +231,7 @@ def _rejected(diagnosis: Diagnosis) -> bool:
 def _abilities(tasks: Sequence[Task]) -> str:
     return (
         "I diagnose medical images with specialist classifiers and similar known cases, and explain what is "
-        f"on record about them. {_kinds(tasks)} {SEND}"
+        f"on record about them. {_kinds(tasks)}"
     )
 
 

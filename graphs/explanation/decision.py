@@ -8,6 +8,7 @@ from ...case import Diagnosis, Review, Task
 from . import evidence as rests_on
 from .record import ImageRecord
 from .sentences import listed, named, percent, plain, sentence
+from .titles import together
 
 NEGATIVE = frozenset({"normal", "healthy", "no finding", "clean"})
 """An option that is called or may be called so says that nothing was found."""
@@ -142,7 +143,8 @@ def why_not(record: ImageRecord, diagnosis: Diagnosis, labels: Sequence[str], ta
     others = [label for label in labels if label not in decided]
     said = [decision(record, diagnosis)]
     if labels and not others:
-        return " ".join(filter(None, ["That is the decision.", *said, rests_on.panel(diagnosis)]))
+        own = rests_on.contributions(diagnosis)
+        return " ".join(filter(None, [*said, rests_on.panel(diagnosis), rests_on.similar(diagnosis, 1), own]))
     if not labels:
         rival = diagnosis.fusion.rival if diagnosis.fusion else ""
         order = [label for label, _ in rests_on.ranked(diagnosis) if label not in decided]
@@ -155,7 +157,7 @@ def why_not(record: ImageRecord, diagnosis: Diagnosis, labels: Sequence[str], ta
         total = len(diagnosis.evidence.opinions)
         if total:
             said.append(
-                f"{listed(supporters)} {'says' if len(supporters) == 1 else 'say'} {label}."
+                f"{together(supporters)} {'says' if len(supporters) == 1 else 'say'} {label}."
                 if supporters
                 else f"None of the {total} specialists says {label}."
             )
@@ -171,11 +173,8 @@ def why_not(record: ImageRecord, diagnosis: Diagnosis, labels: Sequence[str], ta
 def provenance(record: ImageRecord, diagnosis: Diagnosis) -> str:
     """Who and what made the decision."""
     who = f"The generalist is {plain(diagnosis.generalist)}." if diagnosis.generalist else ""
-    took_part = [
-        f"{one.specialist} ({one.architecture}, version {one.version})" if one.version else one.specialist
-        for one in diagnosis.evidence.opinions
-    ]
-    panel = f"Specialists: {listed(took_part)}." if took_part else ""
+    took_part = [f"{one.specialist} ({one.architecture})" for one in diagnosis.evidence.opinions]
+    panel = f"{listed(took_part)} took part; the record holds their names and versions." if took_part else ""
     rule = diagnosis.fusion.rule if diagnosis.fusion else ""
     ruled = {
         "fused": "Specialists, similar cases and generalist were combined into one probability.",
@@ -191,8 +190,8 @@ def modality(record: ImageRecord, diagnosis: Diagnosis) -> str:
     """What kind of image it is taken for, and how it compares with known ones."""
     gate = diagnosis.evidence.gate
     kind = record.task.modality if record.task else diagnosis.task
-    how = "chosen from the image" if gate.task_chosen else "as was named or called"
-    said = [f"The image was read as {kind} (task {diagnosis.task}, {how})."]
+    how = ", which was chosen from the image itself" if gate.task_chosen else ""
+    said = [f"The image was read as {kind}{how}."]
     if gate.nearest_similarity is not None:
         floor = (
             f", where {gate.similarity_floor:.2f} is usual at least"
@@ -213,7 +212,7 @@ def report(record: ImageRecord, diagnosis: Diagnosis) -> str:
     if not diagnosis.kind.closed:
         return answer(record, diagnosis)
     findings = [
-        f"Findings: {record.name[:1].upper()}{record.name[1:]}.",
+        f"Findings: {_examined(record, diagnosis)}",
         rests_on.panel(diagnosis),
         *(rests_on.absence_sentence(one) for one in rests_on.absences(diagnosis)),
         rests_on.similar(diagnosis, 3),
@@ -225,6 +224,12 @@ def report(record: ImageRecord, diagnosis: Diagnosis) -> str:
         impression.append(rests_on.observed(diagnosis))
     origin = "Written by the program from the record; nobody described the image in words."
     return "\n\n".join(" ".join(filter(None, part)) for part in (findings, impression, [origin]))
+
+
+def _examined(record: ImageRecord, diagnosis: Diagnosis) -> str:
+    kind = record.task.modality if record.task else diagnosis.task
+    place = f"Image {record.place} was" if record.of > 1 else "The image was"
+    return f"{place} read as {kind}."
 
 
 def is_negative(labels: Sequence[str], task: Task | None) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from ...case import Diagnosis, Missing, Opinion, SimilarCase, Task, Voice
 from .sentences import listed, named, percent, plain, sentence
+from .titles import together
 
 MOST_CASES = 5
 """So many similar cases are told of where no number was asked for."""
@@ -48,13 +49,13 @@ def specialists(diagnosis: Diagnosis, names: Sequence[str] = (), labels: Sequenc
         said = [one.specialist for one in opinions if set(one.labels) & set(labels)]
         others = [one for one in opinions if one.specialist not in said]
         first = (
-            f"{len(said)} of {len(opinions)} specialists say {listed(labels, 'or')}: {listed(said)}."
+            f"{len(said)} of {len(opinions)} specialists say {listed(labels, 'or')}: {together(said)}."
             if said
             else f"None of the {len(opinions)} specialists says {listed(labels, 'or')}."
         )
         return " ".join([first, *map(opinion_sentence, others)])
     if not opinions and not absent:
-        return "No specialist was asked about it." if not names else f"{listed(list(names))} was not asked."
+        return "No specialist was asked about it." if not names else f"{together(names)} was not asked."
     return " ".join([*map(opinion_sentence, opinions), *map(absence_sentence, absent)])
 
 
@@ -87,8 +88,8 @@ def panel(diagnosis: Diagnosis) -> str:
         [(labels, names)] = said.items()
         if total == 1:
             return f"The only specialist, {names[0]}, says {named(labels)}."
-        return f"All {total} specialists say {named(labels)}: {listed(names)}."
-    parts = [f"{_verb(names)} {named(labels)} ({listed(names)})" for labels, names in said.items()]
+        return f"All {total} specialists say {named(labels)}."
+    parts = [f"{_verb(names)} {named(labels)} ({together(names)})" for labels, names in said.items()]
     return f"Of the {total} specialists {listed(parts)}."
 
 
@@ -178,13 +179,9 @@ def contributions(diagnosis: Diagnosis) -> str:
     told = [voice for voice in fusion.voices if voice.weight and abs(voice.log_odds) >= COUNTS]
     for_it = sorted((one for one in told if one.log_odds > 0), key=lambda one: -one.log_odds)
     against = sorted((one for one in told if one.log_odds < 0), key=lambda one: one.log_odds)
-    parts = (
-        [f"For {plain(fusion.decision)} against {plain(fusion.rival)} count {_pulls(for_it)}."]
-        if for_it
-        else []
-    )
-    parts += [f"Against it counts {_pulls(against)}."] if len(against) == 1 else []
-    parts += [f"Against it count {_pulls(against)}."] if len(against) > 1 else []
+    which = f"{plain(fusion.decision)} rather than {plain(fusion.rival)}"
+    parts = [f"In favour of {which}: {_pulls(for_it)}."] if for_it else []
+    parts += [f"Against {which}: {_pulls(against)}."] if against else []
     return " ".join([*parts, "The numbers are shares of the log-odds."]) if parts else ""
 
 
@@ -205,7 +202,7 @@ def disagreement(diagnosis: Diagnosis) -> str:
     against = {labels: names for labels, names in votes(diagnosis).items() if set(labels) != decided}
     total = sum(map(len, votes(diagnosis).values()))
     parts = [
-        f"{listed(names)} {'says' if len(names) == 1 else 'say'} {named(labels)}"
+        f"{together(names)} {'says' if len(names) == 1 else 'say'} {named(labels)}"
         for labels, names in against.items()
     ]
     said = []

@@ -21,6 +21,7 @@ from ..explanation.question import Topic, UserQuestion, understand
 from ..explanation.record import ImageRecord, image_records, subject
 from ..explanation.region import focus
 from ..explanation.sentences import named, plain, sentence
+from ..explanation.titles import titles
 
 
 class RecordAnswer(AgentMiddleware[ConsultationState, ConsultationContext]):
@@ -67,7 +68,8 @@ def question_of(
     asked = next(one for one in reversed(state["messages"]) if isinstance(one, HumanMessage))
     tasks = [one.task for one in records if one.task] or list(askable(collaboration))
     names = {name for task in tasks for name in collaboration.specialists.members(task.name)}
-    said = {o.specialist for one in records if one.diagnosis for o in one.diagnosis.evidence.opinions}
+    called = [titles(one.diagnosis.evidence) for one in records if one.diagnosis]
+    said = {name for each in called for pair in each.items() for name in pair}
     return understand(parts(asked)[1], tasks, sorted(names | said))
 
 
@@ -108,11 +110,14 @@ async def _place(
 ) -> str:
     """Where the most reliable specialist that named the decision looked, or the one that is asked about."""
     opinions = [one for one in diagnosis.evidence.opinions if one.labels]
-    wanted = [one for one in opinions if one.specialist in question.specialists]
+    called = titles(diagnosis.evidence)
+    asked = set(question.specialists)
+    wanted = [one for one in opinions if asked & {one.specialist, called[one.specialist]}]
     agreeing = [one for one in opinions if set(one.labels) & set(diagnosis.labels)]
     opinion = max(wanted or agreeing or opinions, key=lambda one: one.reliability or 0.0, default=None)
     if opinion is None:
         return "No specialist gave an opinion on it, so there is no place to tell of."
+    title = called[opinion.specialist]
     label = next((one for one in opinion.labels if one in diagnosis.labels), opinion.labels[0])
     if is_negative([label], record.task) and is_negative(diagnosis.labels, record.task):
         return f"The decision is {named(diagnosis.labels)}: there is no finding to locate."
@@ -121,10 +126,10 @@ async def _place(
             diagnosis.task, opinion.specialist, record.image, label
         )
     except GscoError as error:
-        return sentence(f"Where {opinion.specialist} looked cannot be said: {plain(str(error))}")
+        return sentence(f"Where {title} looked cannot be said: {plain(str(error))}")
     if (place := focus(heat)) is None:
-        return f"In no place did {opinion.specialist} find what speaks for {label}."
+        return f"In no place did {title} find what speaks for {label}."
     return (
-        f"For {label} the specialist {opinion.specialist} looked mostly at the {place} of the image. That is "
-        "where it found what speaks for this label; it outlines no finding and proves none."
+        f"For {label} {title} looked mostly at the {place} of the image. That is where it found what speaks "
+        "for this label; it outlines no finding and proves none."
     )

@@ -12,10 +12,8 @@ from ...case import Case, Missing, Opinion, Task
 from ...errors import EvidenceMissing, SpecialistError
 from ...tools.specialists import Specialists
 from ..diagnosis_context import DiagnosisContext
+from ..explanation.titles import SOURCE
 from ..state import BranchInput
-
-SOURCE = "specialist:"
-"""With the name, stands for a specialist in ``Evidence.missing`` and ``timings``."""
 
 
 async def moed(state: BranchInput, runtime: Runtime[DiagnosisContext]) -> dict[str, Any]:

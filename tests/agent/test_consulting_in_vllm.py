@@ -18,6 +18,9 @@ from gsco.models.mini.samples import samples as bundled_samples
 from gsco.models.serving.process import Server
 from gsco.settings import Settings
 
+from .. import vllm
+from ..models.generalist.families import make_family
+
 TASKS = ("chest_xray", "brain_mri", "busi", "lung_histology")
 CALLED = 0.9
 """Share of images that it examines for the right task by a call of its own: 98 of 100 test images."""
@@ -70,3 +73,34 @@ def _check(gsco: GSCo, images: list[AbilityImage], out: Path) -> None:
     print(share)
     assert share[CALL] >= CALLED
     assert share[DECISION] >= share[PROTOCOL] - BEHIND
+
+
+@pytest.fixture(scope="module")
+def vllm_qwen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """vLLM with a random checkpoint in Qwen-VL's layout, told how that layout calls tools."""
+    folder = make_family("qwen2.5-vl", tmp_path_factory.mktemp("vllm-qwen") / "qwen")
+    yield from vllm.served(
+        str(folder), folder, "--dtype", "float32", "--max-model-len", "4096",
+        "--limit-mm-per-prompt", '{"image":4}', "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("level", ["native", "constrained", "none"])
+@pytest.mark.parametrize("profile", ["calibrated", "exemplars"])
+def test_a_random_vision_model_does_no_harm(
+    vllm_qwen: Server, tmp_path: Path, level: str, profile: str
+) -> None:
+    """Whatever it says and calls, or not, the image is diagnosed by the evidence and its words stand."""
+    settings = Settings(home=tmp_path, generalist_url=vllm_qwen.url, tool_calls=level, profile=profile)
+    sample = bundled_samples("busi")[2]
+    with GSCo(**parts_of(settings)) as gsco:
+        assert gsco.consulting().level == level
+        consultation = gsco.consult("a")
+        first = consultation.send("What is the diagnosis?", [sample.path])
+        assert first.diagnosis is not None and first.diagnosis.label == sample.label
+        later = consultation.send("How sure are you?")
+        said = [one.text for one in consultation.history() if one.role == "assistant" and one.text]
+        assert said[-1:] == ([later.text] if later.text else said[-1:])
+        asked = gsco.diagnose(sample.path, task="busi", decision="generalist")
+        assert asked.generalist_answer is not None
+        assert sum(asked.generalist_answer.probabilities.values()) == pytest.approx(1.0, abs=1e-6)

@@ -41,9 +41,11 @@ def test_it_goes_on_and_is_kept(gsco):
     consultation = gsco.consult("second")
     consultation.send("What is the diagnosis?", [samples("busi")[0].path])
     told = consultation.send("What did the specialists say?").text
-    for opinion in gsco.export_thread("second").findings[0].diagnosis.evidence.opinions:
+    for number, opinion in enumerate(
+        gsco.export_thread("second").findings[0].diagnosis.evidence.opinions, start=1
+    ):
         label = opinion.labels[0]
-        assert f"{opinion.specialist} says {label} with {opinion.probabilities[label]:.0%}" in told
+        assert f"Specialist {number} says {label} with {opinion.probabilities[label]:.0%}" in told
     said = gsco.consult("second").history()
     assert [one.text for one in said if one.role == "user"][1] == "What did the specialists say?"
     assert {"first", "second"} >= {one.thread_id for one in gsco.threads()} >= {"second"}

@@ -49,7 +49,7 @@ def _faults(text: str, diagnoses: list[Diagnosis]) -> Iterator[str]:
     allowed = [list(_statements(diagnosis)) for diagnosis in diagnoses]
     everything = {statement for statements in allowed for statement in statements}
     for pattern in (
-        rf"[\w-]+ says [^.;]+? with {PERCENT}", rf"probability of [^.,]+? is {PERCENT}",
+        rf"[\w-]+ ?\d* says [^.;]+? with {PERCENT}", rf"probability of [^.,]+? is {PERCENT}",
         rf"Next comes [^.]+? with {PERCENT}", r"[\w ,]+? \(similarity -?\d\.\d\d\)",
         r"All \d+ retrieved cases are [^.]+", r"All \d+ specialists (?:say|agree)[^.]+",
         r"Of \d+ measured answers about this sure \d+ were right",
@@ -73,6 +73,8 @@ def _faults(text: str, diagnoses: list[Diagnosis]) -> Iterator[str]:
     )
     yield from _wrong_labels(text, diagnoses)
     yield from _wrong_counts(text, diagnoses)
+    names = {opinion.specialist for diagnosis in diagnoses for opinion in diagnosis.evidence.opinions}
+    yield from (f"an internal name: {one}" for one in names if re.search(rf"\b{re.escape(one)}\b", text))
 
 
 def _statements(diagnosis: Diagnosis) -> Iterator[str]:
@@ -80,9 +82,9 @@ def _statements(diagnosis: Diagnosis) -> Iterator[str]:
         diagnosis.evidence,
         sorted((diagnosis.probabilities or {}).items(), key=lambda p: -p[1]),
     )
-    for opinion in evidence.opinions:
+    for number, opinion in enumerate(evidence.opinions, 1):
         for label in opinion.labels:
-            yield f"{opinion.specialist} says {label} with {shown(opinion.probabilities[label])}"
+            yield f"Specialist {number} says {label} with {shown(opinion.probabilities[label])}"
     for label, share in ranked:
         yield f"probability of {label} is {shown(share)}"
     others = [(label, share) for label, share in ranked if label not in diagnosis.labels]
@@ -95,11 +97,10 @@ def _statements(diagnosis: Diagnosis) -> Iterator[str]:
         yield f"All {len(evidence.similar_cases)} retrieved cases are {', '.join(next(iter(labels)))}"
     votes = {opinion.labels for opinion in evidence.opinions}
     if len(votes) == 1:
-        names, [vote] = [opinion.specialist for opinion in evidence.opinions], votes
-        listed = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
-        yield f"All {len(names)} specialists say {', '.join(vote)}: {listed}"
+        count, [vote] = len(evidence.opinions), votes
+        yield f"All {count} specialists say {', '.join(vote)}"
         if vote == diagnosis.labels:
-            yield f"All {len(names)} specialists agree with the decision, {', '.join(vote)}"
+            yield f"All {count} specialists agree with the decision, {', '.join(vote)}"
     if diagnosis.observed:
         seen = diagnosis.observed
         yield f"Of {seen.n} measured answers about this sure {seen.right} were right"
@@ -134,9 +135,9 @@ def _wrong_labels(text: str, diagnoses: list[Diagnosis]) -> Iterator[str]:
 def _wrong_counts(text: str, diagnoses: list[Diagnosis]) -> Iterator[str]:
     """How many specialists or cases are told of, and who."""
     votes = [Counter(", ".join(o.labels) for o in one.evidence.opinions) for one in diagnoses]
-    who = [{o.specialist: ", ".join(o.labels) for o in one.evidence.opinions} for one in diagnoses]
+    who = [{str(n): ", ".join(o.labels) for n, o in enumerate(one.evidence.opinions, 1)} for one in diagnoses]
     cases = [Counter(", ".join(c.labels) for c in one.evidence.similar_cases) for one in diagnoses]
-    for count, label, names in re.findall(r"(\d+) says? ([\w -]+?) \(([\w, ]+)\)", text):
+    for count, label, names in re.findall(r"(\d+) says? ([\w -]+?) \(Specialists? ([\d, and]+)\)", text):
         listed = re.split(r", | and ", names)
         if not any(vote[label] == int(count) == len(listed) for vote in votes):
             yield f"no such vote: {count} {label} ({names})"

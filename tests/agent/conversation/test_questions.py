@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import html
 import re
 import tomllib
-from itertools import cycle, islice
 from pathlib import Path
 
+import httpx
 import pytest
 from gsco import GSCo
-from gsco.case import ReviewDecision
+from gsco.agent.page.session import ChatSession
+from gsco.agent.page.upload_store import UploadStore
+from gsco.agent.server.markdown import FOOTER
+from gsco.case import ImageRef, ReviewDecision
 from gsco.graphs.explanation.answer import ASKABLE, HONEST, SEND
 from gsco.graphs.explanation.question import PHRASINGS
 from gsco.models.mini.samples import samples
+from PIL import Image
 
+from ..server.conftest import data_uri, served
 from .facts import faults, is_plain
 
 QUESTIONS = [
@@ -23,22 +30,21 @@ QUESTIONS = [
 ]
 TASKS = ("busi", "chest_xray", "brain_mri", "lung_histology")
 CASES = [(task, number) for task in TASKS for number in (0, 2, 4)]
-PER_CASE = 30
 MARKS = {
-    "decision": r"diagnosed as|looks most like|decided that|rejected",
+    "decision": r"^[\w -]* (?:is diagnosed as|looks most like)|decided that|rejected",
     "confidence": r"probability|has no probability",
     "why": r"specialists? .*say|similar known case",
-    "why_not": r"probability of|That is the decision|options of this task",
+    "why_not": r"probability of|options of this task|diagnosed as",
     "alternatives": r"options by probability",
     "specialists": r"says .* with \d|specialists? say",
     "disagreement": r"agree with the decision|The decision is .* but",
     "similar": r"most similar known case",
     "counter_example": r"counter-example|closest known case with another label",
-    "location": r"looked mostly at|no finding to locate|In no place|cannot be said",
+    "location": r"looked mostly at the|no finding to locate|In no place|cannot be said",
     "review": r"[Pp]erson",
     "report": r"Findings: [\s\S]*Impression: ",
     "modality": r"was read as",
-    "accuracy": r"balanced accuracy|were right",
+    "accuracy": r"balanced accuracy of the specialists",
     "provenance": r"was made by a program",
     "compare": r"only one image here to compare",
     "capabilities": r"kinds of images that can be diagnosed",
@@ -48,18 +54,82 @@ MARKS = {
 }
 
 
+EVERY = 8
+"""The page and the API are asked every eighth question, half a minute each; with 1, all of them."""
+FIRST = "What is the diagnosis?"
+
+
 @pytest.fixture(scope="module")
-def gsco(tmp_path_factory):
-    with GSCo.from_settings(home=tmp_path_factory.mktemp("home"), torch_threads=1) as made:
-        yield made
+def gsco(bundled):
+    return bundled
 
 
-def fitting(task: str, start: int) -> list[tuple[str, tuple[str, ...]]]:
-    """A share of the questions that fit a case, another one for each start."""
-    fit = [(text, topics) for text, topics, only in QUESTIONS if only in (None, task)]
-    shift = start * PER_CASE * 7 % len(fit)
-    own = [(text, topics) for text, topics, only in QUESTIONS if only == task]
-    return [*own, *islice(cycle(fit), shift, shift + PER_CASE - len(own))]
+@pytest.fixture(scope="module")
+def conversations(gsco):
+    """``conversations(place)``: one with a case that is diagnosed, and the diagnosis."""
+    begun = {}
+
+    def of(place):
+        if place not in begun:
+            consultation = gsco.consult(f"case-{place}")
+            begun[place] = consultation, consultation.send(FIRST, [path_of(place)]).diagnosis
+        return begun[place]
+
+    return of
+
+
+def path_of(place: int) -> Path:
+    task, number = CASES[place]
+    return samples(task)[number].path
+
+
+class Page:
+    """The page's own conversations of one visitor."""
+
+    def __init__(self, gsco: GSCo, folder: Path) -> None:
+        self.session = ChatSession(gsco, UploadStore(folder))
+
+    def say(self, thread: str, text: str, images: list[ImageRef]) -> str:
+        return self.last(self.session.take_turn("ana", thread, text, images))
+
+    def last(self, shown) -> str:
+        """The words of the last answer, as a browser shows them."""
+
+        async def run():
+            return [each async for each in shown]
+
+        update = asyncio.run(run())[-1]
+        assert update.over and not update.alert, update.alert
+        words = [one.words for one in update.bubbles if one.role == "assistant" and one.words]
+        return html.unescape(re.sub(r"<br ?/?>", "\n", words[-1]))
+
+
+def opening(path: Path) -> dict:
+    image = {"type": "image_url", "image_url": {"url": data_uri(Image.open(path))}}
+    return {"role": "user", "content": [{"type": "text", "text": FIRST}, image]}
+
+
+def posted(address: str, messages: list[dict], **more) -> str:
+    """The words of an answer, without the record below them."""
+    body = {"model": "gsco", "messages": messages, **more}
+    answer = httpx.post(f"{address}/v1/chat/completions", json=body, timeout=120)
+    assert answer.status_code == 200, answer.text
+    words, _, _ = answer.json()["choices"][0]["message"]["content"].partition(FOOTER)
+    return words.strip().removesuffix("---").strip()
+
+
+def fitting(task: str) -> list[tuple[str, tuple[str, ...]]]:
+    """The questions that fit images of a task."""
+    return [(text, topics) for text, topics, only in QUESTIONS if only in (None, task)]
+
+
+def assigned() -> list[tuple[int, str, tuple[str, ...]]]:
+    """Every question with the place of a case that it fits, in the order of the cases."""
+    each = []
+    for number, (text, topics, only) in enumerate(QUESTIONS):
+        fit = [place for place, (task, _) in enumerate(CASES) if only in (None, task)]
+        each.append((fit[number % len(fit)], text, topics))
+    return sorted(each, key=lambda one: one[0])
 
 
 def on_topic(answer: str, topics: tuple[str, ...]) -> bool:
@@ -72,27 +142,52 @@ def test_there_are_enough_questions_and_none_is_a_line_that_the_model_is_fitted_
     }
     assert len({text for text, _, _ in QUESTIONS}) >= 150
     assert not {text for text, _, _ in QUESTIONS} & fitted
-    asked = {text for place, (task, _) in enumerate(CASES) for text, _ in fitting(task, place)}
-    assert asked == {text for text, _, _ in QUESTIONS}, "each is asked of some case"
+    assert {place for place, _, _ in assigned()} == set(range(len(CASES)))
 
 
-def test_what_is_said_is_on_record_and_on_topic(gsco):
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_what_is_said_is_on_record_and_on_topic(gsco, conversations):
     missed, wrong, count = [], [], 0
     constants = abilities(gsco)
-    for place, (task, number) in enumerate(CASES):
-        consultation = gsco.consult(f"case-{place}")
-        first = consultation.send("What is the diagnosis?", [samples(task)[number].path])
-        assert first.diagnosis is not None and first.diagnosis.task == task
-        answers = [("What is the diagnosis?", ("decision",), first.text)]
-        for text, topics in fitting(task, place):
-            answers.append((text, topics, consultation.send(text).text))
-        for text, topics, answer in answers:
-            count += 1
-            wrong += [(task, text, fault, answer) for fault in faults(answer, [first.diagnosis], constants)]
-            wrong += [] if is_plain(answer) else [(task, text, "markup or a fragment", answer)]
-            missed += [] if on_topic(answer, topics) else [(task, text, topics, answer)]
+    firsts = [(place, FIRST, ("decision",)) for place in range(len(CASES))]
+    for place, text, topics in [*firsts, *assigned()]:
+        (task, _), (consultation, diagnosis) = CASES[place], conversations(place)
+        assert diagnosis is not None and diagnosis.task == task
+        answer = consultation.send(text).text
+        count += 1
+        wrong += [(task, text, fault, answer) for fault in faults(answer, [diagnosis], constants)]
+        wrong += [] if is_plain(answer) else [(task, text, "markup or a fragment", answer)]
+        missed += [] if on_topic(answer, topics) else [(task, text, topics, answer)]
+    print(f"{count} questions, {1 - len(missed) / count:.1%} on topic")
     assert count >= 150 and wrong == []
     assert len(missed) <= 0.05 * count, missed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_page_says_the_same(gsco, conversations, tmp_path):
+    page, shown = Page(gsco, tmp_path), set()
+    for place, text, _ in assigned()[::EVERY]:
+        if place not in shown:
+            page.say(f"page-{place}", FIRST, [gsco.images.put(path_of(place))])
+            shown.add(place)
+        assert page.say(f"page-{place}", text, []) == conversations(place)[0].send(text).text, text
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kept", ["in a thread", "by the client"])
+def test_the_api_says_the_same(gsco, bundled_address, conversations, kept):
+    firsts = {}
+    for place, text, _ in assigned()[::EVERY]:
+        more = {"metadata": {"thread": f"api-{place}"}} if kept == "in a thread" else {}
+        first = opening(path_of(place))
+        if place not in firsts:
+            firsts[place] = posted(bundled_address, [first], **more)
+        before = [] if more else [first, {"role": "assistant", "content": firsts[place]}]
+        answer = posted(bundled_address, [*before, {"role": "user", "content": text}], **more)
+        assert answer == conversations(place)[0].send(text).text, text
 
 
 def test_the_check_finds_what_is_not_on_record(gsco):
@@ -105,8 +200,9 @@ def test_the_check_finds_what_is_not_on_record(gsco):
     changes = [
         (0, f"is diagnosed as {right}", f"is diagnosed as {other}"),
         (0, "most similar known case is", f"most similar known case is {other} (similarity 0.99). It is"),
-        (0, f"({first.specialist})", "(nobody)"),
-        (1, f"{first.specialist} says {first.labels[0]}", f"{first.specialist} says {other}"),
+        (0, "(Specialist 1)", "(Specialist 9)"),
+        (0, "Specialist 1", first.specialist),
+        (1, f"Specialist 1 says {first.labels[0]}", f"Specialist 1 says {other}"),
         (1, "%.", "1%."),
     ]
     for which, before, after in changes:
@@ -126,7 +222,7 @@ def test_after_a_review(tmp_path, action):
         given = {"edit": {"reason": "biopsy", "labels": (other,)}, "reject": {"reason": "blurred"}}
         turn = consultation.resume(ReviewDecision(action=action, reviewer="ana", **given.get(action, {})))
         record = turn.diagnosis
-        for text, topics in fitting("busi", 3):
+        for text, topics in fitting("busi")[::12]:
             answer = consultation.send(text).text
             assert faults(answer, [record], abilities(gsco)) == [] and is_plain(answer), (text, answer)
             if "decision" in topics or "confidence" in topics:
@@ -136,6 +232,27 @@ def test_after_a_review(tmp_path, action):
                 )
             if action != "approve":
                 assert not re.search(rf"diagnosed as {proposed}", answer), (text, answer)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_after_a_review_page_and_api_say_the_same(tmp_path):
+    decision = {"action": "edit", "reviewer": "ana", "reason": "biopsy", "labels": ["malignant"]}
+    edit, path = ReviewDecision.model_validate(decision), samples("busi")[2].path
+    with GSCo.from_settings(home=tmp_path, torch_threads=1, review="always") as gsco, served(gsco) as address:
+        consultation, page = gsco.consult("a"), Page(gsco, tmp_path / "uploads")
+        assert consultation.send(FIRST, [path]).diagnosis.label == "benign"
+        page.say("p", FIRST, [gsco.images.put(path)])
+        posted(address, [opening(path)], metadata={"thread": "t"})
+        consultation.resume(edit)
+        page.last(page.session.decided("ana", "p", edit))
+        httpx.post(f"{address}/v1/threads/t/decision", json=decision, timeout=120).raise_for_status()
+        for text, _ in fitting("busi")[::30]:
+            answer = consultation.send(text).text
+            assert not re.search("diagnosed as benign", answer), (text, answer)
+            assert page.say("p", text, []) == answer, text
+            said = {"role": "user", "content": text}
+            assert posted(address, [said], metadata={"thread": "t"}) == answer, text
 
 
 def test_without_an_image_and_with_one_of_no_kind(gsco):

@@ -23,7 +23,7 @@ LISTED = "Findings:\n\n- the left is dark\n\n_Mostly._\n\nReviewed by nobody.\n\
 def test_the_footer_alone_is_taken_off(words: str) -> None:
     final = Final(text=words, diagnosis=DIAGNOSIS, diagnoses=(DIAGNOSIS,), notes=("A note.",))
     told = footer(final)
-    assert told.startswith(f"{FOOTER}\n\n**Decision (shade): dark**, confidence 90 %")
+    assert told.startswith(f"{FOOTER}\n\n**Decision (shade): dark**, confidence 90%")
     assert without_footer(f"{words}\n\n{told}") == words
     assert after_stream(final, words) == told
     assert without_footer(words) == words, "an answer without a footer stays as it is"

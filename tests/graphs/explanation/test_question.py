@@ -36,6 +36,12 @@ def test_labels_are_found_by_name_alias_and_translation():
     assert understand("abnormality").labels(BUSI) == (), "a part of a word is no label"
 
 
+def test_labels_may_be_misspelt():
+    assert understand("looks like pnuemonia to me", [LUNGS]).labels(LUNGS) == ("pneumonia",)
+    assert understand("why not malignent", [BUSI]).labels(BUSI) == ("malignant",)
+    assert understand("is that abnormal? normally not", [LUNGS]).labels(LUNGS) == ()
+
+
 def test_images_specialists_and_counts():
     question = understand("What did lite0 say about the second image?", [BUSI], ["lite0", "probe"])
     assert (question.topic, question.specialists, question.places) == (Topic.SPECIALISTS, ("lite0",), (2,))

@@ -97,7 +97,7 @@ async def ask(case: Case, task: Task, evidence: Evidence, collaboration: Diagnos
         PromptTooLong: it is too long even without any similar case.
     """
     count = len(evidence.similar_cases)
-    async with _shown(case, task, evidence, collaboration) as shown:
+    async with _exemplars_for(case, task, evidence, collaboration) as shown:
         if shown:
             with suppress(PromptTooLong):
                 return await put(case, task, evidence, collaboration, shown)
@@ -133,7 +133,7 @@ def without_farthest(evidence: Evidence, left_out: int) -> Evidence:
 
 
 @asynccontextmanager
-async def _shown(
+async def _exemplars_for(
     case: Case, task: Task, evidence: Evidence, collaboration: DiagnosisContext
 ) -> AsyncGenerator[tuple[Exemplar, ...]]:
     """The similar cases that are shown as images while the generalist is asked; none that cannot be had."""

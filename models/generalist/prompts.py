@@ -174,7 +174,7 @@ class Profile:
             negative=_negative(task),
             context=_context(context),
             hints=self._diagnoses(hint_text(opinions), found_in(similar_cases))
-            + _shown([",".join(map(label_text, one.labels)) for one in exemplars]),
+            + _exemplar_text([",".join(map(label_text, one.labels)) for one in exemplars]),
         )
 
     def presence_text(
@@ -198,7 +198,7 @@ class Profile:
                 [presence_of(option, hint) for hint in hint_text(opinions)],
                 [Hint((yes_or_no(option in case.labels),), (case.similarity,)) for case in similar_cases],
             )
-            + _shown([yes_or_no(option in one.labels) for one in exemplars]),
+            + _exemplar_text([yes_or_no(option in one.labels) for one in exemplars]),
         )
 
     def open_text(
@@ -281,7 +281,7 @@ def article(noun: str) -> str:
     return "an" if first[0].casefold() in "aeiou" and not like_you else "a"
 
 
-def _shown(answers: Sequence[str]) -> str:
+def _exemplar_text(answers: Sequence[str]) -> str:
     """What the images after the case's own are, by their answers."""
     if len(answers) < 2:
         return f" The last image is of a similar case; its diagnosis is {answers[0]}." if answers else ""

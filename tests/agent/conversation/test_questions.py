@@ -101,7 +101,7 @@ class Page:
         update = asyncio.run(run())[-1]
         assert update.over and not update.alert, update.alert
         words = [one.words for one in update.bubbles if one.role == "assistant" and one.words]
-        return html.unescape(re.sub(r"<br ?/?>", "\n", words[-1]))
+        return html.unescape(re.sub(r"<br ?/?>", "\n", words[-1])) if words else ""
 
 
 def opening(path: Path) -> dict:
@@ -262,11 +262,16 @@ def test_without_an_image_and_with_one_of_no_kind(gsco):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8))
     strange = gsco.consult("noise")
     assert "was not diagnosed. It is nearest to" in strange.send("What is the diagnosis?", [noise]).text
-    for text, topics, _ in QUESTIONS:
-        if set(topics) & {"capabilities", "greeting", "thanks", "other", "compare", "provenance"}:
-            continue
-        bare = gsco.consult(keep=False).send(text).text
-        assert bare.startswith("There is no image in this conversation") and is_plain(bare), (text, bare)
+    bare = gsco.consult("bare")
+    of_record = [
+        text
+        for text, topics, _ in QUESTIONS
+        if not set(topics) & {"capabilities", "greeting", "thanks", "other", "compare", "provenance"}
+    ]
+    answers = {text: bare.send(text).text for text in of_record[::3]}
+    assert all(is_plain(answer) and "%" not in answer for answer in answers.values())
+    other = [text for text, one in answers.items() if not one.startswith("There is no image in this")]
+    assert len(other) <= 0.05 * len(answers), other
     for text in ("How sure are you?", "Was sagen die Spezialisten?", "显示相似病例"):
         answer = strange.send(text).text
         assert "was not diagnosed" in answer and "similar known case" not in answer, answer

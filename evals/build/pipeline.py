@@ -148,9 +148,7 @@ def read_inputs(request: BuildRequest, settings: Settings, say: Say) -> BuildInp
     parts.training.check_trainable()
     panel = tuple(panel_of(task, parts, request.speed, request.seed, asking=request.generalist))
     found = (*(problem.text for problem in report.problems), *_notes(dataset, parts, panel))
-    return BuildInputs(
-        request, task, parts, panel, tuple(dict.fromkeys(found)), features=report.features
-    )
+    return BuildInputs(request, task, parts, panel, tuple(dict.fromkeys(found)), features=report.features)
 
 
 def build(inputs: BuildInputs, settings: Settings, say: Say, *, quiet: bool = False) -> BuildRecord:

@@ -143,15 +143,13 @@ class Connection:
         end, pause = time.monotonic() + seconds, _PAUSE
         while True:
             try:
-                return await self._watched(self._worked(work, host), host, seconds)
+                client = await self._client(host)  # has a limit of its own
+                return await self._watched(work(client), host, seconds)
             except Exception as error:
                 if not passing(error) or time.monotonic() + pause > end:
                     raise
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_TURN)
-
-    async def _worked(self, work: Callable[[WeaviateAsyncClient], Awaitable[T]], host: Host) -> T:
-        return await work(await self._client(host))
 
     async def _watched(self, work: Awaitable[T], host: Host, seconds: float) -> T:
         """Wait for work, but not for a server that is not there."""
@@ -163,9 +161,11 @@ class Connection:
                     return task.result()
                 if time.monotonic() >= end:
                     raise Unreachable(f"Weaviate at {host} {SILENT.format(seconds=seconds)}")
+                probed = time.monotonic()
                 if (state := await self._state(host)) not in ("", SILENT):
                     raise Unreachable(f"Weaviate at {host} {state}")
-                pause = _PROBE_EVERY
+                # The server is given the whole time, without that of the probe.
+                end, pause = end + time.monotonic() - probed, _PROBE_EVERY
         finally:
             if not task.done():
                 task.cancel()

@@ -67,7 +67,7 @@ attack: install-dev ## attack running servers and commands: memory, SIGTERM, ful
 	$(BIN)/python -m pytest -m attack
 
 fuzz: install-dev ## try 100,000 damaged inputs on all that reads files and texts of others
-	$(BIN)/python tests/fuzz/run.py --count 100000
+	$(BIN)/python -m tests.fuzz.run --count 100000
 
 # vLLM pins other versions than gsco: an environment of its own, with PyPI's build of vLLM for CPUs. That build
 # asks for a torch that PyPI does not have; the same version from PyPI works, with the torchvision that fits it.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -17,6 +16,9 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+
+from ..forked import ForkedCommand
+from ..memory import forget_peak, peak
 
 MIB = 2**20
 STARTING = 180.0
@@ -47,36 +49,39 @@ class Watched:
     Attributes:
         url: where it listens.
         process: the process.
-        log: its standard error.
-        rest: bytes that it held before the attack.
+        log: what it prints.
+        rest: bytes of memory that it held before the attack.
         peak: most bytes that it held since.
         slowest: seconds of the slowest answer of ``/healthz`` since.
+        others: share of the machine that neither the server nor the test used meanwhile, but others did.
     """
 
     url: str
-    process: subprocess.Popen[bytes]
+    process: ForkedCommand
     log: Path
     rest: int = 0
     peak: int = 0
     slowest: float = 0.0
+    others: float = 0.0
     _over: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Measure memory and liveness while something is done to the server."""
-        found = psutil.Process(self.process.pid)
-        self.rest = self.peak = found.memory_info().rss
+        self.rest = forget_peak(self.process.pid)
         self.slowest = 0.0
+        before = self._ticks()
         self._over.clear()
-        threads = [threading.Thread(target=work) for work in (self._weigh, self._ask)]
-        for thread in threads:
-            thread.start()
+        asking = threading.Thread(target=self._ask)
+        asking.start()
         try:
             yield
         finally:
             self._over.set()
-            for thread in threads:
-                thread.join(60)
+            asking.join(60)
+            self.peak = peak(self.process.pid)
+            total, foreign = (late - early for late, early in zip(self._ticks(), before, strict=True))
+            self.others = max(0.0, foreign / total) if total else 0.0
 
     @property
     def growth(self) -> int:
@@ -88,10 +93,12 @@ class Watched:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
 
-    def _weigh(self) -> None:
-        found = psutil.Process(self.process.pid)
-        while not self._over.wait(0.01):
-            self.peak = max(self.peak, found.memory_info().rss)
+    def _ticks(self) -> tuple[float, float]:
+        """Seconds of all processors so far, and those that were spent for neither the server nor the test."""
+        spent = psutil.cpu_times()
+        idle = spent.idle + getattr(spent, "iowait", 0.0)
+        own = sum(sum(psutil.Process(one).cpu_times()[:2]) for one in (self.process.pid, os.getpid()))
+        return sum(spent), sum(spent) - idle - own
 
     def _ask(self) -> None:
         with httpx.Client(base_url=self.url, timeout=60) as client:
@@ -104,16 +111,13 @@ class Watched:
 @pytest.fixture
 def start(tmp_path) -> Iterator[Callable[..., Watched]]:
     """``start("serve", "api", GSCO_…="…")``: a server that is ready."""
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[ForkedCommand] = []
 
     def begin(*command: str, ready: str = "/readyz", home: Path | None = None, **more: str) -> Watched:
         port = free_port()
         log = tmp_path / f"server-{port}.log"
-        with log.open("wb") as file:
-            process = subprocess.Popen(
-                gsco(*command, "--port", str(port)),
-                env=environment(home or tmp_path / "home", **more), stdout=file, stderr=file,
-            )  # fmt: skip
+        own = environment(home or tmp_path / "home", **more)
+        process = ForkedCommand(*command, "--port", str(port), environment=own, out=log, err=log)
         started.append(process)
         server = Watched(f"http://127.0.0.1:{port}", process, log)
         _await(server, ready)

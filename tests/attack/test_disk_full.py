@@ -15,6 +15,7 @@ from gsco import GSCo
 from gsco.errors import DiskError, GscoError, StoreError
 from PIL import Image
 
+from ..forked import run_command
 from .conftest import environment, gsco
 
 pytestmark = [pytest.mark.attack, pytest.mark.slow]
@@ -112,12 +113,9 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def run(disk) -> Run:
+def run(disk, tmp_path) -> Run:
     def ran(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            gsco(*words), env=environment(disk.folder / "home", **more), capture_output=True, text=True,
-            timeout=200, check=False,
-        )  # fmt: skip
+        return run_command(*words, environment=environment(disk.folder / "home", **more), folder=tmp_path)
 
     return ran
 
@@ -189,24 +187,17 @@ def test_a_limit_on_the_size_of_files(limit, command, dataset, tmp_path):
     """It stops a write in its middle, like a full disk; and needs no rights to try."""
     noise(2).save(tmp_path / "image.png")
     replaced = {"IMAGE": str(tmp_path / "image.png"), "DATA": str(dataset)}
-    words = gsco(*(replaced.get(word, word) for word in command))
+    words = [replaced.get(word, word) for word in command]
     more = {"GSCO_CASE_STORE": str(tmp_path / "cases")} if command[0] == "store" else {"GSCO_GATE": "off"}
-
-    def ran(words: list[str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            words,
-            env=environment(tmp_path / "home", **more),
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-
-    found = ran(["bash", "-c", f'ulimit -f {limit}; exec "$@"', "bash", *words])
+    own = environment(tmp_path / "home", **more)
+    found = subprocess.run(
+        ["bash", "-c", f'ulimit -f {limit}; exec "$@"', "bash", *gsco(*words)],
+        env=own, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
     last = found.stderr.strip().splitlines()[-1]
     assert found.returncode == 1 and "Traceback" not in found.stderr, found.stderr
     assert last.startswith("gsco: ") and str(tmp_path) in last and "ulimit -f" in last, last
-    again = ran(words)
+    again = run_command(*words, environment=own, folder=tmp_path)
     assert again.returncode == 0, again.stderr
     for database in tmp_path.rglob("cases.sqlite"):
         with sqlite3.connect(database) as opened:

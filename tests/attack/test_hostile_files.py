@@ -19,8 +19,9 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import RLELossless
 
+from ..forked import run_command
 from ..fuzz.run import Failure, tried_many
-from .conftest import environment, gsco
+from .conftest import environment
 
 pytestmark = pytest.mark.attack
 
@@ -108,10 +109,8 @@ def test_a_read_only_home(tmp_path):
                 made.images.put(image)
             with pytest.raises(GscoError, match=r"conversations\.sqlite.*"):
                 made.consult("a").send("Hello?")
-        found = subprocess.run(
-            gsco("diagnose", str(image), "--task", "busi"), env=environment(home), capture_output=True,
-            text=True, timeout=120, check=False,
-        )  # fmt: skip
+        words = ("diagnose", str(image), "--task", "busi")
+        found = run_command(*words, environment=environment(home), folder=tmp_path)
         assert found.returncode == 1 and "Traceback" not in found.stderr
         assert str(home) in found.stderr
     finally:

@@ -58,10 +58,14 @@ def test_images_texts_and_keys_that_would_fill_the_memory(start):
     def tried(name: str, expected: set[int], *requests: tuple[str, dict | bytes]) -> list[httpx.Response]:
         with server.watched(), ThreadPoolExecutor(len(requests)) as pool:
             answers = list(pool.map(lambda one: post(*one), requests))
-        print(f"{name}: {server.growth / MIB:.0f} MiB above the rest, /healthz {server.slowest:.2f} s")
+        print(
+            f"{name}: {server.growth / MIB:.0f} MiB above the rest, /healthz {server.slowest:.2f} s, "
+            f"others {server.others:.0%}"
+        )
         assert {answer.status_code for answer in answers} <= expected, [one.text[:300] for one in answers]
         assert server.growth < MOST_GROWTH, (name, server.growth / MIB)
-        assert server.slowest < SLOWEST, (name, server.slowest)
+        # Alone on the machine within a second; beside others, within what they leave of it.
+        assert server.slowest < SLOWEST / max(0.05, 1 - server.others), (name, server.slowest, server.others)
         return answers
 
     plain = io.BytesIO()

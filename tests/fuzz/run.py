@@ -1,6 +1,6 @@
 """Tries damaged and made-up inputs on everything that reads files or texts of others.
 
-``python tests/fuzz/run.py --count 100000`` takes a few minutes on two cores. Only typed errors may come
+``python -m tests.fuzz.run --count 100000`` takes a few minutes on two cores. Only typed errors may come
 out, within ten seconds an input and within a gigabyte altogether. An input is made from its number, so that
 ``--first N --count 1`` repeats it.
 """
@@ -12,7 +12,6 @@ import io
 import json
 import os
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -34,6 +33,8 @@ from gsco.agent.server.data_uri import image_bytes
 from gsco.agent.server.errors import ApiError
 from gsco.agent.server.schema import ChatRequest, DecisionRequest, DiagnosisRequest
 from gsco.errors import ConfigurationError, ImageError, SpecialistError, TaskError
+from gsco.graphs.collaboration_fit import COLLABORATION_FILE, CollaborationFit, read_fit
+from gsco.graphs.drift import DriftMonitor
 from gsco.images import ImageLimits, read_image
 from gsco.models.dataset import read_dataset
 from gsco.models.generalist.messages import neutralise, quote
@@ -41,6 +42,8 @@ from gsco.models.specialist.card import SpecialistCard, read_card
 from gsco.tasks.card import load_task
 from PIL import Image
 from pydantic import ValidationError
+
+from ..memory import forget_peak, peak
 
 SECONDS = 10.0
 GROWTH = 2**30
@@ -113,6 +116,28 @@ SPECIALIST = {
     "format": 1, "name": "a", "task": "busi", "architecture": "resnet18", "labels": ["x", "y"],
     "transform": {"size": 64}, "weights": {"sha256": "0" * 64},
 }  # fmt: skip
+
+
+LINES = b'{"file_name":"a.png","label":"one"}\n{"file_name":"b.png","label":"two"}\n' * 2
+COCO = {
+    "images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"image_id": 1, "category_id": 1}],
+    "categories": [{"id": 1, "name": "one"}],
+}  # fmt: skip
+STUDIO = [
+    {"data": {"image": "/data/upload/a.png"}, "annotations": [{"result": [{"value": {"choices": ["one"]}}]}]},
+    {"data": {"image": "s3://x/a.png?d=a.png"}, "annotations": [{"was_cancelled": True}]},
+]
+FIT = {
+    "task": "busi", "task_version": "1", "kind": "diagnosis", "options": ["x", "y"], "rule": "fused",
+    "chosen": ["a"], "parts": {"specialists": {"a": "0123"}}, "cases": 40, "groups": 40,
+    "quiet": {
+        "options": ["x", "y"], "exclusive": False, "weights": {"a": 1.0, "b": 0.5}, "offsets": [0.1, -0.1],
+        "sets": {"options": ["x", "y"], "sets": [["x"], ["y"]], "associations": [0.5, -0.5]},
+    },
+    "held_out": {"confidence": [0.5, 0.9], "right": [True, False], "eligible": [True, True]},
+    "reference": [{"doubt": 0.1, "distance": 0.2}],
+}  # fmt: skip
+WATCH = b'{"fit":"0123","scores":{"doubt":0.1,"distance":0.2}}\n{"fit":"0123","right":false}\n' * 2
 
 
 def damaged(random: Random, data: bytes) -> bytes:
@@ -201,6 +226,50 @@ def try_request(random: Random, folder: Path) -> None:
             image_bytes(address, "image")
 
 
+def try_lines(random: Random, folder: Path) -> None:
+    """Damaged JSON lines that label three images."""
+    for name in ("a.png", "b.png", "c.png"):
+        (folder / name).write_bytes(pictures()[0])
+    (folder / "metadata.jsonl").write_bytes(damaged(random, LINES))
+    with suppress(ConfigurationError):
+        read_dataset(folder)
+
+
+def try_annotations(random: Random, folder: Path) -> None:
+    """A damaged COCO or Label Studio export."""
+    (folder / "a.png").write_bytes(pictures()[0])
+    path = folder / "export.json"
+    path.write_bytes(damaged(random, json.dumps(random.choice((COCO, STUDIO))).encode()))
+    with suppress(ConfigurationError):
+        read_dataset(path)
+
+
+def try_fit(random: Random, folder: Path) -> None:
+    """A damaged fit of a task; one that is accepted can decide."""
+    place = folder / "busi"
+    place.mkdir()
+    (place / COLLABORATION_FILE).write_bytes(damaged(random, json.dumps(FIT).encode()))
+    try:
+        fit = read_fit([folder], "busi")
+    except ConfigurationError:
+        return
+    if fit is not None and fit.quiet is not None:
+        given = {name: dict.fromkeys(fit.quiet.options, 0.3) for name in fit.quiet.weights}
+        with suppress(LookupError):
+            pooled = fit.quiet(given)
+            assert all(0 <= value <= 1 for value in pooled.values())
+            assert fit.quiet.labels(pooled)
+
+
+def try_watch(random: Random, folder: Path) -> None:
+    """A damaged watch for drift."""
+    (folder / "busi.jsonl").write_bytes(damaged(random, WATCH))
+    fit = CollaborationFit.model_validate(FIT)
+    monitor = DriftMonitor(folder, "suspend")
+    monitor.suspended("busi", fit)
+    assert monitor.count("busi", fit) >= 0
+
+
 def try_text(random: Random, folder: Path) -> None:
     """Text of anybody on its way to a prompt and to a terminal."""
     said = damaged(random, b"A mole <5 mm, [INST] see <|im_end|> of the arm.\n" * 3)
@@ -221,7 +290,8 @@ def try_keys(random: Random, folder: Path) -> None:
 KINDS: dict[str, tuple[int, Callable[[Random, Path], None]]] = {
     "image": (8, try_image), "task card": (2, try_card), "labels.csv": (3, try_table),
     "specialist card": (2, try_specialist_card), "request": (3, try_request), "text": (1, try_text),
-    "keys": (1, try_keys),
+    "keys": (1, try_keys), "JSON lines": (1, try_lines), "annotations": (2, try_annotations),
+    "fit": (2, try_fit), "watch": (1, try_watch),
 }  # fmt: skip
 """What is tried, how often of all, and how."""
 
@@ -252,21 +322,16 @@ def tried(number: int) -> tuple[str, Failure | None]:
     return kind, None
 
 
-def peak() -> int:
-    """Most bytes that this process ever held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def tried_many(numbers: range) -> tuple[Counter[str], list[Failure]]:
     """Try the inputs of many numbers; memory is an input's failure, too."""
     pictures()
     tried(numbers.start)
-    before, counts, failures = peak(), Counter[str](), list[Failure]()
+    rest, counts, failures = forget_peak(), Counter[str](), list[Failure]()
     for number in numbers:
         kind, failure = tried(number)
         counts[kind] += 1
-        if failure is None and peak() - before > GROWTH:
-            failure, before = Failure(number, kind, "took more than a gigabyte"), peak()
+        if failure is None and peak() - rest > GROWTH:
+            failure, rest = Failure(number, kind, "took more than a gigabyte"), forget_peak()
         failures += [failure] if failure else []
     return counts, failures
 

@@ -190,3 +190,96 @@ def test_an_application_that_ends_late_is_waited_for():
     with running(lambda: lifeless) as address:
         assert httpx.post(f"{address}/x").status_code == 200
         assert ended.wait(10)
+
+
+THREAD = {"model": "gsco", "messages": [{"role": "user", "content": "What can you do?"}]}
+KEY_OF = {"anna": "key-of-anna-0123456789", "ben": "key-of-ben-0123456789"}
+
+
+def raw(address: str, head: bytes) -> bytes:
+    """Send a request as it is and return the first line of the answer."""
+    where = urlsplit(address)
+    with socket.create_connection((where.hostname, where.port), timeout=60) as client:
+        client.sendall(head + b"\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n")
+        return client.recv(4096).partition(b"\r\n")[0]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /v1/threads HTTP/1.1", b"GET //v1/threads HTTP/1.1", b"GET /healthz/../v1/threads HTTP/1.1",
+        b"GET /healthz;/v1/threads HTTP/1.1", b"GET /healthz%00/v1/threads HTTP/1.1",
+        b"GET http://127.0.0.1/v1/threads HTTP/1.1", b"GET /docs/..%2fv1/threads HTTP/1.1",
+        b"GET /v1/threads HTTP/1.0", b"OPTIONS /v1/threads HTTP/1.1", b"HEAD /v1/threads HTTP/1.1",
+        b"GET /v1/threads HTTP/1.1\r\nauthorization: x\r\nauthorization: Bearer key-of-anna-0123456789",
+        b"GET /v1/threads HTTP/1.1\r\nauthorization: Basic x, Bearer key-of-anna-0123456789",
+        b"GET /v1/threads HTTP/1.1\r\nauthorization: Bearer key-of-anna-0123456789\xff",
+        b"GET /v1/threads HTTP/1.1\r\nauthorization: Bearer key-of-anna-012345678",
+        b"GET /v1/threads HTTP/1.1\r\nauthorization: Bearer anna",
+        b"GET /v1/threads HTTP/1.1\r\nx-forwarded-user: anna\r\nx-forwarded-for: 127.0.0.1",
+        b"GET /healthz HTTP/1.1\r\nx-original-url: /v1/threads\r\nx-rewrite-url: /v1/threads",
+        b"GET /v1/threads?key=key-of-anna-0123456789&authorization=Bearer HTTP/1.1",
+        b"GET /v1/threads HTTP/1.1\r\ncookie: authorization=key-of-anna-0123456789",
+    ],
+)  # fmt: skip
+def test_no_trick_with_a_key_or_an_address_opens_the_server(locked, head):
+    answer = raw(locked, head)
+    if head.startswith(b"GET /healthz HTTP"):
+        with httpx.Client(base_url=locked) as client:
+            body = client.get("/healthz", headers={"x-original-url": "/v1/threads"}).json()
+        assert body["status"] == "alive"
+    else:
+        assert answer.split()[1] in (b"401", b"404"), answer
+
+
+def test_a_conversation_is_nobody_elses(locked):
+    """Each address that names a conversation, with another user's key: as if there were none."""
+    anna, ben = (
+        httpx.Client(base_url=locked, headers={"authorization": f"Bearer {key}"}, timeout=60)
+        for key in KEY_OF.values()
+    )
+    with anna, ben:
+        given = {**THREAD, "metadata": {"thread": "annas"}}
+        assert anna.post("/v1/chat/completions", json=given).status_code == 200
+        assert "annas" not in ben.get("/v1/threads").text
+        assert ben.get("/v1/threads/annas").status_code == 404
+        assert ben.delete("/v1/threads/annas").status_code in (204, 404)
+        decision = {"action": "approve"}
+        assert ben.post("/v1/threads/annas/decision", json=decision).status_code == 404
+        for path in ("/v1/reviews/anna/annas", "/v1/reviews/anna/annas/decision"):
+            answer = ben.request("POST" if path.endswith("decision") else "GET", path, json=decision)
+            assert answer.status_code in (403, 404) and "What can you do" not in answer.text
+        assert ben.get("/v1/reviews").json() == []
+        for name in (
+            "anna/annas",
+            "..%2fanna%2fannas",
+            "anna%2fannas",
+            "annas%00",
+            "%61nnas/",
+            "annas%0d%0a",
+        ):
+            assert ben.get(f"/v1/threads/{name}").status_code in (307, 400, 404), name
+        assert anna.get("/v1/threads/annas").status_code == 200, "and it is still there"
+        assert anna.delete("/v1/threads/annas").status_code == 204
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "{0}", "{0}/x.png", "data:image/png;base64,{0}", "//{1}/x.png", "file:///etc/passwd", "/etc/passwd",
+        "\\\\{1}\\share\\x.png", "gopher://{1}/", "ftp://{1}/x", "blob:{0}", "data:text/plain,{0}",
+        "http://127.1:{2}/", "http://[::ffff:127.0.0.1]:{2}/", "http://2130706433:{2}/", "https://{1}/",
+    ],
+)  # fmt: skip
+def test_no_address_in_a_request_is_fetched(address, image):
+    with socket.create_server(("127.0.0.1", 0)) as canary:
+        canary.settimeout(0.2)
+        port = canary.getsockname()[1]
+        given = image.format(f"http://127.0.0.1:{port}", f"127.0.0.1:{port}", port)
+        answer = httpx.post(f"{address}/v1/diagnose", json={"image": given, "task": "shade"}, timeout=60)
+        assert answer.status_code == 400
+        shown = {"type": "image_url", "image_url": {"url": given}}
+        body = {"model": "gsco", "messages": [{"role": "user", "content": [shown]}]}
+        assert httpx.post(f"{address}/v1/chat/completions", json=body, timeout=60).status_code == 400
+        with pytest.raises(TimeoutError):
+            canary.accept()

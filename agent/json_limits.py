@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .http_messages import RequestRefused, answer, read_body, replayed
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_VALUES = 250_000
 """Commas, colons and opening brackets in one body, those in texts included."""
@@ -65,24 +65,44 @@ class JsonLimits:
 
     Args:
         app: what comes behind.
-        max_bytes: size of a body; a larger one is refused.
+        max_bytes: size of a body; a larger one is refused. Together, those that arrive or are worked on may
+            have four times as many.
+        seconds: for a body to arrive whole.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float = 60.0) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._seconds = seconds
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request and hand it on."""
         if scope["type"] != "http" or scope["method"] != "POST" or _is_form(scope):
             return await self._app(scope, receive, send)
+        held = 0
+
+        async def counted() -> Message:
+            nonlocal held
+            message = await receive()
+            size = len(message.get("body", b""))
+            if self._held + size > 4 * self._max_bytes:
+                raise RequestRefused(429, "too many requests are arriving; try again in a moment")
+            self._held += size
+            held += size
+            return message
+
         try:
-            body = await read_body(receive, self._max_bytes)
-            check_json(body)
-        except (RequestRefused, JsonTooComplex) as error:
-            text = json.dumps({"error": str(error)})
-            return await answer(send, 413, text, "application/json", {"connection": "close"})
-        return await self._app(scope, replayed(body, receive), send)
+            try:
+                body = await read_body(counted, self._max_bytes, self._seconds)
+                check_json(body)
+            except (RequestRefused, JsonTooComplex) as error:
+                status = error.status if isinstance(error, RequestRefused) else 413
+                text = json.dumps({"error": str(error)})
+                return await answer(send, status, text, "application/json", {"connection": "close"})
+            return await self._app(scope, replayed(body, receive), send)
+        finally:
+            self._held -= held
 
 
 def _is_form(scope: Scope) -> bool:

@@ -94,6 +94,46 @@ def test_the_middleware_refuses_what_is_not():
     assert posted(b"x" * 101, max_bytes=100) == (413, b"")
 
 
+@pytest.mark.attack
+def test_bodies_that_never_arrive_are_given_up_and_take_bounded_memory():
+    """Twenty clients that leave each body unfinished: four fit, the others hear so, and all are ended."""
+    pieces = [b" " * 500, b" " * 400]
+
+    async def behind(scope, receive, send) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    limits = JsonLimits(behind, 1000, seconds=0.5)
+    scope = {"type": "http", "method": "POST", "headers": []}
+
+    async def slow() -> int:
+        left, statuses = list(pieces), list[int]()
+
+        async def receive():
+            if not left:
+                await asyncio.sleep(30)
+            return {"type": "http.request", "body": left.pop(0), "more_body": True}
+
+        async def send(message) -> None:
+            statuses.append(message.get("status", 0))
+
+        await limits(scope, receive, send)
+        return statuses[0]
+
+    async def all_of_them() -> list[int]:
+        return await asyncio.gather(*(slow() for _ in range(20)))
+
+    statuses = asyncio.run(all_of_them())
+    assert statuses.count(408) == 4 and statuses.count(429) == 16
+    transport = httpx.ASGITransport(limits)
+
+    async def ordinary() -> int:
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            return (await client.post("/", content=b"[1]")).status_code
+
+    assert asyncio.run(ordinary()) == 204, "who is answered makes room"
+
+
 LONG = "word " * 20_000
 
 

@@ -53,7 +53,8 @@ class Settings(BaseSettings):
     """Interpreter of the environment that has vLLM, for ``gsco serve generalist``."""
     profile: str = "paper"
     """Prompt profile. ``paper`` is the published wording, and with the bundled generalist the better one on
-    validation images; ``calibrated`` adds probabilities, reliabilities and similarities."""
+    validation images; ``calibrated`` adds probabilities, reliabilities and similarities; ``exemplars`` adds
+    the images of similar cases, for a generalist that takes several images."""
     neighbours: int = Field(default=10, ge=0, le=1000)
     """Similar cases per query (the paper's k is 10)."""
     moed: EvidencePolicy = "prefer"

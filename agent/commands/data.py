@@ -34,11 +34,11 @@ def data(
     from ...disk import writing
     from ...models.data.report import inspect
     from ...models.dataset import Columns
-    from ...tasks import TaskBook
+    from ..builds import task_book
     from ..configuration import settings_from
     from ..exit_codes import visible
 
-    card = TaskBook(settings_from().tasks).get(task) if task else None
+    card = task_book(settings_from()).get(task) if task else None
     report = inspect(
         dataset, task=card, columns=Columns(path_column, label_column), seed=seed, embed=not fast
     )

@@ -220,7 +220,7 @@ def _styles() -> dict[str, ParagraphStyle]:
     from reportlab.lib.colors import HexColor
     from reportlab.lib.styles import ParagraphStyle
 
-    regular, strong = _fonts()
+    regular, strong = fonts()
 
     def made(
         name: str, size: float, *, font: str = regular, colour: str = "#16202b", **more: Any
@@ -247,7 +247,7 @@ def _styles() -> dict[str, ParagraphStyle]:
 
 
 @cache
-def _fonts() -> tuple[str, str]:
+def fonts() -> tuple[str, str]:
     """Register DejaVu where matplotlib has it; else the fonts that every reader of PDF has."""
     from pathlib import Path
 

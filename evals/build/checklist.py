@@ -27,12 +27,13 @@ def checklist(record: BuildRecord) -> list[ChecklistItem]:
     labels = "; ".join(f"{label}: {sum(of.values())}" for label, of in record.counts.items())
     models = ", ".join(f"{name} ({digits})" for name, digits in record.specialists.items())
     arms = ", ".join(f"{one.arm} {one.accuracy.value:.3f}" for one in record.arms)
+    notes = "; ".join(record.notes)
     promises = " ".join(one.words for one in record.promises) or "Nothing can be promised."
     return [
         ChecklistItem("CLAIM 1", "Model type and task", f"{record.kind}: {', '.join(record.counts)}"),
         ChecklistItem("CLAIM 5–6", "Study design and goal", BY_A_PERSON),
         ChecklistItem("CLAIM 7", "Data sources", BY_A_PERSON),
-        ChecklistItem("CLAIM 8", "Inclusion and exclusion", " ".join(record.notes) or "All images are used."),
+        ChecklistItem("CLAIM 8", "Inclusion and exclusion", notes or "All images are used."),
         ChecklistItem("CLAIM 9", "Preprocessing", "resized to the networks' inputs"),
         ChecklistItem("CLAIM 12", "De-identification", BY_A_PERSON),
         ChecklistItem("CLAIM 14–18", "Reference standard", BY_A_PERSON),
@@ -49,7 +50,7 @@ def checklist(record: BuildRecord) -> list[ChecklistItem]:
         ChecklistItem("CLAIM 32", "External testing", BY_A_PERSON),
         ChecklistItem("CLAIM 35–37", "Results", f"{record.test_images} test images: accuracy {arms}"),
         ChecklistItem("CLAIM 38", "Failure analysis", "confusion matrix and the surest errors on this page"),
-        ChecklistItem("TRIPOD+AI 12", "Missing data", " ".join(record.notes) or "none seen"),
+        ChecklistItem("TRIPOD+AI 12", "Missing data", notes or "none seen"),
         ChecklistItem("TRIPOD+AI 14", "Fairness", _fairness(record)),
         ChecklistItem("TRIPOD+AI 15", "Output and thresholds", promises),
         ChecklistItem("TRIPOD+AI 18", "Ethics, funding, registration, data sharing", BY_A_PERSON),

@@ -58,6 +58,10 @@ def build(
     rollback: Annotated[
         bool, typer.Option("--rollback", help="Use the version before the current one.")
     ] = False,
+    pdf: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the current version's report as PDF; builds nothing."),
+    ] = None,
     title: Annotated[str, typer.Option(metavar="TEXT", help="What the task is called on the page.")] = "",
     modality: Annotated[
         str, typer.Option(metavar="TEXT", help="Wording for prompts, such as 'chest X-ray'.")
@@ -96,6 +100,9 @@ def build(
     if rollback:
         _roll_back(settings, name)
         return
+    if pdf is not None:
+        _write_pdf(settings, name, pdf)
+        return
     if folder is None:
         raise ConfigurationError("name the folder of labelled images: gsco build FOLDER --name NAME")
     if fast and thorough:
@@ -130,6 +137,23 @@ def _roll_back(settings: Settings, name: str) -> None:
 
     found = roll_back(settings.home, name)
     typer.echo(f"{name} is {found.version} again")
+
+
+def _write_pdf(settings: Settings, name: str, path: Path) -> None:
+    from ...agent.builds import REPORT, current_build
+    from ...disk import writing
+    from ...errors import ConfigurationError
+    from .pdf import page_pdf
+
+    found = current_build(settings.home, name)
+    if found is None or not (found.folder / REPORT).is_file():
+        raise ConfigurationError(
+            f"there is no report of a build {name}; `gsco build FOLDER --name {name}` makes one"
+        )
+    content = page_pdf((found.folder / REPORT).read_text(encoding="utf-8"))
+    with writing(path):
+        path.write_bytes(content)
+    typer.echo(f"The report of {name} {found.version} is in {path}")
 
 
 def _print(record: BuildRecord, settings: Settings) -> None:

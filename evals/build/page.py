@@ -65,7 +65,7 @@ def write_page(record: BuildRecord, path: Path, run: Path, images: Path) -> None
         record=record,
         own=own.accuracy if (own := record.arm(GSCO.name)) else None,
         baseline=BASELINE,
-        figure=_figure(found, record.name),
+        figure=_figure(found),
         confusion=_confusion(record, outcomes),
         labels=list(record.counts),
         helped=_examples([one for one in outcomes if one.right], by_sha, store),
@@ -78,13 +78,13 @@ def write_page(record: BuildRecord, path: Path, run: Path, images: Path) -> None
     write_atomically(path, page)
 
 
-def _figure(found: RunReport, name: str) -> str:
-    """Accuracies, reliability and risk against coverage; empty where the library for it is missing."""
+def _figure(found: RunReport) -> str:
+    """Accuracies, reliability and risk against coverage, as a data address; empty without matplotlib."""
     try:
-        from ..reports.figures import overview
+        from ..reports.figures import overview_png
 
         scores = found.scores
-        return "" if scores is None else overview(scores.arms, scores.best_source, name)
+        return "" if scores is None else _address("png", overview_png(scores.arms, scores.best_source))
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
@@ -142,4 +142,8 @@ def _small(sha256: str, store: ImageStore) -> str:
     image.thumbnail((_SIDE, _SIDE))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return _address("jpeg", file.getvalue())
+
+
+def _address(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

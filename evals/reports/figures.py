@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from ..arms import ALONE, GSCO, PAPER, SPECIALIST
 from ..metrics.uncertainty import Estimate
@@ -16,11 +16,21 @@ from ..scoring import ArmScore
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _SHOWN = (ALONE.name, PAPER.name, GSCO.name)
 """Arms whose curves are drawn, beside that of the best single source."""
+_Drawn = TypeVar("_Drawn", str, bytes)
 _STYLE: Any = {"font.size": 8, "svg.fonttype": "none", "axes.spines.top": False, "axes.spines.right": False}
 
 
 def overview(arms: Sequence[ArmScore], best: str, title: str) -> str:
     """Draw one set: every arm's accuracy with its interval, reliability, and risk against coverage."""
+    return _overview(arms, best, lambda figure: _svg(figure, title))
+
+
+def overview_png(arms: Sequence[ArmScore], best: str) -> bytes:
+    """Draw what ``overview`` draws as PNG, for pages that are laid out as PDF too."""
+    return _overview(arms, best, _png)
+
+
+def _overview(arms: Sequence[ArmScore], best: str, written: Callable[[Any], _Drawn]) -> _Drawn:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -31,7 +41,7 @@ def overview(arms: Sequence[ArmScore], best: str, title: str) -> str:
         shown = [arm for arm in arms if arm.arm in (best, *_SHOWN)]
         _reliability(middle, shown)
         _risk_coverage(right, shown)
-        return _svg(figure, title)
+        return written(figure)
 
 
 def means(several: Sequence[Mean], title: str) -> str:
@@ -87,6 +97,12 @@ def _svg(figure: Any, title: str) -> str:
     with mpl.rc_context(_STYLE | {"svg.hashsalt": title}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Title": title})
     return re.sub(r"^.*?(?=<svg)", "", buffer.getvalue(), flags=re.S)
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def _name(arm: str) -> str:

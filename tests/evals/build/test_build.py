@@ -132,6 +132,51 @@ def test_results_are_reported_by_sex(built: Path) -> None:
     assert "accuracy by sex: see the table of subgroups" in page
 
 
+def test_the_report_is_written_as_pdf_from_its_page(built: Path, tmp_path: Path) -> None:
+    done = gsco(built, "build", "--name", "shapes", "--pdf", tmp_path / "report.pdf")
+    assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF-")
+    missing = gsco(built, "build", "--name", "other", "--pdf", tmp_path / "other.pdf")
+    assert missing.exit_code == 2
+    assert "there is no report of a build other" in missing.stderr
+
+
+def test_its_pack_gives_the_same_answers_elsewhere(built: Path, tmp_path: Path) -> None:
+    pack, elsewhere = tmp_path / "shapes.zip", tmp_path / "elsewhere"
+    for home, command in ((built, ("export", "shapes", "--out", pack)), (elsewhere, ("install", pack))):
+        done = gsco(home, "pack", *command)
+        assert done.exit_code == 0, done.stderr
+    tested = [line.path for line in read_parts(installed_builds(built)[0].folder) if line.part == "test"]
+    answers = [
+        [answer(gsco(home, "diagnose", path, "--task", "shapes", "--json").stdout) for path in tested[::9]]
+        for home in (built, elsewhere)
+    ]
+    assert answers[0] == answers[1]
+
+
+def answer(text: str) -> object:
+    """A diagnosis without times, and without the places of known images, which a pack leaves out."""
+
+    def bare(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: bare(one) for key, one in value.items() if key not in ("source", "timings")}
+        return [bare(one) for one in value] if isinstance(value, list) else value
+
+    return bare(json.loads(text))
+
+
+def test_labels_that_are_no_options_are_refused_when_adding(built: Path, shapes: Folder) -> None:
+    wrong = shapes(first=3000, disk=6, bar=6)
+    done = gsco(built, "build", wrong, "--name", "shapes", "--add")
+    assert done.exit_code == 2
+    assert done.stderr.count("'disk' is not an option of task shapes") == 1
+    assert "did you mean 'disc'" in done.stderr
+    assert versions(built, "shapes") == ["v1"]
+    # A build is known to the data report too.
+    found = gsco(built, "data", wrong, "--task", "shapes", "--fast")
+    assert "'disk' is not an option of task shapes" in found.stderr
+
+
 def test_the_same_command_again_does_nothing(built: Path, images: Path) -> None:
     done = gsco(built, "build", images, "--name", "shapes", "--fast", "--max-error", "0.2")
     assert "is built from this already" in done.stderr

@@ -1,4 +1,4 @@
-"""``gsco build --thorough`` on a tiny folder, for real: networks are trained beside the heads, and measured."""
+"""``gsco build --thorough`` on a tiny folder: networks are trained beside the heads, and measured."""
 
 from __future__ import annotations
 

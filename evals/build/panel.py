@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from collections.abc import Sequence
@@ -30,6 +31,13 @@ _HEAD: dict[str, Any] = {
     "class_weighting": "none",
     "decision": "argmax",
 }
+_SIDED = frozenset(
+    {
+        "left", "right", "side", "laterality", "chest", "thorax", "xray", "radiograph", "radiography", "ray",
+        "ct", "abdomen", "abdominal", "heart", "cardiac", "ecg", "ekg", "eeg", "document", "text",
+    }
+)  # fmt: skip
+"""Words of a card by which its images are not mirrored: left and right differ, or letters stand on them."""
 _SECONDS_PER_CASE = 0.05
 """That a case takes beside the networks, when the decision is fitted and measured."""
 _FINE_TUNING, _SCRATCH = 4.0, 1.5
@@ -56,9 +64,10 @@ def panel_of(
     images = len(parts["train"])
     # Heads alone learn from all images, and are fitted together by what they say out of fold.
     only_heads = speed == "fast" or images < LEAST_FINE_TUNED
+    refit, mirror = only_heads and not asking, speed == "thorough" and may_be_mirrored(task)
     recipes: list[dict[str, Any]] = [
-        {"name": "probe", "image_size": 160, "refit": only_heads and not asking, **_HEAD},
-        {"name": f"probe{size}", "image_size": size, "refit": only_heads and not asking, **_HEAD},
+        {"name": "probe", "image_size": 160, "refit": refit, **_HEAD},
+        {"name": f"probe{size}", "image_size": size, "refit": refit, "mirror": mirror, **_HEAD},
     ]
     if not only_heads:
         recipes.append(
@@ -99,6 +108,12 @@ _LEARNT: dict[str, Any] = {
 }
 
 
+def may_be_mirrored(task: Task) -> bool:
+    """Whether left and right mean nothing on a task's images, as far as its words tell."""
+    words = " ".join([task.name, task.title, task.modality, *task.options]).casefold()
+    return not set(re.split(r"[^a-z]+", words)) & _SIDED
+
+
 def second_size(items: Sequence[Item]) -> int:
     """At which size the backbone looks a second time: larger, unless the images are small."""
     from ...images import read_image
@@ -120,7 +135,8 @@ def estimated_seconds(panel: Sequence[TrainingConfig], parts: DataParts) -> floa
     for recipe in panel:
         factor = (recipe.image_size / 160) ** 2
         # Once to be trained or indexed on, once to be asked.
-        total += per_image * factor * (2 * known + len(parts["fit"]) * 2 + cases)
+        looks = 2 if recipe.mirror else 1
+        total += per_image * factor * looks * (2 * known + len(parts["fit"]) * 2 + cases)
         if recipe.trainable != "head":
             step = _FINE_TUNING if recipe.init == LITE0 else _SCRATCH
             total += per_image * factor * step * known * recipe.epochs

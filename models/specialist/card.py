@@ -39,6 +39,8 @@ class Transform(Record):
     canvas: Annotated[int, Field(ge=0, le=4096)] = 0
     """Where larger than size: the image stands in the middle of a canvas of the mean colour, as the
     reference pads small benchmark images."""
+    mirrored: bool = False
+    """Whether the network looks at the mirror image too, and the mean of both embeddings counts."""
 
     @property
     def side(self) -> int:

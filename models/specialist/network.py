@@ -260,7 +260,16 @@ def trunk_hash(network: nn.Module, transform: Transform) -> str:
     state = {
         name: tensor for name, tensor in network.state_dict().items() if not name.startswith(f"{prefix}.")
     }
-    return hashlib.sha256(f"{state_hash(state)}{transform.model_dump_json()}".encode()).hexdigest()
+    # A field that a later version adds does not change the hash where it is not set.
+    told = transform.model_dump_json(exclude=set() if transform.mirrored else {"mirrored"})
+    return hashlib.sha256(f"{state_hash(state)}{told}".encode()).hexdigest()
+
+
+def embedded(network: nn.Module, batch: Tensor, transform: Transform) -> Tensor:
+    """Embed pixels, uint8 (n, 3, side, side), as the transform says: float32 (n, d), not normalised."""
+    pixels = normalise(batch, transform)
+    rows = trunk(network, pixels).float()
+    return (rows + trunk(network, pixels.flip(-1)).float()) / 2 if transform.mirrored else rows
 
 
 def state_hash(state: Mapping[str, Tensor]) -> str:

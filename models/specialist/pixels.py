@@ -40,6 +40,12 @@ class ImageTensors:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def seen_by(self, transform: Transform) -> ImageTensors:
+        """The same images under a transform that resizes them alike; what is known of them is shared."""
+        other = ImageTensors(self.paths, transform, memory=0)
+        other._kept, other._hashes = self._kept, self._hashes
+        return other
+
     def load(self, progress: Progress | None = None) -> None:
         """Decode everything now, if it fits."""
         if not self._fits or self._kept is not None:

@@ -17,7 +17,7 @@ from ..._support.progress import Progress
 from ...disk import writing
 from .calibration import fit_temperature, negative_log_likelihood, sigmoid, softmax
 from .metrics import score
-from .network import classifier_of, normalise, place, trunk
+from .network import classifier_of, embedded, place
 from .pixels import ImageTensors
 from .recipe import TrainingConfig
 from .weighting import class_weights
@@ -96,7 +96,7 @@ def _embed(
     with torch.inference_mode():
         for start in range(0, len(indices), batch_size):
             batch = pixels.batch(indices[start : start + batch_size]).to(device)
-            rows.append(trunk(network, normalise(batch, pixels.transform)).float().cpu().numpy())
+            rows.append(embedded(network, batch, pixels.transform).cpu().numpy())
     return np.concatenate(rows)
 
 

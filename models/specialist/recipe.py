@@ -79,6 +79,10 @@ class TrainingConfig(BaseModel):
     """Of a head: whether it learns from the validation images too once C is chosen. Then it is measured out
     of fold only."""
 
+    mirror: bool = False
+    """Of a head: whether it may look at mirror images too; it does where that lowers its log loss out of
+    fold."""
+
     epochs: Annotated[int, Field(ge=1)] = 30
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     head_rate: Annotated[float, Field(gt=0)] = 1.0

@@ -22,14 +22,13 @@ from .network import (
     check_split,
     classifier_of,
     create_network,
+    embedded,
     head,
     load_state,
     network_of_weights,
-    normalise,
     place,
     registry_name,
     state_hash,
-    trunk,
     trunk_hash,
 )
 from .weights import read_foreign_state, read_weights
@@ -192,7 +191,7 @@ class TimmSpecialist:
             for start in range(0, len(images), batch_size):
                 pixels = self._resized(images[start : start + batch_size])
                 batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
-                rows.append(trunk(self.network, normalise(batch, self.card.transform)).float().cpu().numpy())
+                rows.append(embedded(self.network, batch, self.card.transform).cpu().numpy())
         return np.concatenate(rows) if rows else np.zeros((0, self.card.embedding_width), np.float32)
 
     def _resized(self, images: Sequence[Image]) -> npt.NDArray[np.uint8]:

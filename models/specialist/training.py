@@ -24,7 +24,7 @@ from .device import choose_device
 from .fitting import Examples, Fitting
 from .network import check_split, create_network, load_state, reset_classifier, trunk_hash
 from .pixels import ImageTensors
-from .probe import embed_pixels, fit_probe, set_classifier
+from .probe import Probe, embed_pixels, fit_probe, set_classifier
 from .recipe import TrainingConfig
 from .specialist import TimmSpecialist, transform_of
 from .weights import overlay_of, round_state, write_weights
@@ -60,6 +60,11 @@ class _Job:
     def multilabel(self) -> bool:
         return self.dataset.multilabel
 
+    def mirrored(self) -> _Job:
+        """The same, looking at mirror images too."""
+        transform = self.transform.model_copy(update={"mirrored": True})
+        return replace(self, transform=transform, encoder=f"{self.encoder}+mirror")
+
     def examples(self, split: str) -> Examples:
         """Decode a split."""
         items = self.dataset.split(split)
@@ -84,6 +89,8 @@ class _Learnt:
     """Of a head, the embeddings of the validation images that it did not learn from."""
     rows: npt.NDArray[np.intp] | None = None
     """Of a head, the places of the images of ``out_of_fold``, those for training counted first."""
+    mirrored: bool = False
+    """Whether a head looks at mirror images too."""
 
 
 def train_specialist(
@@ -143,6 +150,8 @@ def train_specialist(
     with torch.random.fork_rng(devices=[]):
         job = replace(_prepare(config, dataset, bases, fingerprint, work, quiet), cache=cache)
         learnt = _learn(job)
+        if learnt.mirrored:
+            job = job.mirrored()
         if out_of_fold is not None:
             _write_out_of_fold(learnt, out_of_fold)
         _publish(job, learnt, target, command)
@@ -216,16 +225,15 @@ def _learn(job: _Job) -> _Learnt:
 
 
 def _learn_head(job: _Job, train: Examples, validation: Examples) -> _Learnt:
-    embeddings = [_embedded(job, train.pixels, "train"), _embedded(job, validation.pixels, "val")]
     groups = [item.group for split in ("train", "val") for item in job.dataset.split(split)]
-    probe = fit_probe(
-        np.concatenate(embeddings),
-        np.concatenate([train.targets, validation.targets]),
-        groups,
-        sum(map(len, embeddings)) if job.config.refit else len(embeddings[0]),
-        job.config,
-        multilabel=job.multilabel,
-    )
+    targets = np.concatenate([train.targets, validation.targets])
+    learning = len(targets) if job.config.refit else len(train.targets)
+    embeddings, probe = _fitted_head(job, train, validation, targets, groups, learning)
+    mirrored = False
+    if job.config.mirror:
+        found = _fitted_head(job.mirrored(), train, validation, targets, groups, learning)
+        if mirrored := found[1].numbers["oof_loss"] < probe.numbers["oof_loss"]:
+            embeddings, probe = found
     set_classifier(job.network, probe.weight, probe.bias)
     said = probe.out_of_fold
     outputs = Outputs(
@@ -234,7 +242,21 @@ def _learn_head(job: _Job, train: Examples, validation: Examples) -> _Learnt:
         tuple(groups[row] for row in said.rows),
     )
     numbers: dict[str, JsonValue] = {name: round(value, 6) for name, value in probe.numbers.items()}
-    return _Learnt(numbers, outputs, None if job.config.refit else embeddings[1], said.rows)
+    return _Learnt(numbers, outputs, None if job.config.refit else embeddings[1], said.rows, mirrored)
+
+
+def _fitted_head(
+    job: _Job,
+    train: Examples,
+    validation: Examples,
+    targets: npt.NDArray[np.floating],
+    groups: Sequence[str],
+    learning: int,
+) -> tuple[list[npt.NDArray[np.floating]], Probe]:
+    """The embeddings of both splits, and the head that is fitted on them."""
+    embeddings = [_embedded(job, train.pixels, "train"), _embedded(job, validation.pixels, "val")]
+    rows = np.concatenate(embeddings)
+    return embeddings, fit_probe(rows, targets, groups, learning, job.config, multilabel=job.multilabel)
 
 
 def _embedded(job: _Job, pixels: ImageTensors, split: str) -> npt.NDArray[np.floating]:
@@ -244,7 +266,7 @@ def _embedded(job: _Job, pixels: ImageTensors, split: str) -> npt.NDArray[np.flo
         return rows
     rows = embed_pixels(
         job.network,
-        pixels,
+        pixels.seen_by(job.transform),
         # Named by what decides an embedding, so that a changed configuration cannot reuse a wrong one.
         job.work / f"{key[:16]}-{job.dataset.sha256[:16]}" / split,
         batch_size=job.config.batch_size,

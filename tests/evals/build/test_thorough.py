@@ -26,6 +26,7 @@ def test_trained_networks_join_the_panel(
     lines: list[str] = []
     inputs = read_inputs(request, settings, lines.append)
     assert [one.name for one in inputs.panel] == ["probe", "probe96", "tuned", "regnet"]
+    assert [one.mirror for one in inputs.panel] == [False, True, False, False]
     assert not inputs.cross_fitted
     record = build(inputs, settings, lines.append, quiet=True)
     assert set(record.specialists) == {"probe", "probe96", "tuned", "regnet"}

@@ -60,7 +60,7 @@ class _Query(NamedTuple):
     vector: Vectors
     encoder: str
     k: int
-    tasks: tuple[str, ...]
+    where: Filter
     exclude: Exclusion
 
 
@@ -102,6 +102,8 @@ class Retrieval:
         k: int,
         *,
         encoder: str | None = None,
+        labels: Sequence[str] = (),
+        without: Sequence[str] = (),
         exclude: Exclusion = NOTHING,
     ) -> list[SimilarCase]:
         """Find the k known cases of a task that are most similar, most similar first.
@@ -114,6 +116,8 @@ class Retrieval:
             task: whose known cases are searched.
             k: at most so many.
             encoder: in whose space; None means the encoder of the panel's retriever.
+            labels: only cases with one of these labels; empty means any.
+            without: only cases with none of these labels.
             exclude: what must not be found.
 
         Raises:
@@ -121,7 +125,8 @@ class Retrieval:
             SpecialistError: the encoder cannot embed the images.
         """
         encoder = encoder or self._specialists.retriever(task) or await self._shared()
-        found = await self._nearest(images, encoder, k, (task,), exclude)
+        where = Filter((task,), labels=tuple(labels), without=tuple(without))
+        found = await self._nearest(images, encoder, k, where, exclude)
         best: dict[str, SimilarCase] = {}
         for case in sorted(chain.from_iterable(found), key=lambda case: (-case.similarity, case.id)):
             best.setdefault(case.id, case)
@@ -150,7 +155,7 @@ class Retrieval:
             SpecialistError: the shared encoder cannot embed the images.
         """
         encoder = await self._shared()
-        found = await self._nearest(images, encoder, k, tuple(among), exclude)
+        found = await self._nearest(images, encoder, k, Filter(tuple(among)), exclude)
         counts = Counter(case.task for case in chain.from_iterable(found))
         nearest: dict[str, float] = {}
         for name in {*counts, *tasks}:
@@ -259,10 +264,10 @@ class Retrieval:
         return common[0]
 
     async def _nearest(
-        self, images: Sequence[ImageRef], encoder: str, k: int, tasks: tuple[str, ...], exclude: Exclusion
+        self, images: Sequence[ImageRef], encoder: str, k: int, where: Filter, exclude: Exclusion
     ) -> list[list[SimilarCase]]:
         vectors = await asyncio.gather(*(self._specialists.embedding(encoder, image) for image in images))
-        queries = [_Query(vector, encoder, k, tasks, exclude) for vector in vectors]
+        queries = [_Query(vector, encoder, k, where, exclude) for vector in vectors]
         return await asyncio.gather(*map(self._searches, queries))
 
     async def _similarities(
@@ -276,25 +281,25 @@ class Retrieval:
         """Similarity of each image to its nearest case of a task; searched for only where it is not near."""
         tops = [next((case.similarity for case in cases if case.task == task), None) for cases in found]
         if None in tops:
-            again = await self._nearest(images, encoder, 1, (task,), exclude)
+            again = await self._nearest(images, encoder, 1, Filter((task,)), exclude)
             tops = [cases[0].similarity if cases else None for cases in again]
         return [top for top in tops if top is not None]
 
     def _search(self, queries: Sequence[_Query]) -> list[list[SimilarCase] | Exception]:
-        """Answer queries, those that agree in encoder, k and tasks with one search."""
-        alike: defaultdict[tuple[str, int, tuple[str, ...]], list[int]] = defaultdict(list)
+        """Answer queries, those that agree in encoder, k and filter with one search."""
+        alike: defaultdict[tuple[str, int, Filter], list[int]] = defaultdict(list)
         for position, query in enumerate(queries):
-            alike[query.encoder, query.k, query.tasks].append(position)
+            alike[query.encoder, query.k, query.where].append(position)
         answers: list[list[SimilarCase] | Exception] = [[] for _ in queries]
-        for (encoder, k, tasks), positions in alike.items():
+        for (encoder, k, where), positions in alike.items():
             for position, answer in zip(
-                positions, self._search_alike([queries[p] for p in positions], encoder, k, tasks), strict=True
+                positions, self._search_alike([queries[p] for p in positions], encoder, k, where), strict=True
             ):
                 answers[position] = answer
         return answers
 
     def _search_alike(
-        self, queries: Sequence[_Query], encoder: str, k: int, tasks: tuple[str, ...]
+        self, queries: Sequence[_Query], encoder: str, k: int, where: Filter
     ) -> Sequence[list[SimilarCase] | Exception]:
         vectors = np.stack([query.vector for query in queries])
         exclude = [query.exclude for query in queries]
@@ -302,7 +307,7 @@ class Retrieval:
             store = self.store()
             self.size = store.count()
             return (
-                store.search(vectors, encoder, k, where=Filter(tasks), exclude=exclude)
+                store.search(vectors, encoder, k, where=where, exclude=exclude)
                 if self.size
                 else [[] for _ in queries]
             )

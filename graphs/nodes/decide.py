@@ -18,9 +18,6 @@ from ..fusion import FusedDecision, counter_example, decide_by
 from ..policy import conflict_of, doubts_of, remarks
 from ..state import DiagnosisState
 
-COUNTER_EXAMPLES = 1000
-"""So many of the nearest known cases are looked through for one of the rival label."""
-
 
 async def decide(state: DiagnosisState, runtime: Runtime[DiagnosisContext]) -> dict[str, Any]:
     """Make the diagnosis of the evidence and of the generalist's answer."""
@@ -116,9 +113,16 @@ async def with_counter_example(
     fusion = diagnosis.fusion
     if fusion is None or fusion.counter_example is not None or not diagnosis.evidence.similar_cases:
         return diagnosis
+    # The rival is a label of the task, or of a multi-label task the absence of the decision's.
+    carries = fusion.rival in task.options
     try:
         found = await collaboration.retrieval.similar(
-            case.images, task.name, COUNTER_EXAMPLES, exclude=collaboration.exclusion(case)
+            case.images,
+            task.name,
+            1,
+            labels=(fusion.rival,) if carries else (),
+            without=() if carries else (fusion.decision,),
+            exclude=collaboration.exclusion(case),
         )
     except GscoError:
         # The similar cases were found a moment ago: without the counter-example the decision stands.

@@ -243,9 +243,15 @@ class EmbeddedStore(StoreBase):
 
 def _condition(where: Filter) -> tuple[str, tuple[str, ...]]:
     parts, values = ["TRUE"], ()
-    for column, allowed in (("task", where.tasks), ("modality", where.modalities)):
+    carried = "EXISTS (SELECT 1 FROM json_each(cases.labels) WHERE value"
+    for start, allowed, end in (
+        ("task", where.tasks, ""),
+        ("modality", where.modalities, ""),
+        (carried, where.labels, ")"),
+        (f"NOT {carried}", where.without, ")"),
+    ):
         if allowed:
-            parts.append(f"{column} IN ({','.join('?' * len(allowed))})")
+            parts.append(f"{start} IN ({','.join('?' * len(allowed))}){end}")
             values += allowed
     return " AND ".join(parts), values
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from .protocol import Vectors
 
 Keys = npt.NDArray[np.int64]
-Kind = tuple[str, str]
-"""Task and modality: what rows are filtered by."""
+Kind = tuple[str, str, tuple[str, ...]]
+"""Task, modality and labels: what rows are filtered by."""
 
 SLACK = 1e-5
 """More than single precision can err in a product of unit vectors."""

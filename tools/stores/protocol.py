@@ -66,14 +66,23 @@ class Filter:
 
     tasks: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    """At least one of these is among the case's labels."""
+    without: tuple[str, ...] = ()
+    """None of these is among the case's labels."""
 
     def accepts(self, case: KnownCase) -> bool:
         """Whether it may be found."""
-        return self.admits(case.task, case.modality)
+        return self.admits(case.task, case.modality, case.labels)
 
-    def admits(self, task: str, modality: str) -> bool:
-        """Whether cases of a task and modality may be found."""
-        return (not self.tasks or task in self.tasks) and (not self.modalities or modality in self.modalities)
+    def admits(self, task: str, modality: str, labels: tuple[str, ...]) -> bool:
+        """Whether cases of a task and modality with these labels may be found."""
+        return (
+            (not self.tasks or task in self.tasks)
+            and (not self.modalities or modality in self.modalities)
+            and (not self.labels or not set(self.labels).isdisjoint(labels))
+            and set(self.without).isdisjoint(labels)
+        )
 
 
 EVERYTHING = Filter()

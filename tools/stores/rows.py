@@ -106,7 +106,7 @@ class VectorBatch(NamedTuple):
     """Those on record; ``StoredEncoder.vectors`` compares them."""
 
 
-_COLUMNS = "cases.row, cases.id, cases.task, cases.modality, halves, vectors.checksum"
+_COLUMNS = "cases.row, cases.id, cases.task, cases.modality, cases.labels, halves, vectors.checksum"
 
 
 def load(sql: sqlite3.Connection, encoder: StoredEncoder, index: ExactIndex, *, after: int) -> list[int]:
@@ -156,8 +156,10 @@ def _batches(sql: sqlite3.Connection, encoder: StoredEncoder, after: int) -> Ite
         (encoder.code, after),
     )
     while part := found.fetchmany(_LOADED_AT_ONCE):
-        keys, ids, tasks, modalities, halves, checksums = zip(*part, strict=True)
-        yield VectorBatch(keys, ids, list(zip(tasks, modalities, strict=True)), halves, checksums)
+        keys, ids, tasks, modalities, texts, halves, checksums = zip(*part, strict=True)
+        decoded = {text: tuple(json.loads(text)) for text in set(texts)}
+        labels = (decoded[text] for text in texts)
+        yield VectorBatch(keys, ids, list(zip(tasks, modalities, labels, strict=True)), halves, checksums)
 
 
 def _insert_case(sql: sqlite3.Connection, case: KnownCase, thumbnail: bytes | None) -> int:

@@ -272,6 +272,23 @@ class CaseStoreConformance:
         assert store.count(both) == len(wanted)
         assert store.search(vectors[:1], "one", 30, where=Filter(("lung",), ("none",))) == [[]]
 
+    def test_a_filter_by_labels(self, store: CaseStore) -> None:
+        vectors, names = unit(6), ("normal", "mass", "node, small")
+        labels = [(), names[:1], names[1:2], names[:2], names[1:], names[2:]]
+        store.add([entry(n, vector, labels=labels[n]) for n, vector in enumerate(vectors)])
+        for where, numbers in (
+            (Filter(labels=("mass",)), {2, 3, 4}),
+            (Filter(labels=("normal", "node, small")), {1, 3, 4, 5}),
+            (Filter(without=("mass",)), {0, 1, 5}),
+            (Filter(labels=("normal",), without=("mass", "node, small")), {1}),
+            (Filter(("lung",), labels=("mass",)), set()),
+            (Filter(labels=("small",)), set()),
+        ):
+            wanted = {case(n).id for n in numbers}
+            assert {s.id for s in store.search(vectors[:1], "one", 6, where=where)[0]} == wanted
+            assert {e.case.id for e in store.scan(where)} == wanted
+            assert store.count(where) == len(wanted)
+
     def test_cases_are_excluded_by_id(self, store: CaseStore) -> None:
         vector = unit(1)[0]
         store.add([entry(0, vector), entry(0, vector, task="lung"), entry(1, vector)])

@@ -104,11 +104,12 @@ def condition_of(where: Filter, exclude: Exclusion, *, exact: bool = False) -> A
     """What Weaviate filters by, None for everything; a filter makes it compare all of few cases exactly."""
     from weaviate.classes.query import Filter as By
 
-    wanted = (("task", where.tasks), ("modality", where.modalities))
+    wanted = (("task", where.tasks), ("modality", where.modalities), ("labels", where.labels))
     parts = [By.by_property(name).contains_any(list(values)) for name, values in wanted if values]
     unwanted = (
         (By.by_property("sha256"), sorted(exclude.sha256s)),
         (By.by_property("group"), sorted(exclude.groups - {""})),
+        (By.by_property("labels"), where.without),
         (By.by_id(), uuids(exclude.ids)),
     )
     for by, values in unwanted:

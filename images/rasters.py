@@ -126,8 +126,14 @@ def plain(image: Image.Image, window: Window | None = None, *, most: int) -> Ima
         image: what is turned.
         window: center and width, for single-channel pictures.
         most: pixels to which it is reduced.
+
+    Raises:
+        ImageUnsupported: the colours are of a kind that would come out wrong.
     """
+    deep = _has_deep_colour(image)
     image.load()
+    if deep:
+        _check_upper_bits(image)
     orientation = exif_orientation(image.info.get("exif") or b"")
     if image.mode.startswith(("I", "F")):
         flat = reduced(Image.fromarray(grey8(np.asarray(image), window)), most)
@@ -139,6 +145,26 @@ def plain(image: Image.Image, window: Window | None = None, *, most: int) -> Ima
     bare = flat.copy()
     bare.info = {}
     return bare
+
+
+def _has_deep_colour(image: Image.Image) -> bool:
+    """Whether several samples of 16 bits are about to be decoded, of which Pillow keeps the upper eight."""
+    tiles = getattr(image, "tile", ())
+    return len(image.getbands()) > 1 and any(";16" in str(tile[3]) for tile in tiles)
+
+
+def _check_upper_bits(image: Image.Image) -> None:
+    """Refuse a picture whose values leave the upper bits empty: it would come out nearly black.
+
+    Raises:
+        ImageUnsupported: at most 14 of the 16 bits are used.
+    """
+    colours = [image.getchannel(name) for name in image.getbands() if name != "A"]
+    if max(colour.getextrema()[1] for colour in colours) < 64:
+        raise ImageUnsupported(
+            "the file has 16 bits per colour and uses at most 14 of them, of which only the upper 8 can be "
+            "read; save it as 16-bit grey, or scale it to 8 bits"
+        )
 
 
 def _flat(image: Image.Image) -> Image.Image:

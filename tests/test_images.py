@@ -5,6 +5,7 @@ import os
 import struct
 import threading
 import warnings
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -122,6 +123,39 @@ def test_cmyk_becomes_rgb():
 def test_16_bit_grey_is_scaled_by_the_depth_that_holds_it(values, expected, kind):
     image = Image.fromarray(np.array([values], np.uint16))
     assert np.asarray(read_image(encoded(image, kind))).tolist() == [expected]
+
+
+def png16(values: np.ndarray) -> bytes:
+    """A PNG of 16 bits per sample, which Pillow cannot write; (h, w, samples) with 2, 3 or 4 samples."""
+    kind = {2: 4, 3: 2, 4: 6}[values.shape[2]]
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def ramp16(samples: int, top: int) -> np.ndarray:
+    values = np.tile(np.linspace(0, top, 16).astype(np.uint16)[:, None], (16, 1, samples))
+    if samples in (2, 4):
+        values[..., -1] = 65535
+    return values
+
+
+@pytest.mark.parametrize("samples", [2, 3, 4])
+@pytest.mark.parametrize("top", [255, 1023, 4095, 16383])
+def test_16_bit_colours_without_their_upper_bits_are_refused(samples, top):
+    with pytest.raises(ImageUnsupported, match="16 bits per colour"):
+        read_image(png16(ramp16(samples, top)))
+
+
+@pytest.mark.parametrize("samples", [2, 3, 4])
+def test_16_bit_colours_keep_their_upper_eight_bits(samples):
+    found = np.asarray(read_image(png16(ramp16(samples, 65535))))
+    assert found[3].tolist() == (np.linspace(0, 65535, 16).astype(int) >> 8).tolist()
 
 
 def test_float_and_32_bit_grey_are_scaled():

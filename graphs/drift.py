@@ -61,16 +61,6 @@ class DriftScores(Record):
     """One minus the mean similarity of the similar cases."""
 
 
-class WatchedCase(Record):
-    """One line of a task's log."""
-
-    fit: str
-    """Version of the fit."""
-    scores: DriftScores | None = None
-    right: bool | None = None
-    """Of a reviewed case: whether the person approved the decision."""
-
-
 class DriftAlarm(Record):
     """That the cases are no longer like those of the fit."""
 
@@ -89,6 +79,18 @@ class DriftAlarm(Record):
             "error": "reviewers correct more answers than were wrong at the fit",
         }[self.what]
         return f"Drift on {self.task} after {self.after} cases: {how} (p = {self.p:.2g})."
+
+
+class WatchedCase(Record):
+    """One line of a task's log."""
+
+    fit: str
+    """Version of the fit."""
+    scores: DriftScores | None = None
+    right: bool | None = None
+    """Of a reviewed case: whether the person approved the decision."""
+    alarm: DriftAlarm | None = None
+    """Instead of a case: an alarm given by the cases before this line; a start reads it and tests nothing."""
 
 
 def drift_scores(evidence: Evidence) -> DriftScores | None:
@@ -130,11 +132,11 @@ def find_drift(
 
 
 def _first_check(known: Floats, new: Floats, share: float) -> tuple[int, float] | None:
-    from scipy.stats import mannwhitneyu
-
     for count, level in CHECKS:
         if count > len(new):
             break
+        from scipy.stats import mannwhitneyu
+
         p = float(mannwhitneyu(new[:count], known, alternative="greater").pvalue)
         if p <= level * share:
             return count, p
@@ -199,8 +201,8 @@ class DriftMonitor:
         self._folder, self.policy = folder, policy
         self._lock = threading.Lock()
         self._watched: dict[str, list[WatchedCase]] = {}
-        self._alarms: dict[str, DriftAlarm] = {}
-        self._tested: set[str] = set()
+        self._alarms: dict[tuple[str, str], DriftAlarm] = {}
+        """By task and version of its fit."""
         self._unreadable: dict[str, str] = {}
 
     def watch(self, diagnosis: Diagnosis, fit: CollaborationFit | None) -> None:
@@ -221,9 +223,8 @@ class DriftMonitor:
         if fit is None:
             return None
         with self._lock:
-            if task not in self._tested:
-                self._test(task, fit, self._cases(task))
-            return self._alarms.get(task)
+            self._cases(task)
+            return self._alarms.get((task, fit.version))
 
     def count(self, task: str, fit: CollaborationFit | None) -> int:
         """How many cases were watched since this fit was made."""
@@ -247,8 +248,7 @@ class DriftMonitor:
         with self._lock:
             self._path(task).unlink(missing_ok=True)
             self._watched.pop(task, None)
-            self._alarms.pop(task, None)
-            self._tested.discard(task)
+            self._alarms = {key: alarm for key, alarm in self._alarms.items() if key[0] != task}
             self._unreadable.pop(task, None)
 
     def tasks(self) -> list[str]:
@@ -260,23 +260,26 @@ class DriftMonitor:
             cases = self._cases(task)
             if task in self._unreadable:
                 return
-            cases.append(case)
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with writing(self._path(task)), self._path(task).open("a", encoding="utf-8") as file:
-                # Not synced: after a loss of power a few numbers less are watched.
-                file.write(case.model_dump_json(exclude_defaults=True) + "\n")
-            if len(cases) % EVERY == 0 and task not in self._alarms:
+            self._append(task, case)
+            if len(cases) % EVERY == 0 and (task, fit.version) not in self._alarms:
                 self._test(task, fit, cases)
 
+    def _append(self, task: str, case: WatchedCase) -> None:
+        self._cases(task).append(case)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with writing(self._path(task)), self._path(task).open("a", encoding="utf-8") as file:
+            # Not synced: after a loss of power a few numbers less are watched.
+            file.write(case.model_dump_json(exclude_defaults=True) + "\n")
+
     def _test(self, task: str, fit: CollaborationFit, cases: Sequence[WatchedCase]) -> None:
-        self._tested.add(task)
         since = [one for one in cases if one.fit == fit.version]
         scores = [one.scores for one in since if one.scores is not None]
         reviewed = [one.right for one in since if one.right is not None]
         found = find_drift(task, fit.reference, scores)
         found = found or find_error_drift(task, fit.held_out.right, reviewed)
         if found is not None:
-            self._alarms[task] = found
+            self._alarms[task, fit.version] = found
+            self._append(task, WatchedCase(fit=fit.version, alarm=found))
 
     def _cases(self, task: str) -> list[WatchedCase]:
         if task not in self._watched:
@@ -284,6 +287,9 @@ class DriftMonitor:
             try:
                 JsonlLog(self._path(task), WatchedCase)  # cuts off a line that was left unfinished
                 self._watched[task] += read_log(self._path(task), WatchedCase)
+                self._alarms |= {
+                    (task, one.fit): one.alarm for one in self._watched[task] if one.alarm is not None
+                }
             except (OSError, ConfigurationError) as error:
                 # Nothing else of the task depends on it; the words stand on each diagnosis.
                 self._unreadable[task] = f"{self._path(task)} cannot be read, so no drift is found: {error}."

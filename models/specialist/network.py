@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from ...errors import SpecialistError
@@ -52,7 +53,7 @@ def network_of_weights(
             f"{source} have the architecture {architecture!r} by their card, which is not in timm's "
             "registry; hubs, paths and addresses are not opened for a card"
         )
-    with torch.device("meta"):
+    with torch.device("meta"), _without_drawing():
         outline = create_network(architecture, classes, image_size=image_size)
     _check_fit(outline, state, source=source)
     own = outline.state_dict()
@@ -70,6 +71,23 @@ def network_of_weights(
     network = create_network(architecture, classes, image_size=image_size)
     load_state(network, state, source=source)
     return network
+
+
+@contextmanager
+def _without_drawing() -> Iterator[None]:
+    """Draw no first weights: an outline has none, and drawing them there loads torch's whole compiler."""
+    from torch.overrides import TorchFunctionMode
+
+    class WithoutDrawing(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            if getattr(func, "__name__", "") in ("normal_", "uniform_"):
+                return args[0] if args else (kwargs or {})["tensor"]
+            return func(*args, **(kwargs or {}))
+
+    with WithoutDrawing():
+        yield
 
 
 def registry_name(network: nn.Module, given: str) -> str:

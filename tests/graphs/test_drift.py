@@ -1,4 +1,9 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
+import pytest
 from gsco.case import Diagnosis, Evidence, GateReport, Opinion, SimilarCase, TaskKind
 from gsco.graphs.collaboration_fit import CollaborationFit, FittedParts
 from gsco.graphs.drift import DriftMonitor, DriftScores, drift_scores, find_drift, find_error_drift
@@ -85,3 +90,34 @@ def test_nothing_is_watched_without_a_fit_or_where_it_is_off(tmp_path):
     DriftMonitor(tmp_path / "a").watch(case(False), None)
     DriftMonitor(tmp_path / "b", "off").watch(case(False), fit())
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+def test_a_start_with_few_or_tested_cases_tests_nothing_again(tmp_path, monkeypatch):
+    from gsco.graphs import drift
+
+    made, monitor = fit(), DriftMonitor(tmp_path)
+    for _ in range(60):
+        monitor.watch(case(True), made)
+    rung = monitor.alarm("t", made)
+    monkeypatch.setattr(drift, "find_drift", lambda *given: pytest.fail("tested again"))
+    again = DriftMonitor(tmp_path)
+    assert rung is not None and again.alarm("t", made) == rung
+    assert again.count("t", made) == 60
+    again.watch(case(True), made)
+    other = DriftMonitor(tmp_path / "new")
+    for _ in range(drift.EVERY - 1):
+        other.watch(case(True), made)
+    assert DriftMonitor(tmp_path / "new").alarm("t", made) is None
+
+
+def test_one_case_needs_no_statistics(tmp_path):
+    code = (
+        "import sys; from gsco.graphs.drift import DriftMonitor;"
+        "from tests.graphs.test_drift import case, fit;"
+        f"monitor = DriftMonitor(__import__('pathlib').Path({str(tmp_path)!r}));"
+        "monitor.watch(case(True), fit()); assert monitor.alarm('t', fit()) is None;"
+        "print({'mapie', 'sklearn', 'scipy.stats', 'pandas'} & set(sys.modules))"
+    )
+    root = Path(__file__).parents[2]
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
+    assert found.stdout.strip() == "set()"

@@ -3,6 +3,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 TIMM = "from gsco.models.vision_imports import import_timm; import_timm();"
 COMPILER = "import sys; print('torch._inductor' in sys.modules, 'sympy' in sys.modules);"
 
@@ -22,6 +24,17 @@ def test_timm_comes_without_the_compiler():
 def test_a_specialist_is_built_without_the_compiler():
     built = "from gsco.models.specialist.network import create_network; create_network('resnet10t', 2);"
     assert run(built + COMPILER) == ["False", "False"]
+
+
+@pytest.mark.parametrize("architecture", ["tf_efficientnet_lite0", "regnetx_002", "mobilenetv4_conv_small"])
+def test_a_specialist_is_loaded_without_the_compiler(architecture):
+    loaded = (
+        "from gsco.models.specialist.network import create_network, network_of_weights;"
+        f"state = create_network('{architecture}', 2).state_dict();"
+        f"network = network_of_weights('{architecture}', 2, state, source='test');"
+        "network(__import__('torch').ones(1, 3, 64, 64));"
+    )
+    assert run(loaded + COMPILER + "print('torch._dynamo' in sys.modules)") == ["False", "False", "False"]
 
 
 def test_the_compiler_is_there_where_it_is_used():

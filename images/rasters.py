@@ -160,7 +160,7 @@ def _check_upper_bits(image: Image.Image) -> None:
         ImageUnsupported: at most 14 of the 16 bits are used.
     """
     colours = [image.getchannel(name) for name in image.getbands() if name != "A"]
-    if max(colour.getextrema()[1] for colour in colours) < 64:
+    if not any(sum(colour.histogram()[64:]) for colour in colours):
         raise ImageUnsupported(
             "the file has 16 bits per colour and uses at most 14 of them, of which only the upper 8 can be "
             "read; save it as 16-bit grey, or scale it to 8 bits"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -74,7 +74,7 @@ def network_of_weights(
 
 
 @contextmanager
-def _without_drawing() -> Iterator[None]:
+def _without_drawing() -> Generator[None]:
     """Draw no first weights: an outline has none, and drawing them there loads torch's whole compiler."""
     from torch.overrides import TorchFunctionMode
 

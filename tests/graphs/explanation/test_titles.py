@@ -50,6 +50,7 @@ def test_opinions_are_numbered_in_their_order_and_the_missing_come_last():
 def test_no_sentence_names_a_specialist_otherwise_and_the_record_keeps_the_names():
     names = [one.specialist for one in EVIDENCE.opinions]
     asked = ("Why?", "What did the specialists say?", "Who disagrees?", "Has a person reviewed this?")
+    said = ""
     for text in (*asked, "What is the diagnosis?", "Write a report"):
         said = written(understand(text, [BUSI], names), [RECORD], tasks=[BUSI])
         assert "Specialist" in said and not any(name in said for name in ("lite0", "probe", "net ")), said

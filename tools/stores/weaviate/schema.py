@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from weaviate import WeaviateAsyncClient
     from weaviate.collections import CollectionAsync
     from weaviate.collections.classes.config import CollectionConfig, Property
+    from weaviate.collections.classes.config_vectors import VectorConfigCreate
 
 SCHEMA_VERSION = 1
 """Raise it with every change of the schema; a change that is more than a new property needs a step."""
@@ -142,7 +143,7 @@ async def _create(client: WeaviateAsyncClient, address: WeaviateAddress) -> None
             raise
 
 
-def _vector(name: str, address: WeaviateAddress) -> Any:
+def _vector(name: str, address: WeaviateAddress) -> VectorConfigCreate:
     """A new named vector with the index that the address asks for; ``auto`` begins uncompressed."""
     from weaviate.classes.config import Configure, VectorDistances
 

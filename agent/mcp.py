@@ -1,7 +1,7 @@
 """The tools for other agents, by the Model Context Protocol: over standard input and output, or HTTP.
 
 A tool takes the id of an image, never an address. ``add_image`` gives the id: for the image itself in
-base64, or for a file below the folders that the operator names (``gsco mcp --images DIR``), since no chat
+base64, or for a file below the folders that the operator names (``gsco mcp --images FOLDER``), since no chat
 agent can pass the thousands of characters of an image. A user can ask about the images that this user added,
 and about no others. Pictures and records are resources, ``gsco://images/ID`` and ``gsco://records/ID``.
 """

@@ -26,7 +26,7 @@ def priors(
         list[Path],
         typer.Option("--specialist", "-s", metavar="FOLDER", help="One of two labels; repeatable."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the numbers go.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the numbers go.")],
     seed: Seed = 0,
 ) -> None:
     """Measure the accuracy recovered by shifting the threshold or re-estimating the class prior."""
@@ -43,7 +43,7 @@ def priors(
 
 @app.command()
 def published(
-    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Folder of our runs.")] = None,
+    folder: Annotated[Path | None, typer.Argument(metavar="FOLDER", help="Folder of our runs.")] = None,
 ) -> None:
     """Print published numbers beside those of our runs on the same sets."""
     from .published import beside
@@ -53,7 +53,7 @@ def published(
 
 @app.command()
 def separation(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished arbitration suite.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a finished arbitration suite.")],
     seed: Seed = 0,
 ) -> None:
     """Measure how well the conflicts of an arbitration suite can be told apart at all."""
@@ -69,7 +69,7 @@ def separation(
 def leaks(
     cases: Pairs,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to write what was found.")
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Where to write what was found.")
     ] = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="train, val or test.")] = "test",
     against: Annotated[

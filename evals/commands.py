@@ -32,9 +32,9 @@ app = typer.Typer(
 )
 
 Out = Annotated[
-    Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run; go on if it is one.")
+    Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the run; go on if it is one.")
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run, or with those of several.")]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a run, or with those of several.")]
 Limit = Annotated[
     int | None, typer.Option(metavar="N", help="Only a random sample of so many cases per set.")
 ]
@@ -242,12 +242,13 @@ def compare(
 def export(
     folder: Folder,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to; DIR/inspect if not given.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FOLDER", help="Where to; FOLDER/inspect if not given."),
     ] = None,
 ) -> None:
     """Export runs as logs for the viewer of inspect_ai.
 
-    To show them: inspect view --log-dir DIR/inspect.
+    To show them: inspect view --log-dir FOLDER/inspect.
     """
     from .inspection import export_logs
 
@@ -257,7 +258,7 @@ def export(
 
 @app.command()
 def noise(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished run or suite.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a finished run or suite.")],
     limit: Limit = None,
     generalist: Annotated[str, typer.Option(metavar="MODEL", help="As for run.")] = "",
     seed: Annotated[int, typer.Option(help="Of what is shuffled.")] = 0,
@@ -306,7 +307,7 @@ def arbitration(
 
 @app.command()
 def curve(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR…", help="Folders of finished suites.")],
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER…", help="Folders of finished suites.")],
 ) -> None:
     """Compare finished arbitration suites side by side."""
     from .arbitration.report import curve as table

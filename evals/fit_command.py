@@ -28,7 +28,8 @@ app = typer.Typer(
 def fit(
     task: Annotated[str, typer.Argument(metavar="TASK", help="Name of the task whose rule is fitted.")],
     dataset: Annotated[
-        str, typer.Option("--dataset", "-d", metavar="DIR", help="Labelled images, or a set of the registry.")
+        str,
+        typer.Option("--dataset", "-d", metavar="FOLDER", help="Labelled images, or a set of the registry."),
     ],
     split: Annotated[str, typer.Option(metavar="NAME", help="Split that the rule is fitted on.")] = "val",
     certify: Annotated[

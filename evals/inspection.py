@@ -1,4 +1,4 @@
-"""Runs as logs of inspect_ai, so that its viewer shows them: ``inspect view --log-dir DIR/inspect``.
+"""Runs as logs of inspect_ai, so that its viewer shows them: ``inspect view --log-dir FOLDER/inspect``.
 
 Each arm of a run becomes one log: its cases are samples, the generalist's question is rebuilt from the
 evidence that was written down, and the score is whether the arm said the true labels.

@@ -228,9 +228,11 @@ def _with_fit(every: list[Arm], gsco: GSCo, task: Task, plan: Plan) -> tuple[lis
     """
     fit = fit_of(gsco, task)
     if fit is None or fit.stack is None:
-        reason = f"task {task.name} has no fit: run `gsco fit {task.name} --dataset DIR`"
+        reason = f"task {task.name} has no fit: run `gsco fit {task.name} --dataset FOLDER`"
     elif changed := _changed(gsco, task, fit):
-        reason = f"{', '.join(changed)} changed since the fit: run `gsco fit {task.name} --dataset DIR` again"
+        reason = (
+            f"{', '.join(changed)} changed since the fit: run `gsco fit {task.name} --dataset FOLDER` again"
+        )
     else:
         return every, {}
     if STACKING.name in plan.arms:

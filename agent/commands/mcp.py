@@ -11,7 +11,7 @@ import typer
 def mcp(
     images: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="Let agents add files below this folder by path; repeatable."),
+        typer.Option(metavar="FOLDER", help="Let agents add files below this folder by path; repeatable."),
     ] = None,
     http: Annotated[bool, typer.Option("--http", help="Serve over HTTP instead of standard input.")] = False,
     host: Annotated[

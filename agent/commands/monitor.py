@@ -43,7 +43,9 @@ def monitor(
             state = watch.words(name, fit) or "no alarm"
             table.add_row(plain(name), str(watch.count(name, fit)), fit.version, plain(state))
     if not table.row_count:
-        typer.echo("No task has a fit, so that there is nothing to watch: run `gsco fit TASK --dataset DIR`.")
+        typer.echo(
+            "No task has a fit, so that there is nothing to watch: run `gsco fit TASK --dataset FOLDER`."
+        )
         return
     Console().print(table)
     typer.echo(f"GSCO_DRIFT={watch.policy}")

@@ -72,5 +72,5 @@ def install(
     found = install_pack(settings_from(), file, replace=replace)
     done = "installed" if found.new else "was installed before; it is used again"
     typer.echo(f"{found.build.name} {found.build.version} {done}, with {found.cases} known cases")
-    typer.echo(f"Next: gsco eval external {file} FOLDER --out DIR")
+    typer.echo(f"Next: gsco eval external {file} FOLDER --out FOLDER")
     typer.echo(f"      gsco diagnose IMAGE --task {found.build.name}")

@@ -57,7 +57,7 @@ def model_card(
         "gsco pack verify FILE",
         "gsco pack install FILE",
         f"gsco diagnose IMAGE --task {task.name}",
-        "gsco eval external FILE FOLDER --out DIR   # measures it on your own images first",
+        "gsco eval external FILE FOLDER --out FOLDER   # measures it on your own images first",
         "```",
         "",
         "## Specialists",

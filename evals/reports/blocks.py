@@ -233,7 +233,7 @@ def _weights(run: RunCard) -> Iterator[Block]:
     fit = run.fit
     if fit is None:
         if run.task.kind.closed:
-            yield f"No rule was fitted for this task: run `gsco fit {run.task.name} --dataset DIR`."
+            yield f"No rule was fitted for this task: run `gsco fit {run.task.name} --dataset FOLDER`."
         return
     yield (
         f"The rule was fitted on {fit.cases} cases of {fit.groups} groups (data {fit.data[:12]}): "

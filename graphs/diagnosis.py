@@ -54,7 +54,10 @@ def diagnosis_graph() -> Graph:
     return build_diagnosis_graph(checkpointer=False)
 
 
-def gather_evidence(state: DiagnosisState, runtime: Runtime[DiagnosisContext]) -> Sequence[Send] | str:
+# Both choices of a branch are coroutines: LangGraph gives a plain function a thread, which takes half a millisecond.
+
+
+async def gather_evidence(state: DiagnosisState, runtime: Runtime[DiagnosisContext]) -> Sequence[Send] | str:
     """Fan out to the specialists and to retrieval, or go on to the decision where both are off.
 
     Raises:
@@ -68,6 +71,6 @@ def gather_evidence(state: DiagnosisState, runtime: Runtime[DiagnosisContext]) -
     return branches or "ask"
 
 
-def after_evidence(state: DiagnosisState, runtime: Runtime[DiagnosisContext]) -> str:
+async def after_evidence(state: DiagnosisState, runtime: Runtime[DiagnosisContext]) -> str:
     """Go on to the decision, or end where only the evidence is wanted."""
     return END if runtime.context.evidence_only else "decide"

@@ -143,7 +143,7 @@ class Pool(Record):
         evidence = evidence_of(probabilities, self.exclusive)
         added = self.weights[name] * evidence
         if name in self.label_weights:
-            added = added + evidence @ np.array(self.label_weights[name]).T
+            added += evidence @ np.array(self.label_weights[name]).T
         return added
 
     def scale(self, sources: Sources) -> float:

@@ -54,7 +54,7 @@ def diagnosis_graph() -> Graph:
     return build_diagnosis_graph(checkpointer=False)
 
 
-# Both choices of a branch are coroutines: LangGraph gives a plain function a thread, which takes half a millisecond.
+# Both choices of a branch are coroutines: LangGraph gives each plain function a thread.
 
 
 async def gather_evidence(state: DiagnosisState, runtime: Runtime[DiagnosisContext]) -> Sequence[Send] | str:

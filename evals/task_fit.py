@@ -119,6 +119,7 @@ def fit_task(
         kept,
         plan,
         independent=_independent(bench.gsco, held_run),
+        unseen=_independent(bench.gsco, run),
         reference=cases,
         profile=str(run.configuration["profile"].get("profile", "")),
     )
@@ -133,6 +134,7 @@ def fit_cases(
     plan: Plan,
     *,
     independent: bool,
+    unseen: bool,
     reference: Sequence[LabelledCase] | None = None,
     profile: str = "",
     max_error: float | None = None,
@@ -147,6 +149,7 @@ def fit_cases(
         kept: what says what its confidence means, and what can be promised; may be empty.
         plan: how the cases were diagnosed.
         independent: whether the kept cases chose nothing of the specialists either.
+        unseen: whether no specialist was stopped or calibrated on the cases of the fit.
         reference: what incoming cases are compared with; None: all of these.
         profile: by which the generalist was asked, with its hash.
         max_error: the limit that holds where no setting names another.
@@ -155,7 +158,7 @@ def fit_cases(
         ConfigurationError: there are too few cases, or nothing to weigh.
     """
     known = known_cases(bench.gsco, task, plan)
-    selection = _selected(task, fitting, None if known is None else known.reliability)
+    selection = _selected(task, fitting, None if known is None else known.reliability, unseen=unseen)
     digest = "" if known is None else known.digest
     fit = _fit_of(bench, task, data, fitting, selection, plan, digest, profile)
     collaboration = _collaboration(bench.gsco, task, fit, plan)
@@ -281,7 +284,9 @@ def _reference(cases: Sequence[LabelledCase]) -> tuple[DriftScores, ...]:
     return tuple(one for one in found if one is not None)
 
 
-def _selected(task: Task, cases: Sequence[LabelledCase], of_similar_cases: float | None) -> Selection:
+def _selected(
+    task: Task, cases: Sequence[LabelledCase], of_similar_cases: float | None, *, unseen: bool
+) -> Selection:
     said: list[Mapping[str, Mapping[str, float]]] = []
     for case in cases:
         sources = sources_of(task, case.evidence)
@@ -309,6 +314,7 @@ def _selected(task: Task, cases: Sequence[LabelledCase], of_similar_cases: float
         np.array([disputed(task, case.evidence) for case in whole]),
         calls,
         {**reliabilities, SIMILAR: of_similar_cases},
+        unseen=unseen,
     )
 
 

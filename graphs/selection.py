@@ -6,7 +6,9 @@ standard error too, asking only where the pool is unsure before asking always. T
 where it is better with them; they are held near zero, so that little can be lost. So the choice is not worse
 than the best single source beyond noise, and asks no more than it must. The plain rule of one standard error
 towards fewer sources was tried and gave the pool's gain away: validation cases stopped and calibrated the
-specialists, so that a single one looks better on them than it is.
+specialists, so that a single one looks better on them than it is. Where they did, none of them decides alone:
+of two trainings of the same ResNet one was chosen alone, with a log loss of 0.482 on test images that the
+unfitted pool has at 0.334.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ from .fitting import (
     surprise,
     with_sets,
 )
-from .fusion import GENERALIST, AskLimits, reliability_weights
+from .fusion import GENERALIST, SIMILAR, AskLimits, reliability_weights
 from .label_sets import fit_label_sets, likeliest_sets
 from .pool import Bools, Floats, Pool, normalised, set_log_odds
 
@@ -119,6 +121,8 @@ def select_rule(
     disputed: Bools,
     calls: int = 1,
     reliabilities: Mapping[str, float | None] | None = None,
+    *,
+    unseen: bool = True,
 ) -> Selection:
     """Fit every candidate out of fold and choose.
 
@@ -127,6 +131,8 @@ def select_rule(
         disputed: where specialists and similar cases contradict each other, (n,).
         calls: questions that one answer of the generalist takes.
         reliabilities: balanced accuracy of specialists and similar cases, from which the fit starts.
+        unseen: whether no specialist was stopped or calibrated on these cases. One that was looks better on
+            them than it is, and is not chosen alone.
     """
     folds, prior = folds_of(given), _Prior(given, reliabilities or {})
     quiet_sample = given.only(given.evidence)
@@ -160,7 +166,8 @@ def select_rule(
             _Candidate(FULL_POOL, tuple(given.sources), calls, full.pooled),
         ]
     scores = _scored(found, given)
-    chosen = _simplest(found, scores)
+    alone = [name for name in given.evidence if unseen or name == SIMILAR]
+    chosen = _simplest(found, scores, alone)
     if chosen.name in singles:
         quiet, fit = singles[chosen.name], plain
     return _selection(chosen, scores, given, limits, quiet, full, fit)
@@ -256,16 +263,21 @@ def _standard_error(differences: Floats, groups: tuple[str, ...]) -> float:
     return float(np.sqrt((np.bincount(places, away) ** 2).sum()) / len(away))
 
 
-def _simplest(found: list[_Candidate], scores: Mapping[str, CandidateScore]) -> _Candidate:
-    """The candidate that ships; the plain mean and stacking are there to be compared with."""
+def _simplest(found: list[_Candidate], scores: Mapping[str, CandidateScore], alone: list[str]) -> _Candidate:
+    """The candidate that ships; the plain mean and stacking are there to be compared with.
+
+    Args:
+        found: all of them.
+        scores: theirs.
+        alone: sources that may decide alone.
+    """
     by_name = {one.name: one for one in found}
     pool = scores[POOL].log_loss
 
     def better(name: str) -> bool:
         return name in scores and scores[name].log_loss < pool - scores[name].margin
 
-    single = [one.name for one in found if len(one.sources) == 1 and not one.calls and better(one.name)]
-    if single:
+    if single := [name for name in alone if better(name)]:
         return by_name[min(single, key=lambda name: scores[name].log_loss)]
     return by_name[next((name for name in (ADAPTIVE, FULL_POOL) if better(name)), POOL)]
 

@@ -298,7 +298,7 @@ class _Job:
                 replay(bench.gsco, None, parts.certifying, task, out, plan=plan, quiet=self.quiet)
                 _, kept = read_cases(out)
             return fit_cases(
-                bench, task, parts.dataset.sha256, fitting, kept, plan, independent=True,
+                bench, task, parts.dataset.sha256, fitting, kept, plan, independent=True, unseen=True,
                 max_error=request.max_error,
             )  # fmt: skip
 
@@ -326,7 +326,7 @@ class _Job:
             if len(fitting) < LEAST:
                 return None
             return fit_cases(
-                bench, run.task, run.dataset_sha256, fitting, kept, plan, independent=True,
+                bench, run.task, run.dataset_sha256, fitting, kept, plan, independent=True, unseen=True,
                 profile=str(run.configuration["profile"].get("profile", "")), max_error=request.max_error,
             )  # fmt: skip
 

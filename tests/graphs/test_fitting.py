@@ -243,6 +243,12 @@ class TestWhatIsChosen:
         assert pool.log_loss <= scores["one"].log_loss + 2 * scores["one"].margin + 0.01
         assert chosen.right.mean() > right(given.sources["one"], given).mean() - 0.02
 
+    def test_a_specialist_that_was_stopped_on_these_cases_does_not_decide_alone(self) -> None:
+        given = named(voices(n=400), one="knows", two="babbles")
+        nobody = np.zeros(400, dtype=bool)
+        assert select_rule(given, nobody).chosen == ("one",)
+        assert select_rule(given, nobody, unseen=False).chosen == ("one", "two")
+
     def test_confidence_is_calibrated(self) -> None:
         chosen = select_rule(voices(n=600), np.zeros(600, dtype=bool))
         assert chosen.confidence.mean() == pytest.approx(chosen.right.mean(), abs=0.04)

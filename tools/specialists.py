@@ -13,7 +13,7 @@ import numpy as np
 from .._support.batching import Batcher
 from ..case import ImageRef, Missing, Opinion
 from ..errors import GscoError, SpecialistError
-from ..models.specialist.specialist import Floats, Forward, TimmSpecialist, decisions_of
+from ..models.specialist.specialist import Floats, Forward, TimmSpecialist, decisions_of, normalised
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -122,7 +122,7 @@ class Specialists:
         """
         member = self._embedder(encoder)
         embedding = member.embeddings_of(await self._seen(member, image))
-        return embedding / max(float(np.linalg.norm(embedding)), 1e-12)
+        return normalised(embedding[None])[0]
 
     async def attention(self, task: str, specialist: str, image: ImageRef, label: str) -> Heat:
         """Map where a specialist found what speaks for a label; see ``models.specialist.activation``.

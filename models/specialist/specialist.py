@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ..._support.lengths import lengths_of
 from ...case import Opinion, TaskKind
 from ...errors import SpecialistError
 from .backbone import read_base
@@ -256,8 +257,7 @@ def decisions_of(probabilities: Floats, card: SpecialistCard) -> list[tuple[str,
 
 def normalised(embeddings: Floats) -> Floats:
     """Return rows of length one, float32 (n, d)."""
-    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return (embeddings / np.maximum(norms, 1e-12)).astype(np.float32)
+    return (embeddings / np.maximum(lengths_of(embeddings), 1e-12)).astype(np.float32)
 
 
 def calibrated(logits: Floats, card: SpecialistCard) -> Floats:

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError
 
+from ..._support.lengths import lengths_of
 from ...case import Record
 from ...errors import StoreError
 from .protocol import EVERYTHING, CaseStore, Entry, Filter, KnownCase, Vectors
@@ -178,7 +179,7 @@ def _coarse(vectors: Vectors) -> npt.NDArray[np.int8]:
 def _directions(coarse: npt.NDArray[np.int8]) -> Vectors:
     """Undo ``_coarse``: vectors have length one, so their scale needs no keeping."""
     vectors = coarse.astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / lengths_of(vectors)
 
 
 def _json_bytes(value: object) -> npt.NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ..._support.lengths import lengths_of
 from ...errors import StoreError, VectorMismatch
 from .protocol import Entry, Exclusion, Vectors
 
@@ -28,7 +29,7 @@ def unit_vectors(vectors: npt.ArrayLike, what: str) -> Vectors:
     if array.dtype.kind not in "fiu" or array.ndim not in (1, 2) or array.shape[-1] == 0:
         raise StoreError(f"{what}: expected numbers of shape (d,) or (n, d), got {array.dtype} {array.shape}")
     array = array.astype(np.float32)
-    lengths = np.linalg.norm(array, axis=-1, keepdims=True)
+    lengths = lengths_of(array)
     if not np.isfinite(lengths).all():
         raise StoreError(f"{what}: a vector holds NaN or infinity")
     if (np.abs(lengths - 1.0) > LENGTH_TOLERANCE).any():
@@ -103,4 +104,4 @@ def pack(vectors: Vectors) -> npt.NDArray[np.float16]:
 def unpack(halves: npt.NDArray[np.float16]) -> Vectors:
     """Back to normalised float32; packing the result again gives the same bits."""
     array = halves.astype(np.float32)
-    return array / np.linalg.norm(array, axis=-1, keepdims=True)
+    return array / lengths_of(array)

@@ -111,7 +111,7 @@ def test_the_commands(busi_pack, tmp_path, monkeypatch):
         ("specialists/busi/probe/card.json", ("weights", {"file": "../x", "sha256": "0" * 64}), "outside"),
         ("specialists/busi/probe/card.json", ("base", {"name": "../x", "sha256": "0" * 64}), "backbone"),
         ("specialists/busi/collaboration.json", ("task", "other"), "not of its task"),
-        ("task.json", ("name", "chest_xray"), "is of chest_xray"),
+        ("task.json", ("name", "chest_xray"), "card is for chest_xray"),
         ("task.json", ("options", ["a"]), "task card of the pack is wrong"),
     ],
 )

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         TextTooLong,
         ThreadError,
         ThreadUnknown,
+        TooManyImages,
         UnknownArgument,
         VectorMismatch,
     )
@@ -113,6 +114,7 @@ __all__ = [
     "TextTooLong",
     "ThreadError",
     "ThreadUnknown",
+    "TooManyImages",
     "Turn",
     "UnknownArgument",
     "VectorMismatch",

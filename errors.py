@@ -109,6 +109,10 @@ class PromptTooLong(GeneralistError):
     """The prompt is longer than the generalist's context; with less evidence it may fit."""
 
 
+class TooManyImages(PromptTooLong):
+    """The prompt has more images than the generalist takes at once."""
+
+
 class TextTooLong(GscoError):
     """A text exceeds the limit on characters, alone or together with the request's other texts."""
 

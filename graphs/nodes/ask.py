@@ -12,7 +12,7 @@ from typing import Any
 from langgraph.runtime import Runtime
 
 from ...case import Answer, Case, Evidence, Missing, Task, TaskKind
-from ...errors import GeneralistError, ImageError, PromptTooLong, StoreError
+from ...errors import GeneralistError, ImageError, PromptTooLong, StoreError, TooManyImages
 from ...models.generalist.hints import nearest
 from ...models.generalist.prompts import PRESENCE, Exemplar, Profile
 from ...models.generalist.protocol import Choice
@@ -95,6 +95,7 @@ async def ask(case: Case, task: Task, evidence: Evidence, collaboration: Diagnos
 
     Raises:
         PromptTooLong: it is too long even without any similar case.
+        TooManyImages: the case has more images than the generalist takes.
     """
     count = len(evidence.similar_cases)
     async with _exemplars_for(case, task, evidence, collaboration) as shown:
@@ -103,6 +104,8 @@ async def ask(case: Case, task: Task, evidence: Evidence, collaboration: Diagnos
                 return await put(case, task, evidence, collaboration, shown)
     try:
         return await put(case, task, evidence, collaboration)
+    except TooManyImages:
+        raise
     except PromptTooLong:
         if not count:
             raise

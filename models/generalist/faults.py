@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import openai
 
-from ...errors import ConfigurationError, GeneralistError, GscoError, PromptTooLong
+from ...errors import ConfigurationError, GeneralistError, GscoError, PromptTooLong, TooManyImages
 from .parameters import DECISIVE, OMITTABLE, refused
 
 _OVERFLOW = re.compile(
@@ -138,7 +138,7 @@ def _refused(error: openai.APIStatusError, where: str, model: str) -> Generalist
     if status >= 500 and not _NO_VISION_AT_ALL.search(text):
         return GeneralistError(f"the server at {where} failed ({status}); see its log")
     if many := _TOO_MANY_IMAGES.search(text):
-        return GeneralistError(
+        return TooManyImages(
             f"the model {model!r} at {where} takes at most {many[1]} images in one prompt; give fewer, or"
             " start the server with a higher limit if the model can take more"
         )

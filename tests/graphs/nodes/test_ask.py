@@ -1,8 +1,9 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 from gsco.case import Answer, Case, Evidence, GateReport, ImageRef, SimilarCase, Task, TaskKind
-from gsco.errors import PromptTooLong
+from gsco.errors import PromptTooLong, TooManyImages
 from gsco.graphs.diagnosis_context import DiagnosisContext
 from gsco.graphs.fusion import present_labels
 from gsco.graphs.nodes.ask import ask, choices, joined, without_farthest
@@ -78,6 +79,19 @@ def similar(number: int, similarity: float) -> SimilarCase:
 
 LESION = Task(name="t", modality="MRI", options=("a", "b"))
 FOUND = tuple(similar(number, 0.5 + 0.04 * (number * 7 % 11)) for number in range(10))
+
+
+def test_too_many_images_are_not_mended_by_fewer_similar_cases():
+    asked = []
+
+    async def choose(choice: Choice) -> Answer:
+        asked.append(choice)
+        raise TooManyImages("at most 1 image")
+
+    collaboration = replace(reading(10)[0], choose=choose)
+    with pytest.raises(TooManyImages):
+        asyncio.run(ask(CASE, LESION, NOTHING.model_copy(update={"similar_cases": FOUND}), collaboration))
+    assert len(asked) == 1
 
 
 def reading(most: int) -> tuple[DiagnosisContext, list[int]]:

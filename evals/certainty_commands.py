@@ -98,7 +98,7 @@ def faces(
     seed: Annotated[int, typer.Option(metavar="N", help="Draws it.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the decisions of Python, conversation, page and API with a run.
+    """Compare the decisions of page, API and Python with a run.
 
     Cases of the run are diagnosed again in each of them; labels and probabilities must be those of the arm
     that ships. Exit status 3: a decision differs.

@@ -161,5 +161,5 @@ def test_what_is_wrong_with_it_is_said_at_once(settings, fields, error, message)
 def test_what_it_lacks_is_named(settings):
     with pytest.raises(ConfigurationError, match="it lacks task, labels, predict"):
         GSCo.from_settings(**settings, specialists=[type("Bare", (), {"name": "bare"})()])
-    with pytest.raises(ConfigurationError, match=r"no case store: it lacks add, search.*gsco\.CaseStore"):
+    with pytest.raises(ConfigurationError, match=r"not a case store: it lacks add, search.*gsco\.CaseStore"):
         GSCo.from_settings(**{**settings, "case_store": object()})

@@ -17,6 +17,11 @@ rm -rf gsco.egg-info
 uv pip install --python $(BIN)/python $(PINS) $(1) || $(BIN)/python -m pip install $(PINS) $(1)
 endef
 
+# Two to four processes share the files of tests.
+define pytest
+$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+endef
+
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo format lint typecheck test coverage docs attack fuzz test-vllm vllm-cpu perf mini clean
 
@@ -53,7 +58,7 @@ typecheck: install-dev ## check types
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 test: install-dev ## run the tests
-	$(BIN)/python -m pytest
+	$(pytest)
 
 coverage: install-dev ## run the tests and print the branch coverage; it takes a third longer
 	$(BIN)/python -m coverage run -m pytest
@@ -64,7 +69,7 @@ docs: install-dev ## build the documentation into build/site, strictly and witho
 	$(BIN)/zensical build --clean --strict
 
 attack: install-dev ## attack running servers and commands: memory, SIGTERM, full disks, hostile files and texts
-	$(BIN)/python -m pytest -m attack
+	$(pytest) -m attack
 
 fuzz: install-dev ## try 100,000 damaged inputs on all that reads files and texts of others
 	$(BIN)/python -m tests.fuzz.run --count 100000

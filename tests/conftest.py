@@ -15,6 +15,9 @@ from PIL import Image, ImageDraw
 
 from .vllm import vllm_meddr, vllm_mini
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one per process, before torch is loaded
+
 __all__ = ["vllm_meddr", "vllm_mini"]
 _SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
 settings.register_profile(

@@ -214,7 +214,9 @@ FIELDS: list[tuple[dict[str, Any], set[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "ignored"), FIELDS, ids=str)
+@pytest.mark.parametrize(
+    ("fields", "ignored"), FIELDS, ids=lambda given: str(sorted(given) if isinstance(given, set) else given)
+)
 def test_fields_without_effect_are_named(address, encoded, fields, ignored):
     fields = {"gsco": {"task": "shade"}, **fields}
     answer = chat(address, user(image(f"data:image/png;base64,{encoded}")), **fields)

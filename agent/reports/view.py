@@ -211,7 +211,10 @@ def confidence_words(diagnosis: Diagnosis) -> str:
 
 
 def decision_words(diagnosis: Diagnosis) -> str:
-    """The diagnosis and how sure it is, in a line of a list."""
+    """The diagnosis and how sure it is or who decided, in a line of a list."""
+    review = diagnosis.review
+    if review is not None and review.decision.action != "approve":
+        return f"{verdict(diagnosis)}, {_REVIEWED[review.decision.action].words}"
     mark = "?" if diagnosis.abstained else ""
     sure = "" if diagnosis.confidence is None else f" {percent(diagnosis.confidence)}"
     return f"{verdict(diagnosis)}{mark}{sure}"

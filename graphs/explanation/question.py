@@ -164,6 +164,10 @@ def labels_in(text: str, task: Task) -> tuple[str, ...]:
 def _topic(masked: str, *, of_specialist: bool, several: bool) -> Topic:
     if not any(character.isalnum() for character in masked):
         return Topic.DECISION if not masked.strip(" ?？!.") else Topic.OTHER
+    if rest := _after_courtesies(masked):
+        topic = _topic(rest, of_specialist=of_specialist, several=several)
+        if topic is not Topic.OTHER or "?" in rest or "？" in rest:
+            return topic
     model = _model()
     shares = dict(zip(model.classes_, model.predict_proba([masked])[0], strict=True))
     if "?" in masked or "？" in masked:
@@ -175,6 +179,31 @@ def _topic(masked: str, *, of_specialist: bool, several: bool) -> Topic:
         # A question that names a specialist is about it.
         return Topic.SPECIALISTS if of_specialist else Topic.OTHER
     return Topic(best)
+
+
+def _after_courtesies(text: str) -> str:
+    """What follows a greeting or thanks at the beginning; empty where nothing does."""
+    rest = text.strip()
+    if _plain(rest) in _courtesies() or (found := _courtesy().match(rest)) is None:
+        return ""
+    rest = rest[found.end() :]
+    return rest if any(character.isalnum() for character in rest) else ""
+
+
+@cache
+def _courtesies() -> frozenset[str]:
+    questions = _vocabulary()["questions"]
+    return frozenset(_plain(one) for topic in ("greeting", "thanks") for one in questions[topic])
+
+
+@cache
+def _courtesy() -> re.Pattern[str]:
+    """A greeting or thanks with a mark after it, or with none after the few that nothing else begins with."""
+    ended, alone = (
+        "|".join(re.escape(one) for one in sorted(words, key=len, reverse=True))
+        for words in (_courtesies(), _vocabulary()["courtesies"]["plain"])
+    )
+    return re.compile(rf"(?:{ended})\s*[,.;:!，。！;–-]+\s*|(?:{alone})(?:(?<=[\u4e00-\u9fff])|\s+)")
 
 
 @cache

@@ -95,16 +95,16 @@ def check(decision: ReviewDecision, question: ReviewRequested) -> None:
 def decided(
     diagnosis: Diagnosis, decision: ReviewDecision, asked: tuple[str, ...], at: datetime
 ) -> Diagnosis:
-    """A diagnosis with a person's decision on it. Probabilities stay what the generalist gave."""
+    """A diagnosis with a person's decision on it.
+
+    The probabilities stay what the evidence gave. Another label than the proposed one has no confidence:
+    what was measured and promised holds for the program's decisions.
+    """
     review = Review(decision=decision, at=at, proposed=diagnosis.labels, asked=asked)
     changes: dict[str, Any] = {"review": review, "abstained": decision.action == "reject"}
     if decision.action == "edit":
-        kept = diagnosis.probabilities or {}
-        changes |= {
-            "labels": decision.labels,
-            "label": ", ".join(decision.labels),
-            "confidence": kept.get(decision.labels[0]) if len(decision.labels) == 1 else None,
-        }
+        changes |= {"labels": decision.labels, "label": ", ".join(decision.labels)}
+        changes |= dict.fromkeys(("confidence", "observed", "promise"))
     return diagnosis.model_copy(update=changes)
 
 

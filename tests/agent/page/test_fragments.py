@@ -21,8 +21,8 @@ from gsco.agent.records import ThreadRecord, Utterance
 from gsco.agent.reports.export import decision
 from gsco.agent.reports.html import card, panel
 from gsco.agent.reports.pictures import ReportImage
-from gsco.agent.reports.view import UNDECIDED, view_of, view_of_evidence
-from gsco.case import DISCLAIMER, ReviewDecision
+from gsco.agent.reports.view import UNDECIDED, decision_words, view_of, view_of_evidence
+from gsco.case import DISCLAIMER, ObservedAccuracy, ReviewDecision
 from gsco.graphs.events import Finding, ReviewRequested
 from gsco.graphs.middleware.human_review import decided
 
@@ -109,6 +109,23 @@ def test_a_decision_of_a_person_is_told(diagnosis, action, more, badge):
     assert badge in html and "a person must decide" not in html and "Asked because: why" in html
     assert ("agree with the proposal" in html) == (action != "approve")
     assert "<script" not in html
+
+
+def test_another_decision_than_the_proposed_one_has_no_confidence(diagnosis):
+    """What was measured and promised of the program's decision is not said of a person's."""
+    measured = {"observed": ObservedAccuracy(n=56, right=55), "promise": "certified error at most 5%"}
+    proposed = diagnosis.model_copy(update=measured)
+    changed = ReviewDecision(action="edit", reviewer="Ana", labels=("bright",), reason="seen")
+    reviewed = decided(proposed, changed, ("why",), datetime.now(UTC))
+    shown = view_of(reviewed)
+    assert shown.verdict == "bright" and shown.confidence == ""
+    assert "certified" not in str(shown) and "of 56 cases" not in str(shown)
+    assert decision_words(reviewed) == "bright, changed by a person"
+    approved = decided(
+        proposed, ReviewDecision(action="approve", reviewer="Ana"), ("why",), datetime.now(UTC)
+    )
+    assert view_of(approved).confidence == "40%; of 56 cases this sure, 55 were right"
+    assert decision_words(approved) == "dark 40%"
 
 
 def test_the_page_that_asks_for_a_key():

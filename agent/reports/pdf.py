@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 from ... import __version__
-from ...errors import ConfigurationError
+from .a4_document import LINE, A4Document, fonts
 from .pictures import ReportImage
 from .sheet import Sheet
 from .view import Bar, CaseView, Neighbour, OpinionView, ShareView
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from reportlab.lib.styles import ParagraphStyle
 
 _TONES = {"good": "#10693a", "doubt": "#7a4b00", "bad": "#a3180f", "plain": "#16202b"}
-_SOFT, _LINE, _SAID, _BAR = "#55616e", "#d5dbe1", "#0b6bcb", "#7d93ab"
+_SOFT, _SAID, _BAR = "#55616e", "#0b6bcb", "#7d93ab"
 _COLUMNS = 2
 _PER_ROW = 10
 _MOST_BARS = 8
@@ -34,22 +34,12 @@ def pdf(sheet: Sheet) -> bytes:
     Raises:
         ConfigurationError: the library is not installed.
     """
-    try:
-        from reportlab.lib.pagesizes import A4
-        from reportlab.lib.units import mm
-        from reportlab.platypus import KeepInFrame, SimpleDocTemplate
-    except ImportError as error:
-        raise ConfigurationError("PDF reports need another package: pip install 'gsco[ui]'") from error
-    buffer, margin = BytesIO(), 12 * mm
-    document = SimpleDocTemplate(
-        buffer, pagesize=A4, leftMargin=margin, rightMargin=margin, topMargin=margin, bottomMargin=margin,
-        title=_encodable(f"{sheet.view.case_id} · {sheet.view.title}"), creator=f"gsco {__version__}",
-        author="",
-    )  # fmt: skip
-    # The frame's padding of 6 points on each side is the template's own.
-    width, height = document.width - 12, document.height - 12
-    document.build([KeepInFrame(width, height, list(_story(sheet, width)), mode="shrink")])
-    return buffer.getvalue()
+    title = _encodable(f"{sheet.view.case_id} · {sheet.view.title}")
+    document = A4Document(title, margin=12, creator=f"gsco {__version__}")
+    from reportlab.platypus import KeepInFrame
+
+    story = list(_story(sheet, document.width))
+    return document.build([KeepInFrame(document.width, document.height, story, mode="shrink")])
 
 
 def _encodable(text: str) -> str:
@@ -200,7 +190,7 @@ def _grid(rows: list[list[Any]], widths: list[float], *, boxed: bool = False) ->
         ("BOTTOMPADDING", (0, 0), (-1, -1), padding),
     ]
     if boxed:
-        style += [("GRID", (0, 0), (-1, -1), 0.4, HexColor(_LINE))]
+        style += [("GRID", (0, 0), (-1, -1), 0.4, HexColor(LINE))]
     return Table(rows, colWidths=widths, style=style, hAlign="LEFT")
 
 
@@ -244,24 +234,3 @@ def _styles() -> dict[str, ParagraphStyle]:
         "heading": made("heading", 8, font=strong, colour=_SOFT, spaceBefore=7, spaceAfter=2),
         "note": made("note", 8, backColor=HexColor("#fdf0d5"), borderPadding=4, spaceAfter=8),
     }
-
-
-@cache
-def fonts() -> tuple[str, str]:
-    """Register DejaVu where matplotlib has it; else the fonts that every reader of PDF has."""
-    from pathlib import Path
-
-    from reportlab.pdfbase import pdfmetrics
-    from reportlab.pdfbase.ttfonts import TTFont
-
-    try:
-        import matplotlib
-    except ImportError:
-        return ("Helvetica", "Helvetica-Bold")
-    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    pdfmetrics.registerFont(TTFont("DejaVu", folder / "DejaVuSans.ttf"))
-    pdfmetrics.registerFont(TTFont("DejaVu-Bold", folder / "DejaVuSans-Bold.ttf"))
-    pdfmetrics.registerFontFamily(
-        "DejaVu", normal="DejaVu", bold="DejaVu-Bold", italic="DejaVu", boldItalic="DejaVu-Bold"
-    )
-    return ("DejaVu", "DejaVu-Bold")

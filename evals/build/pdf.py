@@ -11,7 +11,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
-from ...errors import ConfigurationError
+from ...agent.reports.a4_document import LINE, A4Document
 
 if TYPE_CHECKING:
     from reportlab.lib.styles import ParagraphStyle
@@ -22,7 +22,6 @@ _SKIPPED = frozenset({"style", "title", "script", "svg"})
 _DATA = re.compile(r"data:image/(?:png|jpeg);base64,([A-Za-z0-9+/=]+)")
 _FIGURES = 6
 """Small images in a row."""
-_LINE = "#d5dbe1"
 
 
 def page_pdf(page: str) -> bytes:
@@ -35,22 +34,11 @@ def page_pdf(page: str) -> bytes:
     Raises:
         ConfigurationError: the library is not installed.
     """
-    try:
-        from reportlab.lib.pagesizes import A4
-        from reportlab.lib.units import mm
-        from reportlab.platypus import SimpleDocTemplate
-    except ImportError as error:
-        raise ConfigurationError("PDF reports need another package: pip install 'gsco[ui]'") from error
-    buffer, margin = BytesIO(), 14 * mm
-    document = SimpleDocTemplate(
-        buffer, pagesize=A4, leftMargin=margin, rightMargin=margin, topMargin=margin, bottomMargin=margin,
-        title="gsco build", author="", invariant=1,
-    )  # fmt: skip
-    parser = _PageParser(document.width - 12)
+    document = A4Document("gsco build", margin=14, invariant=1)
+    parser = _PageParser(document.width)
     parser.feed(page)
     parser.close()
-    document.build(parser.finished())
-    return buffer.getvalue()
+    return document.build(parser.finished())
 
 
 @dataclass
@@ -187,7 +175,7 @@ def _table(rows: list[list[_Text]], width: float) -> Any:
     style = [
         ("VALIGN", (0, 0), (-1, -1), "TOP"),
         ("LEFTPADDING", (0, 0), (-1, -1), 0),
-        ("LINEBELOW", (0, 0), (-1, -1), 0.4, HexColor(_LINE)),
+        ("LINEBELOW", (0, 0), (-1, -1), 0.4, HexColor(LINE)),
     ]
     widths = [width * one / sum(longest) for one in longest]
     return Table(cells, colWidths=widths, style=style, hAlign="LEFT", repeatRows=1, splitInRow=1)
@@ -204,7 +192,7 @@ def _styles() -> dict[str, ParagraphStyle]:
     from reportlab.lib.colors import HexColor
     from reportlab.lib.styles import ParagraphStyle
 
-    from ...agent.reports.pdf import fonts
+    from ...agent.reports.a4_document import fonts
 
     regular, strong = fonts()
 

@@ -23,10 +23,10 @@ def text_of(pdf: bytes) -> str:
 
 @pytest.fixture
 def plain_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gsco.agent.reports import pdf
+    from gsco.agent.reports import a4_document
     from gsco.evals.build import pdf as pages
 
-    monkeypatch.setattr(pdf, "fonts", lambda: ("Helvetica", "Helvetica-Bold"))
+    monkeypatch.setattr(a4_document, "fonts", lambda: ("Helvetica", "Helvetica-Bold"))
     pages._styles.cache_clear()
 
 

@@ -38,9 +38,7 @@ Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a run,
 Limit = Annotated[
     int | None, typer.Option(metavar="N", help="Only a random sample of so many cases per set.")
 ]
-Leaks = Annotated[
-    str, typer.Option(metavar="HOW", help="refuse, exclude or drop: cases that the bank knows.")
-]
+Leaks = Annotated[str, typer.Option(metavar="refuse|exclude|drop", help="Cases that the store knows.")]
 Pairs = Annotated[
     list[str], typer.Argument(metavar="TASK=DATASET…", help="Tasks, each with the data set of its cases.")
 ]
@@ -57,7 +55,7 @@ def run(
     out: Out,
     task: Annotated[
         str,
-        typer.Option("--task", "-t", metavar="NAME", help="Task of a data set given by its path."),
+        typer.Option("--task", "-t", metavar="TASK", help="Task of a data set given by its path."),
     ] = "",
     arms: Annotated[
         str,
@@ -75,20 +73,23 @@ def run(
         ),
     ] = "",
     split: Annotated[
-        str, typer.Option(metavar="NAME", help="Of a single data set: train, val or test.")
+        str, typer.Option(metavar="SPLIT", help="Of a single data set: train, val or test.")
     ] = "test",
     limit: Limit = None,
     leaks: Leaks = "refuse",
     near_duplicates: Annotated[
         float | None, typer.Option(metavar="S", help="Do not retrieve known cases more similar than this.")
     ] = None,
-    gate: Annotated[str, typer.Option(metavar="HOW", help="refuse, warn or off.")] = "warn",
+    gate: Annotated[
+        str,
+        typer.Option(metavar="refuse|warn|off", help="What is done with an image that is unlike the task's."),
+    ] = "warn",
     concurrency: Annotated[int, typer.Option(metavar="N", help="Cases in hand at once.")] = 64,
     retries: Annotated[
         int, typer.Option(metavar="N", help="How often a generalist that cannot be reached is asked again.")
     ] = 2,
     decision: Annotated[
-        str, typer.Option(metavar="RULE", help="Of the arm gsco: auto, fused, adaptive or generalist.")
+        str, typer.Option(metavar="auto|fused|adaptive|generalist", help="Who decides in the arm gsco.")
     ] = "",
     seed: Annotated[int, typer.Option(help="Of samples and drawn splits.")] = 0,
     ray: Annotated[
@@ -166,7 +167,10 @@ def external(
     out: Out,
     arms: Annotated[str, typer.Option(metavar="A,B", help="Some arms only; see gsco eval run.")] = "",
     generalist: Annotated[str, typer.Option(metavar="MODEL", help="As for run.")] = "",
-    gate: Annotated[str, typer.Option(metavar="HOW", help="refuse, warn or off.")] = "warn",
+    gate: Annotated[
+        str,
+        typer.Option(metavar="refuse|warn|off", help="What is done with an image that is unlike the task's."),
+    ] = "warn",
     seed: Annotated[int, typer.Option(help="Of intervals.")] = 0,
     path_column: PathColumn = None,
     label_column: LabelColumn = None,
@@ -276,7 +280,7 @@ def noise(
 def arbitration(
     cases: Pairs,
     out: Out,
-    split: Annotated[str, typer.Option(metavar="NAME", help="train, val or test.")] = "test",
+    split: Annotated[str, typer.Option(metavar="SPLIT", help="train, val or test.")] = "test",
     limit: Limit = None,
     leaks: Leaks = "refuse",
     concurrency: Annotated[int, typer.Option(metavar="N", help="Cases in hand at once.")] = 64,
@@ -323,7 +327,7 @@ def abilities(
         Path | None,
         typer.Option(metavar="FILE.json", help="Questions as VQA-RAD has them, images/ beside the file."),
     ] = None,
-    split: Annotated[str, typer.Option(metavar="NAME", help="train, val or test.")] = "test",
+    split: Annotated[str, typer.Option(metavar="SPLIT", help="train, val or test.")] = "test",
     limit: Annotated[int, typer.Option(metavar="N", help="A random sample of so many images per task.")] = 50,
     seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
 ) -> None:

@@ -31,7 +31,7 @@ def fit(
         str,
         typer.Option("--dataset", "-d", metavar="FOLDER", help="Labelled images, or a set of the registry."),
     ],
-    split: Annotated[str, typer.Option(metavar="NAME", help="Split that the rule is fitted on.")] = "val",
+    split: Annotated[str, typer.Option(metavar="SPLIT", help="Split that the rule is fitted on.")] = "val",
     certify: Annotated[
         str,
         typer.Option(metavar="SPLIT", help="Split of its own for the certificate; else half of the groups."),

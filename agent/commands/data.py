@@ -14,7 +14,7 @@ def data(
     dataset: Data,
     task: Annotated[
         str | None,
-        typer.Option("--task", "-t", metavar="NAME", help="Task whose options the labels are."),
+        typer.Option("--task", "-t", metavar="TASK", help="Task whose options the labels are."),
     ] = None,
     fast: Annotated[
         bool, typer.Option("--fast", help="Do not look for label errors, which takes most of the time.")

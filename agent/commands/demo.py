@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def demo(
     task: Annotated[
-        str | None, typer.Option("--task", "-t", metavar="NAME", help="Only the samples of this task.")
+        str | None, typer.Option("--task", "-t", metavar="TASK", help="Only the samples of this task.")
     ] = None,
     store: Annotated[
         str | None,

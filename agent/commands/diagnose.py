@@ -29,7 +29,7 @@ def diagnose(
         typer.Option(
             "--task",
             "-t",
-            metavar="NAME",
+            metavar="TASK",
             help="What to ask (gsco tasks lists it); without it the task is chosen from the image.",
         ),
     ] = None,
@@ -54,9 +54,7 @@ def diagnose(
     ] = None,
     decision: Annotated[
         str | None,
-        typer.Option(
-            metavar="RULE", help="Who decides: auto, fused, adaptive or generalist (GSCO_DECISION)."
-        ),
+        typer.Option(metavar="auto|fused|adaptive|generalist", help="Who decides (GSCO_DECISION)."),
     ] = None,
     max_error: Annotated[
         float | None,

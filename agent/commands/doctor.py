@@ -22,7 +22,7 @@ def doctor(
     published: Annotated[
         Path | None,
         typer.Option(
-            metavar="PATH", help="Folder `examples` of MedDr's published code, for its five answers."
+            metavar="FOLDER", help="Folder `examples` of MedDr's published code, for its five answers."
         ),
     ] = None,
 ) -> None:

@@ -9,14 +9,14 @@ import typer
 
 pack = typer.Typer(name="pack", help="Carry a task to another machine.", no_args_is_help=True)
 
-PackFile = Annotated[Path, typer.Argument(metavar="FILE", help="The pack.")]
+PackFile = Annotated[Path, typer.Argument(metavar="PACK", help="The pack.")]
 
 
 @pack.command("export")
 def export(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A build, or a task with specialists.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="The pack; NAME.gsco.zip if not given.")
+        Path | None, typer.Option("--out", "-o", metavar="PACK", help="The pack; NAME.gsco.zip if not given.")
     ] = None,
     images: Annotated[
         bool,

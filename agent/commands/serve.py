@@ -34,7 +34,7 @@ def generalist(
     ] = "",
     python: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Interpreter that has vLLM; GSCO_VLLM_PYTHON if not given."),
+        typer.Option(metavar="FILE", help="Interpreter that has vLLM; GSCO_VLLM_PYTHON if not given."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the command for this or another machine; start nothing.")
@@ -75,7 +75,7 @@ def prepare(
     checkpoint: Annotated[
         str, typer.Argument(metavar="CHECKPOINT", help="Folder or hub id of a checkpoint in MedDr's layout.")
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The new folder; weights in it are links.")],
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="The new folder; weights in it are links.")],
 ) -> None:
     """Prepare a MedDr-class checkpoint for vLLM.
 

@@ -25,7 +25,7 @@ for command in (move, verify, backup, restore):
     store.command()(command)
 
 TaskName = Annotated[
-    str, typer.Option("--task", "-t", metavar="NAME", help="Task that the data set's labels answer.")
+    str, typer.Option("--task", "-t", metavar="TASK", help="Task that the data set's labels answer.")
 ]
 Store = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="The case store; GSCO_CASE_STORE if not given.")
@@ -42,7 +42,7 @@ def build(
     task: TaskName,
     store: Store = None,
     specialists: Names = None,
-    split: Annotated[str, typer.Option(metavar="NAME", help="train, val or test.")] = "train",
+    split: Annotated[str, typer.Option(metavar="SPLIT", help="train, val or test.")] = "train",
     per_label: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Maximum number of cases per label.")
     ] = None,

@@ -30,11 +30,11 @@ def specialist(
         typer.Option(
             "--dataset",
             "-d",
-            metavar="PATH",
+            metavar="DATASET",
             help=DATASET_HELP,
         ),
     ] = None,
-    task: Annotated[str | None, typer.Option("--task", "-t", metavar="NAME", help="Task it is for.")] = None,
+    task: Annotated[str | None, typer.Option("--task", "-t", metavar="TASK", help="Task it is for.")] = None,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="What to call it; the architecture if not given.")
     ] = None,
@@ -47,7 +47,9 @@ def specialist(
     ] = None,
     init: Annotated[
         str | None,
-        typer.Option(metavar="WHERE", help="First weights: scratch, timm (its hub), a file, or a backbone."),
+        typer.Option(
+            metavar="WEIGHTS", help="First weights: scratch, timm (its hub), a file, or a backbone."
+        ),
     ] = None,
     preset: Annotated[
         str | None, typer.Option(metavar="NAME", help="compact (default), or reference: the paper's recipe.")
@@ -117,7 +119,7 @@ def generalist(
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="PATH", help="Folder that the sources are relative to; for a checkpoint, collections."
+            metavar="FOLDER", help="Folder that the sources are relative to; for a checkpoint, collections."
         ),
     ] = None,
     base: Annotated[
@@ -185,11 +187,11 @@ def merge(
 @train.command("conversations")
 def conversations(
     dataset: Data,
-    task: Annotated[str, typer.Option("--task", "-t", metavar="NAME", help="What is asked of its images.")],
+    task: Annotated[str, typer.Option("--task", "-t", metavar="TASK", help="What is asked of its images.")],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE.jsonl", help="Conversations; FILE.json lists them.")
     ],
-    split: Annotated[str, typer.Option(metavar="NAME", help="train, val or test.")] = "train",
+    split: Annotated[str, typer.Option(metavar="SPLIT", help="train, val or test.")] = "train",
 ) -> None:
     """Convert a data set to instruction data.
 
@@ -220,12 +222,12 @@ def conversations(
 @train.command("bootstrap")
 def bootstrap(
     dataset: Data,
-    task: Annotated[str, typer.Option("--task", "-t", metavar="NAME", help="Whose options its labels are.")],
+    task: Annotated[str, typer.Option("--task", "-t", metavar="TASK", help="Whose options its labels are.")],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE.jsonl", help="Conversations; FILE.json lists them.")
     ],
-    kind: Annotated[str, typer.Option(metavar="KIND", help="description or report.")] = "description",
-    split: Annotated[str, typer.Option(metavar="NAME", help="train, val or test.")] = "train",
+    kind: Annotated[str, typer.Option(metavar="description|report", help="What is written.")] = "description",
+    split: Annotated[str, typer.Option(metavar="SPLIT", help="train, val or test.")] = "train",
 ) -> None:
     """Generate image descriptions from labels.
 
@@ -271,7 +273,7 @@ def report_writer(
     source: Annotated[
         str, typer.Argument(metavar="MODEL", help="Folder or hub id of an image-to-text model.")
     ],
-    task: Annotated[str, typer.Option("--task", "-t", metavar="NAME", help="Task whose reports it drafts.")],
+    task: Annotated[str, typer.Option("--task", "-t", metavar="TASK", help="Task whose reports it drafts.")],
     name: Annotated[str, typer.Option(metavar="NAME", help="What to call it.")],
     prompt: Annotated[str, typer.Option(metavar="TEXT", help="What it is asked, or how reports begin.")] = "",
     max_new_tokens: Annotated[int, typer.Option(metavar="N", min=1, help="Longest report.")] = 256,

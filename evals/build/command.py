@@ -37,7 +37,7 @@ def build(
     fast: Annotated[bool, typer.Option("--fast", help="Frozen backbones only: minutes on a CPU.")] = False,
     thorough: Annotated[bool, typer.Option("--thorough", help="Also networks trained from scratch.")] = False,
     kind: Annotated[
-        str, typer.Option(metavar="KIND", help="diagnosis, multilabel, or auto: by the look of the labels.")
+        str, typer.Option(metavar="auto|diagnosis|multilabel", help="Kind of task; auto: by its labels.")
     ] = "auto",
     max_error: Annotated[
         float | None,

@@ -53,6 +53,7 @@ format: install-dev ## lay out the code and sort its imports
 lint: install-dev ## check style and layout
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@! grep -rn "fmt: [s]kip" --include="*.py" --exclude-dir=".*" --exclude-dir=src .
 
 typecheck: install-dev ## check types
 	$(BIN)/pyright --pythonpath $(BIN)/python

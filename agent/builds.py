@@ -29,8 +29,12 @@ if TYPE_CHECKING:
 
 CURRENT = "current"
 CARD, SPECIALISTS, CASES, RECORD, REPORT = (
-    "task.json", "specialists", "cases.sqlite", "build.json", "report.html",
-)  # fmt: skip
+    "task.json",
+    "specialists",
+    "cases.sqlite",
+    "build.json",
+    "report.html",
+)
 PARTS_FILE = "parts.jsonl"
 """Which image is in which part of the data."""
 WORK = "work"

@@ -211,6 +211,10 @@ async def turn_of(events: AsyncIterator[Event]) -> Turn:
         diagnosis = last.diagnosis
     final = last if isinstance(last, Final) else Final(diagnosis=diagnosis)
     return Turn(
-        text=final.text, diagnosis=final.diagnosis, diagnoses=final.diagnoses, notes=final.notes,
-        review=last if isinstance(last, ReviewRequested) else None, evidence=evidence,
-    )  # fmt: skip
+        text=final.text,
+        diagnosis=final.diagnosis,
+        diagnoses=final.diagnoses,
+        notes=final.notes,
+        review=last if isinstance(last, ReviewRequested) else None,
+        evidence=evidence,
+    )

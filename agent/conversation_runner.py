@@ -183,9 +183,12 @@ class ConversationRunner:
         consulting = await self._consulting()
         graph = await self._compiled(consulting)
         running = graph.astream(
-            given, key.config, context=consulting, stream_mode=["messages", "updates", "custom"],
+            given,
+            key.config,
+            context=consulting,
+            stream_mode=["messages", "updates", "custom"],
             durability="sync",
-        )  # fmt: skip
+        )
         stopped = False
         async with self.threads.failures():
             async for event in events_of(running):
@@ -226,10 +229,12 @@ def _begun(said: UserTurn, *, new: bool) -> dict[str, Any]:
     turn, earlier = uuid4().hex, said.earlier if new else PastConversation()
     content = message("human", said.text, [ref.id for ref in said.images]).content
     return {
-        "messages": [*earlier.messages, HumanMessage(content, id=turn)], "turn": turn,
-        "images": (*earlier.images, *said.images), "findings": dict(earlier.findings),
+        "messages": [*earlier.messages, HumanMessage(content, id=turn)],
+        "turn": turn,
+        "images": (*earlier.images, *said.images),
+        "findings": dict(earlier.findings),
         **{name: value for name, value in said.about.items() if value is not None},
-    }  # fmt: skip
+    }
 
 
 def open_review(state: CheckpointTuple) -> ReviewRequested | None:

@@ -273,9 +273,13 @@ class ConversationStore:
             ) from error
         pool: Any = AsyncConnectionPool(
             # Checked before use: after the server was away, those that it had given are dead.
-            self._address, max_size=8, open=False, timeout=10, check=AsyncConnectionPool.check_connection,
+            self._address,
+            max_size=8,
+            open=False,
+            timeout=10,
+            check=AsyncConnectionPool.check_connection,
             kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row},
-        )  # fmt: skip
+        )
         try:
             await self._stack.enter_async_context(pool)
             saver = AsyncPostgresSaver(pool, serde=serde)

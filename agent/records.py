@@ -93,11 +93,17 @@ def record_of(key: ConversationKey, state: CheckpointTuple) -> ThreadRecord:
     """Read a conversation from its checkpoint."""
     values = state.checkpoint["channel_values"]
     return ThreadRecord(
-        thread_id=key.thread, user=key.user, updated=_time(state), status=_status(state),
-        task=values.get("task"), group=values.get("group"), context=values.get("context"),
-        images=tuple(values.get("images") or ()), said=tuple(_utterances(values)),
+        thread_id=key.thread,
+        user=key.user,
+        updated=_time(state),
+        status=_status(state),
+        task=values.get("task"),
+        group=values.get("group"),
+        context=values.get("context"),
+        images=tuple(values.get("images") or ()),
+        said=tuple(_utterances(values)),
         findings=tuple((values.get("findings") or {}).values()),
-    )  # fmt: skip
+    )
 
 
 def summary_of(state: CheckpointTuple) -> ThreadSummary:
@@ -111,10 +117,15 @@ def summary_of(state: CheckpointTuple) -> ThreadSummary:
     found = [one.diagnosis for one in (values.get("findings") or {}).values() if one.diagnosis is not None]
     words = _short(asked[0].text) if asked else ""
     return ThreadSummary(
-        thread_id=thread, user=user, title=words,
-        updated=_time(state), status=_status(state), turns=len(asked),
-        image=images[-1].id if images else None, decision=_short(decision_words(found[-1])) if found else "",
-    )  # fmt: skip
+        thread_id=thread,
+        user=user,
+        title=words,
+        updated=_time(state),
+        status=_status(state),
+        turns=len(asked),
+        image=images[-1].id if images else None,
+        decision=_short(decision_words(found[-1])) if found else "",
+    )
 
 
 def _short(text: str) -> str:

@@ -119,8 +119,14 @@ def arms_of(members: Iterable[str], chosen: Sequence[str] = ()) -> list[Arm]:
         ConfigurationError: a name is no arm.
     """
     every: list[Arm] = [
-        *(_specialist(name) for name in members), VOTE, MEAN, KNN, STACKING, *GENERALISTS, GSCO,
-    ]  # fmt: skip
+        *(_specialist(name) for name in members),
+        VOTE,
+        MEAN,
+        KNN,
+        STACKING,
+        *GENERALISTS,
+        GSCO,
+    ]
     if not chosen:
         return every
     every.append(EVIDENCE_ONLY)

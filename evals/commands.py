@@ -106,10 +106,18 @@ def run(
     settings = settings_with(generalist)
     plan = plan_from(
         arms=tuple(name.strip() for name in arms.split(",") if name.strip()),
-        split=split, limit=limit, leaks=leaks,
-        near_duplicates=near_duplicates, gate=gate, concurrency=concurrency, retries=retries, seed=seed,
-        profile=settings.profile, neighbours=settings.neighbours, decision=decision or settings.decision,
-    )  # fmt: skip
+        split=split,
+        limit=limit,
+        leaks=leaks,
+        near_duplicates=near_duplicates,
+        gate=gate,
+        concurrency=concurrency,
+        retries=retries,
+        seed=seed,
+        profile=settings.profile,
+        neighbours=settings.neighbours,
+        decision=decision or settings.decision,
+    )
     failed = _run(suite, task, out, settings, plan, ray, workers)
     _report(out)
     if failed:
@@ -189,9 +197,12 @@ def external(
     settings = settings_with(generalist)
     plan = plan_from(
         arms=tuple(name.strip() for name in arms.split(",") if name.strip()) or ARMS,
-        split="test", gate=gate, seed=seed,
-        profile=settings.profile, neighbours=settings.neighbours,
-    )  # fmt: skip
+        split="test",
+        gate=gate,
+        seed=seed,
+        profile=settings.profile,
+        neighbours=settings.neighbours,
+    )
     found = evaluate_pack(pack, dataset, out, settings, plan, columns=Columns(path_column, label_column))
     typer.echo(visible(found.data.table()), err=True)
     _report_lines(found.finished.done, found.finished.errors, out)
@@ -298,9 +309,14 @@ def arbitration(
 
     settings = settings_with()
     plan = plan_from(
-        split=split, limit=limit, leaks=leaks, concurrency=concurrency, seed=seed,
-        profile=settings.profile, neighbours=settings.neighbours,
-    )  # fmt: skip
+        split=split,
+        limit=limit,
+        leaks=leaks,
+        concurrency=concurrency,
+        seed=seed,
+        profile=settings.profile,
+        neighbours=settings.neighbours,
+    )
     for task, source in map(pair, cases):
         run_arbitration(source, task, out / task, settings=settings, plan=plan)
     found = table(out)

@@ -72,9 +72,15 @@ def fit(
     if certify and certify == split:
         raise ConfigurationError(f"--certify {certify}: the rule is fitted on this very split; name another")
     plan = plan_from(
-        arms=arms_to_run(asking), split=split, limit=limit, concurrency=concurrency, seed=seed,
-        profile=settings.profile, neighbours=settings.neighbours, refuse_training=True,
-    )  # fmt: skip
+        arms=arms_to_run(asking),
+        split=split,
+        limit=limit,
+        concurrency=concurrency,
+        seed=seed,
+        profile=settings.profile,
+        neighbours=settings.neighbours,
+        refuse_training=True,
+    )
     folder = _folder(out, settings)
     place = work or settings.home / "fits" / task / Path(dataset).stem
     member = Member(dataset=dataset, task=task, split=split)

@@ -284,13 +284,17 @@ def _card(
     configuration = {
         "data": provenance.data_part(cases.sha256, cases.split, task),
         "panel": provenance.panel_part(panel),
-        "retrieval": {"encoder": _encoder(gsco, task), "k": plan.neighbours, "bank": bank,
-                      "near_duplicates": plan.near_duplicates},
+        "retrieval": {
+            "encoder": _encoder(gsco, task),
+            "k": plan.neighbours,
+            "bank": bank,
+            "near_duplicates": plan.near_duplicates,
+        },
         "gate": {"policy": plan.gate, "bank": bank},
         **provenance.generalist_parts(bench.generalist, plan.profile),
         "decision": _decision_part(bench, plan),
         "fit": {} if fit is None else {"version": fit.version, "data": fit.data[:12], "cases": fit.cases},
-    }  # fmt: skip
+    }
     best, chosen_by = best_single_source(
         fit,
         {} if panel is None else {name: one.card.reliability for name, one in panel.members.items()},

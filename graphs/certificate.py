@@ -106,9 +106,13 @@ def _certified(
 ) -> Certificate:
     needed = needed_answers(max_error, delta)
     base = Certificate(
-        max_error=max_error, delta=delta, n=len(held_out), needed=needed, floors=floors,
+        max_error=max_error,
+        delta=delta,
+        n=len(held_out),
+        needed=needed,
+        floors=floors,
         independent=held_out.independent,
-    )  # fmt: skip
+    )
     if len(held_out) < needed:
         return base
     share = delta / (1 + len(floors))

@@ -229,8 +229,10 @@ class DriftMonitor:
     def count(self, task: str, fit: CollaborationFit | None) -> int:
         """How many cases were watched since this fit was made."""
         with self._lock:
-            return sum(one.scores is not None and fit is not None and one.fit == fit.version
-                       for one in self._cases(task))  # fmt: skip
+            return sum(
+                one.scores is not None and fit is not None and one.fit == fit.version
+                for one in self._cases(task)
+            )
 
     def words(self, task: str, fit: CollaborationFit | None) -> str:
         """The alarm of a task, or why there can be none, in a sentence; empty where all is well."""

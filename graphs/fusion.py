@@ -347,8 +347,16 @@ def _by_generalist(
     rival = _rival(task, own, answer.labels)
     voices = [_voice(task, evidence, name, p, 0.0, 0.0, "") for name, p in sources.items()]
     log_odds = _own_log_odds(task, own, answer.labels, rival)
-    voices.append(Voice(source=GENERALIST, kind="generalist", labels=answer.labels, probabilities=own,
-                        weight=1.0, log_odds=log_odds))  # fmt: skip
+    voices.append(
+        Voice(
+            source=GENERALIST,
+            kind="generalist",
+            labels=answer.labels,
+            probabilities=own,
+            weight=1.0,
+            log_odds=log_odds,
+        )
+    )
     decided, against = _names(task, answer.labels, rival)
     fusion = Fusion(
         rule="generalist",

@@ -38,10 +38,21 @@ if TYPE_CHECKING:
 silence_loggers()
 
 _TAGS = (
-    "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows",
-    "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths", *PIXEL_KEYWORDS, *TAGS,
-)  # fmt: skip
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    *PIXEL_KEYWORDS,
+    *TAGS,
+)
 
 
 def read_dicom(

@@ -42,11 +42,20 @@ Rule = Callable[[Values], Values]
 _TEXTS = frozenset({None, "DS", "IS", "UN", "LO", "SH", "ST", "LT", "UC", "UT"})
 """Value representations whose bytes are numbers as text; None: the file leaves it to the dictionary."""
 TAGS = (
-    "PixelPaddingValue", "PixelPaddingRangeLimit", "ModalityLUTSequence", "RescaleIntercept", "RescaleSlope",
-    "VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "PresentationLUTShape",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "ModalityLUTSequence",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "VOILUTSequence",
+    "WindowCenter",
+    "WindowWidth",
+    "VOILUTFunction",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "PresentationLUTShape",
     *PALETTE_TAGS,
-)  # fmt: skip
+)
 """Keywords of the tags that are looked at here."""
 
 

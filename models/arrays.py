@@ -32,42 +32,87 @@ if TYPE_CHECKING:
 
 ARRAYS = ".npz"
 _MALFORMED = (
-    OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile,
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
     zlib.error,
-)  # fmt: skip
+)
 """What zipfile and numpy raise for files that are damaged or made up."""
 NAMES = "labels.json"
 """File beside the arrays that names the classes of a set that is not known here: a list."""
 
 _ORGANS = (
-    "bladder", "left femur", "right femur", "heart", "left kidney", "right kidney", "liver", "left lung",
-    "right lung", "pancreas", "spleen",
-)  # fmt: skip
+    "bladder",
+    "left femur",
+    "right femur",
+    "heart",
+    "left kidney",
+    "right kidney",
+    "liver",
+    "left lung",
+    "right lung",
+    "pancreas",
+    "spleen",
+)
 
 CLASSES: Mapping[str, tuple[str, ...]] = {
     "pathmnist": (
-        "adipose", "background", "debris", "lymphocytes", "mucus", "smooth muscle", "normal colon mucosa",
-        "cancer-associated stroma", "colorectal adenocarcinoma epithelium",
+        "adipose",
+        "background",
+        "debris",
+        "lymphocytes",
+        "mucus",
+        "smooth muscle",
+        "normal colon mucosa",
+        "cancer-associated stroma",
+        "colorectal adenocarcinoma epithelium",
     ),
     "chestmnist": (
-        "atelectasis", "cardiomegaly", "effusion", "infiltration", "mass", "nodule", "pneumonia",
-        "pneumothorax", "consolidation", "edema", "emphysema", "fibrosis", "pleural thickening", "hernia",
+        "atelectasis",
+        "cardiomegaly",
+        "effusion",
+        "infiltration",
+        "mass",
+        "nodule",
+        "pneumonia",
+        "pneumothorax",
+        "consolidation",
+        "edema",
+        "emphysema",
+        "fibrosis",
+        "pleural thickening",
+        "hernia",
     ),
     "dermamnist": (
-        "actinic keratosis", "basal cell carcinoma", "benign keratosis", "dermatofibroma", "melanoma",
-        "melanocytic nevus", "vascular lesion",
+        "actinic keratosis",
+        "basal cell carcinoma",
+        "benign keratosis",
+        "dermatofibroma",
+        "melanoma",
+        "melanocytic nevus",
+        "vascular lesion",
     ),
     "octmnist": ("choroidal neovascularization", "diabetic macular edema", "drusen", "normal"),
     "pneumoniamnist": ("normal", "pneumonia"),
     "breastmnist": ("malignant", "normal or benign"),
     "bloodmnist": (
-        "basophil", "eosinophil", "erythroblast", "immature granulocyte", "lymphocyte", "monocyte",
-        "neutrophil", "platelet",
+        "basophil",
+        "eosinophil",
+        "erythroblast",
+        "immature granulocyte",
+        "lymphocyte",
+        "monocyte",
+        "neutrophil",
+        "platelet",
     ),
     "organamnist": _ORGANS,
     "organcmnist": _ORGANS,
     "organsmnist": _ORGANS,
-}  # fmt: skip
+}
 """Classes of the MedMNIST sets by file name, in the order of the indices; no name holds a comma."""
 
 

@@ -17,9 +17,20 @@ import pytest
 
 _SCRIPT = Path(__file__).with_name("forked_command.py")
 _LOADED = (
-    "pytest", "torch", "torchvision", "timm", "transformers", "sklearn.linear_model", "scipy.stats",
-    "pydicom", "uvicorn", "fastapi", "langgraph.graph", "gsco.agent.api", "gsco.agent.cli",
-)  # fmt: skip
+    "pytest",
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "sklearn.linear_model",
+    "scipy.stats",
+    "pydicom",
+    "uvicorn",
+    "fastapi",
+    "langgraph.graph",
+    "gsco.agent.api",
+    "gsco.agent.cli",
+)
 
 
 class ForkedCommand:
@@ -37,9 +48,10 @@ class ForkedCommand:
             path.touch()
         given = {"words": list(words), "environment": environment, "out": str(out), "err": str(err)}
         self._process = _context().Process(
-            target=runpy.run_path, args=(str(_SCRIPT),),
+            target=runpy.run_path,
+            args=(str(_SCRIPT),),
             kwargs={"init_globals": {"GIVEN": given}, "run_name": "gsco_command"},
-        )  # fmt: skip
+        )
         self._process.start()
         atexit.register(self._process.kill)  # else the test program would wait for it at its end
 

@@ -153,9 +153,19 @@ def generalist_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from gsco.models.generalist.training.tokenizer import train_tokenizer
 
     sizes = Architecture(
-        image_size=28, patch_size=14, vision_width=16, vision_layers=1, vision_heads=2,
-        width=32, layers=1, heads=2, key_value_heads=1, mlp_width=64, vocabulary=400, context=2048,
-    )  # fmt: skip
+        image_size=28,
+        patch_size=14,
+        vision_width=16,
+        vision_layers=1,
+        vision_heads=2,
+        width=32,
+        layers=1,
+        heads=2,
+        key_value_heads=1,
+        mlp_width=64,
+        vocabulary=400,
+        context=2048,
+    )
     tokenizer = train_tokenizer(["dark bright lying standing yes no", "The possible diagnoses are"] * 4, 400)
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_generalist(build_model(sizes, tokenizer, seed=3), tokenizer, sizes, folder, {"name": "tiny"})

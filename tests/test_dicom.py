@@ -377,12 +377,23 @@ def test_one_mr_slice_in_many_encodings(kind):
 @pytest.mark.parametrize(
     "name",
     [
-        "SC_rgb_dcmtk_+eb+cr", "SC_rgb_dcmtk_+eb+cy+n1", "SC_rgb_dcmtk_+eb+cy+n2", "SC_rgb_dcmtk_+eb+cy+np",
-        "SC_rgb_dcmtk_+eb+cy+s2", "SC_rgb_dcmtk_+eb+cy+s4", "SC_rgb_gdcm_KY", "SC_rgb_jls_lossy_line",
-        "SC_rgb_jls_lossy_sample", "SC_rgb_jpeg_dcmtk", "SC_rgb_jpeg_gdcm", "SC_rgb_jpeg_lossy_gdcm",
-        "SC_rgb_rle_16bit", "SC_rgb_rle_32bit", "SC_ybr_full_422_uncompressed",
+        "SC_rgb_dcmtk_+eb+cr",
+        "SC_rgb_dcmtk_+eb+cy+n1",
+        "SC_rgb_dcmtk_+eb+cy+n2",
+        "SC_rgb_dcmtk_+eb+cy+np",
+        "SC_rgb_dcmtk_+eb+cy+s2",
+        "SC_rgb_dcmtk_+eb+cy+s4",
+        "SC_rgb_gdcm_KY",
+        "SC_rgb_jls_lossy_line",
+        "SC_rgb_jls_lossy_sample",
+        "SC_rgb_jpeg_dcmtk",
+        "SC_rgb_jpeg_gdcm",
+        "SC_rgb_jpeg_lossy_gdcm",
+        "SC_rgb_rle_16bit",
+        "SC_rgb_rle_32bit",
+        "SC_ybr_full_422_uncompressed",
     ],
-)  # fmt: skip
+)
 def test_one_colour_chart_in_many_encodings(name):
     difference = np.abs(shipped(f"{name}.dcm") - shipped("SC_rgb_rle.dcm"))
     assert np.median(difference) <= 3

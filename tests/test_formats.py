@@ -113,11 +113,15 @@ READ = {
     f"{ROOT}.1.2.4.110": eight("jxl_8"),
     f"{ROOT}.1.2.4.111": eight("jxl_8"),
     f"{ROOT}.1.2.4.112": eight("jxl_8"),
-    **{f"{ROOT}.1.2.4.20{last}": lambda syntax: compressed("htj2k_unsigned16", syntax, 16,
-       WindowCenter=2048, WindowWidth=4096) for last in (1, 2, 3)},
+    **{
+        f"{ROOT}.1.2.4.20{last}": lambda syntax: compressed(
+            "htj2k_unsigned16", syntax, 16, WindowCenter=2048, WindowWidth=4096
+        )
+        for last in (1, 2, 3)
+    },
     f"{ROOT}.1.2.5": rle,
     f"{ROOT}.1.2.8.1": deflated,
-}  # fmt: skip
+}
 
 
 def listed(*, read: bool) -> list[str]:

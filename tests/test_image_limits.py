@@ -103,9 +103,14 @@ def tiled(pixels: np.ndarray, side: int, *, order: str = "<", packed: bool = Tru
     tables = struct.pack(f"{order}{2 * len(body)}I", *offsets, *map(len, body))
     bits = struct.pack(f"{order}{samples}H", *[8] * samples)
     values = {
-        256: width, 257: height, 259: 8 if packed else 1, 262: 2 if samples == 3 else 1, 277: samples,
-        322: side, 323: side,
-    }  # fmt: skip
+        256: width,
+        257: height,
+        259: 8 if packed else 1,
+        262: 2 if samples == 3 else 1,
+        277: samples,
+        322: side,
+        323: side,
+    }
     entries = {tag: struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in values.items()}
     at = place + len(tables)
     short = struct.pack(f"{order}HHI", 258, 3, samples)

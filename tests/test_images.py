@@ -595,11 +595,21 @@ def test_a_folder_that_cannot_be_made(tmp_path, make_image):
 @pytest.mark.parametrize(
     "id",
     [
-        "", "img-", "img-0123456789a", "img-0123456789abc", "img-0123456789ABC", "0123456789ab",
-        "img-../../../etc", "img-0123456789a*", "img-0123456789ab\n", "/etc/passwd", "img-............",
-        "ａmg-0123456789ab", "img-" + "٣" * 12,
+        "",
+        "img-",
+        "img-0123456789a",
+        "img-0123456789abc",
+        "img-0123456789ABC",
+        "0123456789ab",
+        "img-../../../etc",
+        "img-0123456789a*",
+        "img-0123456789ab\n",
+        "/etc/passwd",
+        "img-............",
+        "ａmg-0123456789ab",
+        "img-" + "٣" * 12,
     ],
-)  # fmt: skip
+)
 def test_ids_are_never_paths(store, make_image, id):
     store.put(make_image())
     for ask in (store.get, store.resolve):

@@ -36,19 +36,29 @@ def pictures() -> Iterator[tuple[str, bytes]]:
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "text"
     kinds = [
-        ("PNG", colour, {"exif": exif}), ("PNG", colour.quantize(9), {"transparency": 3}), ("PNG", deep, {}),
-        ("PNG", grey.convert("1"), {}), ("PNG", colour.convert("RGBA"), {}), ("PNG", grey.convert("LA"), {}),
+        ("PNG", colour, {"exif": exif}),
+        ("PNG", colour.quantize(9), {"transparency": 3}),
+        ("PNG", deep, {}),
+        ("PNG", grey.convert("1"), {}),
+        ("PNG", colour.convert("RGBA"), {}),
+        ("PNG", grey.convert("LA"), {}),
         ("PNG", colour, {"save_all": True, "append_images": [colour.rotate(90)]}),
-        ("JPEG", colour, {"exif": exif}), ("JPEG", grey, {"progressive": True}),
+        ("JPEG", colour, {"exif": exif}),
+        ("JPEG", grey, {"progressive": True}),
         ("JPEG", colour.convert("CMYK"), {}),
         ("MPO", colour, {"save_all": True, "append_images": [colour.rotate(90)]}),
-        ("BMP", colour, {}), ("BMP", colour.quantize(9), {}), ("BMP", grey.convert("1"), {}),
-        ("WEBP", colour, {"exif": exif}), ("WEBP", colour, {"lossless": True}),
+        ("BMP", colour, {}),
+        ("BMP", colour.quantize(9), {}),
+        ("BMP", grey.convert("1"), {}),
+        ("WEBP", colour, {"exif": exif}),
+        ("WEBP", colour, {"lossless": True}),
         ("WEBP", colour, {"save_all": True, "append_images": [colour.rotate(90)]}),
-        ("TIFF", colour, {"save_all": True, "append_images": [grey, deep]}), ("TIFF", grey.convert("F"), {}),
-        ("TIFF", deep, {}), ("TIFF", grey.convert("1"), {"compression": "group4"}),
+        ("TIFF", colour, {"save_all": True, "append_images": [grey, deep]}),
+        ("TIFF", grey.convert("F"), {}),
+        ("TIFF", deep, {}),
+        ("TIFF", grey.convert("1"), {"compression": "group4"}),
         *(("TIFF", colour, {"compression": how}) for how in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg")),
-    ]  # fmt: skip
+    ]
     for number, (kind, image, options) in enumerate(kinds):
         file = io.BytesIO()
         image.copy().save(file, kind, **options)
@@ -56,20 +66,45 @@ def pictures() -> Iterator[tuple[str, bytes]]:
 
 
 DICOM = (
-    "CT_small.dcm", "MR_small.dcm", "MR_small_RLE.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm",
-    "MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "SC_rgb_jpeg_dcmtk.dcm",
-    "SC_rgb_jpeg_gdcm.dcm", "SC_rgb_rle_2frame.dcm", "SC_rgb_gdcm_KY.dcm", "SC_rgb_small_odd.dcm",
-    "JPEG2000.dcm", "JPGExtended.dcm", "GDCMJ2K_TextGBR.dcm", "JPEGLSNearLossless_16.dcm", "image_dfl.dcm",
-    "rtdose.dcm", "rtdose_rle_1frame.dcm", "liver_1frame.dcm", "dicomdirtests/77654033/CR1/6154",
+    "CT_small.dcm",
+    "MR_small.dcm",
+    "MR_small_RLE.dcm",
+    "MR_small_implicit.dcm",
+    "MR_small_bigendian.dcm",
+    "MR_small_jp2klossless.dcm",
+    "MR_small_jpeg_ls_lossless.dcm",
+    "SC_rgb_jpeg_dcmtk.dcm",
+    "SC_rgb_jpeg_gdcm.dcm",
+    "SC_rgb_rle_2frame.dcm",
+    "SC_rgb_gdcm_KY.dcm",
+    "SC_rgb_small_odd.dcm",
+    "JPEG2000.dcm",
+    "JPGExtended.dcm",
+    "GDCMJ2K_TextGBR.dcm",
+    "JPEGLSNearLossless_16.dcm",
+    "image_dfl.dcm",
+    "rtdose.dcm",
+    "rtdose_rle_1frame.dcm",
+    "liver_1frame.dcm",
+    "dicomdirtests/77654033/CR1/6154",
     "SC_ybr_full_422_uncompressed.dcm",
-)  # fmt: skip
+)
 FILES = {**dict(pictures()), **{name: (SHIPPED / name).read_bytes() for name in DICOM}}
 STARTS = (
-    b"\x89PNG\r\n\x1a\n", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"BM", b"\xff\xd8\xff",
-    b"\xff\xd8\xff\xe1\xff\xffExif\0\0II*\0", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08", b"II+\0\x08\0\0\0",
-    b"RIFF\xff\0\0\0WEBPVP8X", b"RIFF\xff\0\0\0WEBPVP8L", bytes(128) + b"DICM",
-    bytes(128) + b"DICM\x02\0\x10\0UI\x14\x001.2.840.10008.1.2.1\0", b"\x08\0\x05\0CS\x0a\0ISO_IR 100",
-)  # fmt: skip
+    b"\x89PNG\r\n\x1a\n",
+    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+    b"BM",
+    b"\xff\xd8\xff",
+    b"\xff\xd8\xff\xe1\xff\xffExif\0\0II*\0",
+    b"II*\0\x08\0\0\0",
+    b"MM\0*\0\0\0\x08",
+    b"II+\0\x08\0\0\0",
+    b"RIFF\xff\0\0\0WEBPVP8X",
+    b"RIFF\xff\0\0\0WEBPVP8L",
+    bytes(128) + b"DICM",
+    bytes(128) + b"DICM\x02\0\x10\0UI\x14\x001.2.840.10008.1.2.1\0",
+    b"\x08\0\x05\0CS\x0a\0ISO_IR 100",
+)
 
 
 def tried(data: bytes, **options) -> Image.Image | ImageError:

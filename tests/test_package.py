@@ -126,9 +126,10 @@ def test_files_that_are_read_are_packaged():
         path
         for room in rooms
         for path in (ROOT / room).rglob("*")
-        if path.is_file() and path.suffix not in (".py", ".pyc")
+        if path.is_file()
+        and path.suffix not in (".py", ".pyc")
         and (ROOT / "evals" / "results") not in path.parents
-    }  # fmt: skip
+    }
     assert "agent" in rooms and (ROOT / "agent" / "page" / "page.css") in beside
     assert sorted(str(path.relative_to(ROOT)) for path in beside - covered) == []
 

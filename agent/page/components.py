@@ -18,9 +18,7 @@ from .uploads import PRESETS
 
 HINT = "Drop in an image and say what you want to know"
 WAITING = "A person must decide first"
-ACTIONS = (
-    ("Approve", "approve"), ("Edit the label", "edit"), ("Reject", "reject"),
-)  # fmt: skip
+ACTIONS = (("Approve", "approve"), ("Edit the label", "edit"), ("Reject", "reject"))
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,9 @@ class PageComponents:
     def updates(self, shown: PageUpdate) -> dict[Any, Any]:
         """What Gradio is told of what there is to show."""
         told: dict[Any, Any] = {
-            self.progress: progress(shown.doing, shown.seconds), self.alert: alert(shown.alert)
-        }  # fmt: skip
+            self.progress: progress(shown.doing, shown.seconds),
+            self.alert: alert(shown.alert),
+        }
         if shown.bubbles is not None:
             told[self.chat] = messages(shown.bubbles)
         if shown.panel is not None:
@@ -91,9 +90,10 @@ class PageComponents:
         }
         if review is not None:
             told[self.labels] = gr.Dropdown(
-                choices=list(review.options), multiselect=review.several,
+                choices=list(review.options),
+                multiselect=review.several,
                 value=list(review.diagnosis.labels) if review.several else review.diagnosis.label,
-            )  # fmt: skip
+            )
         return told | self.evidence(shown) if shown.panel is not None or shown.cases else told
 
     def evidence(self, shown: PageUpdate) -> dict[Any, Any]:
@@ -102,8 +102,9 @@ class PageComponents:
         opinions = [] if diagnosis is None else diagnosis.evidence.opinions
         voices = [
             (specialist_title(number), one.specialist)
-            for number, one in enumerate(opinions, start=1) if one.probabilities
-        ]  # fmt: skip
+            for number, one in enumerate(opinions, start=1)
+            if one.probabilities
+        ]
         labels = list(opinions[0].probabilities) if diagnosis is not None and voices else []
         findings = self.room.findings(diagnosis, labels) if diagnosis is not None else []
         told: dict[Any, Any] = {
@@ -111,10 +112,11 @@ class PageComponents:
             self.look: "",
             self.looks: gr.Accordion(visible=bool(voices and findings), open=False),
             self.cases: gr.Radio(
-                [(words, number) for number, words in enumerate(shown.cases)], value=shown.number,
+                [(words, number) for number, words in enumerate(shown.cases)],
+                value=shown.number,
                 visible=len(shown.cases) > 1,
             ),
-        }  # fmt: skip
+        }
         if shown.panel is not None:
             told[self.panel] = shown.panel
         if voices and findings and diagnosis is not None:
@@ -163,16 +165,27 @@ def lay_out(room: ChatSession, *, named: bool = True) -> PageComponents:
         with gr.Column(scale=5, min_width=300, elem_id="talk"):
             made["start"] = start_page(tasks)
             made["chat"] = gr.Chatbot(
-                [], label="Conversation", show_label=False, render_markdown=False, buttons=["copy"],
-                feedback_options=None, elem_id="chat", height="100%",
-            )  # fmt: skip
+                [],
+                label="Conversation",
+                show_label=False,
+                render_markdown=False,
+                buttons=["copy"],
+                feedback_options=None,
+                elem_id="chat",
+                height="100%",
+            )
             made["progress"] = gr.HTML(progress("Loading the models"), elem_id="progress")
             made["alert"] = gr.HTML("", elem_id="alert")
             _review(made, named)
             made["box"] = gr.MultimodalTextbox(
-                label="Your question", show_label=False, placeholder=HINT, file_count="multiple",
-                max_plain_text_length=4000, elem_id="box", autofocus=True,
-            )  # fmt: skip
+                label="Your question",
+                show_label=False,
+                placeholder=HINT,
+                file_count="multiple",
+                max_plain_text_length=4000,
+                elem_id="box",
+                autofocus=True,
+            )
             _about(made, [(task.title or task.name, task.name) for task in tasks])
             _window(made)
         with gr.Column(scale=4, min_width=300, elem_id="evidence"):
@@ -219,9 +232,13 @@ def _about(made: dict[str, Any], tasks: Sequence[tuple[str, str]]) -> None:
             [("chosen from the image", ""), *tasks], value="", label="Task", elem_id="task"
         )
         made["context"] = gr.Textbox(
-            "", label="Clinical context", lines=2, max_length=4000, elem_id="context",
+            "",
+            label="Clinical context",
+            lines=2,
+            max_length=4000,
+            elem_id="context",
             placeholder="Without the patient's name; it goes to the generalist as data",
-        )  # fmt: skip
+        )
 
 
 def _window(made: dict[str, Any]) -> None:

@@ -47,6 +47,10 @@ def windowing(room: ChatSession, parts: PageComponents) -> None:
 
     parts.preset.input(preset, [parts.preset], [parts.center, parts.width], **QUIET)
     gr.on(
-        [parts.box.change, parts.center.change, parts.width.change], look,
-        [parts.box, parts.center, parts.width], [parts.preview], trigger_mode="always_last", **QUIET,
-    )  # fmt: skip
+        [parts.box.change, parts.center.change, parts.width.change],
+        look,
+        [parts.box, parts.center, parts.width],
+        [parts.preview],
+        trigger_mode="always_last",
+        **QUIET,
+    )

@@ -53,9 +53,10 @@ def refuse_file_references() -> None:
         raise gr.Error("files and addresses are not read; upload the image itself")
 
     places: tuple[tuple[Any, str], ...] = (
-        (processing_utils, "async_ssrf_protected_get"), (processing_utils, "async_ssrf_protected_download"),
+        (processing_utils, "async_ssrf_protected_get"),
+        (processing_utils, "async_ssrf_protected_download"),
         (blocks.Block, "async_move_resource_to_block_cache"),
-    )  # fmt: skip
+    )
     for owner, name in places:
         if not hasattr(owner, name):
             raise ConfigurationError(f"this version of gradio has no {name}; install one that gsco allows")

@@ -52,9 +52,10 @@ def reviewing(room: ChatSession, reviewers: Reviewers, parts: PageComponents) ->
             yield parts.updates(shown)
         yield {
             parts.threads: await listed(room, reviewers, user, thread),
-            parts.action: "approve", parts.reason: gr.Textbox("", visible=False),
+            parts.action: "approve",
+            parts.reason: gr.Textbox("", visible=False),
             parts.labels: gr.Dropdown(visible=False),
-        }  # fmt: skip
+        }
 
     parts.action.change(needed, [parts.action], [parts.labels, parts.reason], **QUIET)
     given = [parts.thread, parts.action, parts.labels, parts.reason, parts.reviewer]

@@ -59,10 +59,20 @@ def application(gsco: GSCo, settings: Settings, users: Users) -> ASGIApp:
     app.include_router(upload_routes(uploads))
     room = ChatSession(gsco, uploads, settings.api_timeout, user_turns=settings.api_user_concurrency)
     mounted = gr.mount_gradio_app(
-        app, build(room, reviewers, at_once=settings.api_concurrency), path="/", footer_links=[],
-        show_error=False, max_file_size=settings.max_image_bytes, ssr_mode=False, enable_monitoring=False,
-        pwa=False, mcp_server=False, theme=theme(), css=sheet(), head=script(),
-    )  # fmt: skip
+        app,
+        build(room, reviewers, at_once=settings.api_concurrency),
+        path="/",
+        footer_links=[],
+        show_error=False,
+        max_file_size=settings.max_image_bytes,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        theme=theme(),
+        css=sheet(),
+        head=script(),
+    )
     return PageSession(PageGuard(JsonLimits(mounted, EVENT_BYTES)), users)
 
 

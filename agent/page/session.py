@@ -142,9 +142,16 @@ class ChatSession:
             return PageUpdate(alert=self._failure(error), over=True)
         cut_off = record is not None and record.status == "cut off"
         return PageUpdate(
-            stands.bubbles, html, alert=CUT_OFF if cut_off else "", over=True, review=stands.review,
-            diagnosis=stands.diagnosis, about=about, cases=stands.cases, number=stands.number,
-        )  # fmt: skip
+            stands.bubbles,
+            html,
+            alert=CUT_OFF if cut_off else "",
+            over=True,
+            review=stands.review,
+            diagnosis=stands.diagnosis,
+            about=about,
+            cases=stands.cases,
+            number=stands.number,
+        )
 
     async def case(self, user: str, thread: str, number: int) -> PageUpdate:
         """One of a conversation's diagnoses in the panel."""
@@ -308,9 +315,14 @@ class ChatSession:
         same = stands.diagnosis is None and turn.evidence is not None
         html = None if same else await asyncio.to_thread(self._panel, stands, consultation.thread_id)
         return PageUpdate(
-            [*stands.bubbles, *remarks(turn)], html, over=True, review=stands.review,
-            diagnosis=stands.diagnosis, cases=stands.cases, number=stands.number,
-        )  # fmt: skip
+            [*stands.bubbles, *remarks(turn)],
+            html,
+            over=True,
+            review=stands.review,
+            diagnosis=stands.diagnosis,
+            cases=stands.cases,
+            number=stands.number,
+        )
 
     async def _state(self, consultation: Conversation, number: int | None = None) -> ConversationState:
         try:

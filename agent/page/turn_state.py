@@ -9,10 +9,13 @@ from ...graphs.events import Event, EvidenceArrived, Final, ReviewRequested, Too
 
 BEGINNING = "Reading the question"
 _DOING = {
-    "classify": "Asking the specialists", "retrieve_cases": "Looking for similar cases",
-    "diagnose": "Diagnosing", "report": "Writing a report", "describe": "Looking at the image",
+    "classify": "Asking the specialists",
+    "retrieve_cases": "Looking for similar cases",
+    "diagnose": "Diagnosing",
+    "report": "Writing a report",
+    "describe": "Looking at the image",
     "list_tasks": "Looking up what can be asked",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

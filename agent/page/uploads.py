@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 MOST = 8
 """Images in one message."""
 PRESETS: dict[str, Window | None] = {
-    "as the file says": None, "CT lung": (-600.0, 1500.0), "CT soft tissue": (40.0, 400.0),
-    "CT bone": (400.0, 1800.0), "CT brain": (40.0, 80.0),
-}  # fmt: skip
+    "as the file says": None,
+    "CT lung": (-600.0, 1500.0),
+    "CT soft tissue": (40.0, 400.0),
+    "CT bone": (400.0, 1800.0),
+    "CT brain": (40.0, 80.0),
+}
 """Windows that readers know by name: center and width, in Hounsfield units."""
 
 

@@ -184,13 +184,26 @@ def view_of_evidence(
     task = evidence.gate.task
     cases = evidence.similar_cases[:SHOWN_CASES]
     return CaseView(
-        case_id=image, task=task, title=title or task, verdict=UNDECIDED, confidence="", abstained=False,
-        badges=tuple(unusual(evidence)), reasons=evidence.gate.notes, remarks=(), options=(),
-        why="", shares=(), counter_example=None, generalist="",
+        case_id=image,
+        task=task,
+        title=title or task,
+        verdict=UNDECIDED,
+        confidence="",
+        abstained=False,
+        badges=tuple(unusual(evidence)),
+        reasons=evidence.gate.notes,
+        remarks=(),
+        options=(),
+        why="",
+        shares=(),
+        counter_example=None,
+        generalist="",
         voices=voices(evidence, None),
         neighbours=tuple(neighbour(case, None, (thumbnails or {}).get(case.id)) for case in cases),
-        missing=missing(evidence), footer=(), disclaimer=DISCLAIMER,
-    )  # fmt: skip
+        missing=missing(evidence),
+        footer=(),
+        disclaimer=DISCLAIMER,
+    )
 
 
 def verdict(diagnosis: Diagnosis) -> str:

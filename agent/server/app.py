@@ -48,10 +48,14 @@ def create_app(gsco: GSCo, policy: ServerPolicy | None = None) -> FastAPI:
         yield
 
     app = FastAPI(
-        title="gsco", version=__version__, description=_ABOUT, lifespan=life,
+        title="gsco",
+        version=__version__,
+        description=_ABOUT,
+        lifespan=life,
         # FastAPI's pages on the schema load their scripts from a content delivery network; see docs_page.
-        docs_url=None, redoc_url=None,
-    )  # fmt: skip
+        docs_url=None,
+        redoc_url=None,
+    )
     app.include_router(routes(gsco, policy, metrics, readiness))
     app.openapi = lambda: _schema(app, asks_keys=bool(policy.users))
     app.add_exception_handler(ApiError, _answer_problem)

@@ -139,9 +139,8 @@ class AuthMiddleware:
             raise self._too_large()
         if self._held + len(piece) > self._policy.held_bytes:
             raise ApiError(
-                429, "too many requests are arriving at once; try again in a moment",
-                "too_many_requests",
-            )  # fmt: skip
+                429, "too many requests are arriving at once; try again in a moment", "too_many_requests"
+            )
         self._held += len(piece)
         body += piece
         return bool(message.get("more_body"))
@@ -149,9 +148,10 @@ class AuthMiddleware:
     def _too_large(self) -> ApiError:
         limit = self._policy.max_bytes / 2**20
         return ApiError(
-            413, f"the request is over {limit:.1f} MiB; send smaller images, or set GSCO_API_MAX_BYTES",
+            413,
+            f"the request is over {limit:.1f} MiB; send smaller images, or set GSCO_API_MAX_BYTES",
             "request_too_large",
-        )  # fmt: skip
+        )
 
 
 def stops_with_client(scope: Scope) -> bool:

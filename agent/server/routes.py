@@ -55,18 +55,21 @@ def _operation(gsco: GSCo, metrics: Metrics, readiness: Readiness) -> APIRouter:
         return schema.Health(status="alive")
 
     @router.get(
-        "/readyz", summary="Whether the models are loaded",
+        "/readyz",
+        summary="Whether the models are loaded",
         responses={503: {"model": schema.Health, "description": "Not yet, or loading failed."}},
-    )  # fmt: skip
+    )
     async def readyz(response: Response) -> schema.Health:
         health = readiness.look()
         response.status_code = 200 if health.status == "ready" else 503
         return health
 
     @router.get(
-        "/metrics", summary="Prometheus metrics", response_class=Response,
+        "/metrics",
+        summary="Prometheus metrics",
+        response_class=Response,
         responses={200: {"content": {"text/plain": {}}}, **documented(401, 403, 429)},
-    )  # fmt: skip
+    )
     async def numbers() -> Response:
         if gsco.monitor is not None:
             metrics.note_drift(gsco.monitor, gsco.fits)
@@ -91,12 +94,14 @@ def _openai(gsco: GSCo, policy: ServerPolicy, metrics: Metrics, evidence: Earlie
         return schema.Model(id=model)
 
     @router.post(
-        "/v1/chat/completions", summary="A turn of a conversation", response_model=schema.Completion,
+        "/v1/chat/completions",
+        summary="A turn of a conversation",
+        response_model=schema.Completion,
         responses={
             200: {"content": {"text/event-stream": {}}},  # OpenAPI 3.1 has no schema for a stream of events
             **documented(404, 409, 502, 503, 504),
         },
-    )  # fmt: skip
+    )
     async def completions(
         body: schema.ChatRequest,
         request: Request,
@@ -169,9 +174,10 @@ def _threads(gsco: GSCo, policy: ServerPolicy, metrics: Metrics, evidence: Earli
         await gsco.consult(thread, user=request.state.user).adelete()
 
     @router.post(
-        "/v1/threads/{thread}/decision", summary="A person decides on the diagnosis under review",
+        "/v1/threads/{thread}/decision",
+        summary="A person decides on the diagnosis under review",
         responses=documented(502, 503, 504),
-    )  # fmt: skip
+    )
     async def decided(thread: Name, body: schema.DecisionRequest, request: Request) -> Turn:
         user = request.state.user
         turn = await _resumed(gsco, policy, metrics, body, user, user, thread)
@@ -189,9 +195,10 @@ def _threads(gsco: GSCo, policy: ServerPolicy, metrics: Metrics, evidence: Earli
         return await record_under_review(gsco, policy.reviewers, request.state.user, owner, thread)
 
     @router.post(
-        "/v1/reviews/{owner}/{thread}/decision", summary="A reviewer decides on another user's diagnosis",
+        "/v1/reviews/{owner}/{thread}/decision",
+        summary="A reviewer decides on another user's diagnosis",
         responses=documented(502, 503, 504),
-    )  # fmt: skip
+    )
     async def reviewed(owner: Name, thread: Name, body: schema.DecisionRequest, request: Request) -> Turn:
         turn = await _resumed(gsco, policy, metrics, body, request.state.user, owner, thread)
         evidence.reviewed(owner, turn.diagnoses)

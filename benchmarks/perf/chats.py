@@ -183,12 +183,16 @@ def main(arguments: Sequence[str] | None = ()) -> None:
     ]
     rows = [
         (
-            name, str(wave.errors), str(wave.mixed), f"{statistics.median(wave.turns):.1f} s",
-            f"{statistics.quantiles(wave.turns, n=20)[-1]:.1f} s", f"{alone.seconds / wave.seconds:.2f}",
+            name,
+            str(wave.errors),
+            str(wave.mixed),
+            f"{statistics.median(wave.turns):.1f} s",
+            f"{statistics.quantiles(wave.turns, n=20)[-1]:.1f} s",
+            f"{alone.seconds / wave.seconds:.2f}",
             f"{wave.memory / alone.memory:.2f}",
         )
         for name, wave in named
-    ]  # fmt: skip
+    ]
     headings = ("chats", "errors", "mixed up", "a turn: p50", "p95", "× as fast", "× memory")
     note = (
         f"{asked.users} users of two turns each, the bundled models; the server holds {alone.memory:.0f} MiB "

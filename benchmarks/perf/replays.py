@@ -77,9 +77,13 @@ def measure(seconds: float, *, number: int, rounds: int = 3) -> tuple[Race, int]
 
     with TemporaryDirectory() as folder, _server(seconds) as url:
         settings = Settings(
-            home=Path(folder) / "home", specialists=None, case_store="",
-            generalist_url=f"{url}/v1", generalist_model="stand-in", generalist_mode="decode",
-        )  # fmt: skip
+            home=Path(folder) / "home",
+            specialists=None,
+            case_store="",
+            generalist_url=f"{url}/v1",
+            generalist_model="stand-in",
+            generalist_mode="decode",
+        )
         plan, out = Plan(arms=ARMS), Path(folder) / "run"
         with run_context_of(settings, plan) as bench:
             cases = _cases(bench, Path(folder), number)

@@ -54,9 +54,16 @@ def _consulted(gsco: GSCo, generalist: Generalist, image: AbilityImage) -> Itera
         ability: str, *, right: bool = False, said: str = "", error: str | None = None
     ) -> AbilityRecord:
         return AbilityRecord(
-            ability=ability, task=image.task.name, case=image.id, generalist=generalist.version,
-            right=int(right), stated=1, expected=1, said=said, error=error,
-        )  # fmt: skip
+            ability=ability,
+            task=image.task.name,
+            case=image.id,
+            generalist=generalist.version,
+            right=int(right),
+            stated=1,
+            expected=1,
+            said=said,
+            error=error,
+        )
 
     consultation = gsco.consult(group=image.case.group, keep=False)
     try:

@@ -45,11 +45,14 @@ def table(shown: Sequence[AbilityRecord]) -> str:
         if len({task for name, task in rows if name == ability}) > 1:
             rows[ability, ALL] = [one for one in shown if one.ability == ability]
     lines = [
-        f"# Abilities of generalist {shown[0].generalist}", "",
+        f"# Abilities of generalist {shown[0].generalist}",
+        "",
         "Right: how many of the choices, decisions or answers are. 95 % intervals; those of one case are",
-        "taken together.", "",
-        "| ability | task | cases | right |", "|---|---|---|---|",
-    ]  # fmt: skip
+        "taken together.",
+        "",
+        "| ability | task | cases | right |",
+        "|---|---|---|---|",
+    ]
     for (ability, task), of in sorted(rows.items()):
         share = _share(_shared([(one.case, one.right, one.stated) for one in of]))
         lines.append(f"| {ability} | {task} | {len(of)} | {share} |")

@@ -134,9 +134,15 @@ def _chosen(
             continue
         wanted = "diagnose" if "diagnose" in names else "classify"
         shown = AbilityRecord(
-            ability=ability, task=image.task.name, case=image.id, generalist=generalist.version,
-            right=0, stated=1, expected=1, said="",
-        )  # fmt: skip
+            ability=ability,
+            task=image.task.name,
+            case=image.id,
+            generalist=generalist.version,
+            right=0,
+            stated=1,
+            expected=1,
+            said="",
+        )
         try:
             said = generalist.call_tools([_request(image)], [declared(offered[name]) for name in names])
         except GscoError as error:
@@ -168,11 +174,17 @@ def _ask_case(
         failed = isinstance(answer, GscoError)
         said = "" if failed else answer
         yield AbilityRecord(
-            ability="closed questions", task=vqa.parent.name, case=record["id"],
-            generalist=generalist.version, right=int(_plain(said) == _plain(record["answer"])),
-            stated=1, expected=1, said=said,
-            error=_line(answer) if failed else None, truth=_plain(record["answer"]),
-        )  # fmt: skip
+            ability="closed questions",
+            task=vqa.parent.name,
+            case=record["id"],
+            generalist=generalist.version,
+            right=int(_plain(said) == _plain(record["answer"])),
+            stated=1,
+            expected=1,
+            said=said,
+            error=_line(answer) if failed else None,
+            truth=_plain(record["answer"]),
+        )
 
 
 def _records(vqa: Path) -> list[dict[str, str]]:

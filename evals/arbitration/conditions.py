@@ -142,5 +142,12 @@ ANOTHERS = Condition("another's evidence", ("gsco-paper",), _another_s_evidence,
 NOISE = Condition("noise image", ("generalist", "gsco-paper"), _noise)
 PERMUTED = tuple(_permuted(number) for number in range(1, PERMUTATIONS + 1))
 CONDITIONS = (
-    SPECIALISTS_WRONG, ALL_WRONG, ALL_WRONG_AT_RANDOM, ALL_RIGHT, SHUFFLED, ANOTHERS, NOISE, *PERMUTED
-)  # fmt: skip
+    SPECIALISTS_WRONG,
+    ALL_WRONG,
+    ALL_WRONG_AT_RANDOM,
+    ALL_RIGHT,
+    SHUFFLED,
+    ANOTHERS,
+    NOISE,
+    *PERMUTED,
+)

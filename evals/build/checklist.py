@@ -40,13 +40,22 @@ def checklist(record: BuildRecord) -> list[ChecklistItem]:
         ChecklistItem("CLAIM 19", "Partitions", f"{images}; no patient or group is in two of them"),
         ChecklistItem("CLAIM 20", "Level of partitions", "patient or group where given, else equal files"),
         ChecklistItem("CLAIM 21", "Sample size", labels),
-        ChecklistItem("CLAIM 22–24", "Model, software, initialisation",
-                      f"gsco {record.gsco}; {models}; ImageNet weights, seed {record.seed}"),
-        ChecklistItem("CLAIM 25–26", "Training and selection",
-                      "regularisation and temperature out of fold on train and fit by log loss"),
+        ChecklistItem(
+            "CLAIM 22–24",
+            "Model, software, initialisation",
+            f"gsco {record.gsco}; {models}; ImageNet weights, seed {record.seed}",
+        ),
+        ChecklistItem(
+            "CLAIM 25–26",
+            "Training and selection",
+            "regularisation and temperature out of fold on train and fit by log loss",
+        ),
         ChecklistItem("CLAIM 27", "Ensembling", ", ".join(record.chosen) or "weighed by reliability"),
-        ChecklistItem("CLAIM 28–29", "Metrics and uncertainty",
-                      "95 % intervals by bootstrap of whole groups, 2,000 draws"),
+        ChecklistItem(
+            "CLAIM 28–29",
+            "Metrics and uncertainty",
+            "95 % intervals by bootstrap of whole groups, 2,000 draws",
+        ),
         ChecklistItem("CLAIM 32", "External testing", BY_A_PERSON),
         ChecklistItem("CLAIM 35–37", "Results", f"{record.test_images} test images: accuracy {arms}"),
         ChecklistItem("CLAIM 38", "Failure analysis", "confusion matrix and the surest errors on this page"),
@@ -55,7 +64,7 @@ def checklist(record: BuildRecord) -> list[ChecklistItem]:
         ChecklistItem("TRIPOD+AI 15", "Output and thresholds", promises),
         ChecklistItem("TRIPOD+AI 18", "Ethics, funding, registration, data sharing", BY_A_PERSON),
         ChecklistItem("TRIPOD+AI 26–27", "Limitations and usability", BY_A_PERSON),
-    ]  # fmt: skip
+    ]
 
 
 def _fairness(record: BuildRecord) -> str:

@@ -42,7 +42,9 @@ def build(
     max_error: Annotated[
         float | None,
         typer.Option(
-            metavar="SHARE", min=0.001, max=0.999,
+            metavar="SHARE",
+            min=0.001,
+            max=0.999,
             help="Answer alone only where at most this share is certified to be wrong.",
         ),
     ] = None,
@@ -83,7 +85,7 @@ def build(
         bool, typer.Option("--generalist", help="Ask the generalist of the settings too when fitting.")
     ] = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Draws everything that is drawn.")] = 0,
-) -> None:  # fmt: skip
+) -> None:
     """Build a task from labelled images.
 
     It trains specialists, fills a case store, fits and certifies the decision rule, and writes a report.
@@ -111,10 +113,19 @@ def build(
         raise ConfigurationError("--retrain needs --add; without --add everything is trained anyway")
     speed: Speed = "fast" if fast else "thorough" if thorough else "usual"
     request = BuildRequest(
-        name=name, folder=folder, speed=speed, kind=_kind(kind), max_error=max_error, title=title,
-        modality=modality, columns=Columns(path_column, label_column, traits=tuple(subgroup or ())),
-        seed=seed, generalist=generalist, add=add, retrain=retrain,
-    )  # fmt: skip
+        name=name,
+        folder=folder,
+        speed=speed,
+        kind=_kind(kind),
+        max_error=max_error,
+        title=title,
+        modality=modality,
+        columns=Columns(path_column, label_column, traits=tuple(subgroup or ())),
+        seed=seed,
+        generalist=generalist,
+        add=add,
+        retrain=retrain,
+    )
     inputs = read_inputs(request, settings, _say)
     _say(estimate_lines(inputs))
     if dry_run:

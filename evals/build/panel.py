@@ -33,10 +33,28 @@ _HEAD: dict[str, Any] = {
 }
 _SIDED = frozenset(
     {
-        "left", "right", "side", "laterality", "chest", "thorax", "xray", "radiograph", "radiography", "ray",
-        "ct", "abdomen", "abdominal", "heart", "cardiac", "ecg", "ekg", "eeg", "document", "text",
+        "left",
+        "right",
+        "side",
+        "laterality",
+        "chest",
+        "thorax",
+        "xray",
+        "radiograph",
+        "radiography",
+        "ray",
+        "ct",
+        "abdomen",
+        "abdominal",
+        "heart",
+        "cardiac",
+        "ecg",
+        "ekg",
+        "eeg",
+        "document",
+        "text",
     }
-)  # fmt: skip
+)
 """Words of a card by which its images are not mirrored: left and right differ, or letters stand on them."""
 _SECONDS_PER_CASE = 0.05
 """That a case takes beside the networks, when the decision is fitted and measured."""
@@ -57,9 +75,12 @@ def panel_of(
         asking: whether the generalist takes part in the fit, which then needs images that taught nobody.
     """
     given = {
-        "data": parts.dataset.folder, "task": task.name, "seed": seed,
-        "licence": task.licence, "source": task.source,
-    }  # fmt: skip
+        "data": parts.dataset.folder,
+        "task": task.name,
+        "seed": seed,
+        "licence": task.licence,
+        "source": task.source,
+    }
     size = second_size(parts["train"])
     images = len(parts["train"])
     # Heads alone learn from all images, and are fitted together by what they say out of fold.

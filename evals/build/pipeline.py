@@ -210,9 +210,12 @@ class _Job:
         self.others = [one for one in installed_builds(settings.home) if one.name != target.name]
         request = inputs.request
         self.plan = Plan(
-            split="val", leaks="drop", seed=request.seed, profile=settings.profile,
+            split="val",
+            leaks="drop",
+            seed=request.seed,
+            profile=settings.profile,
             neighbours=settings.neighbours,
-        )  # fmt: skip
+        )
 
     def run(self) -> BuildRecord:
         stages = Stages(self.work, len(STAGES), self.say)
@@ -298,9 +301,16 @@ class _Job:
                 replay(bench.gsco, None, parts.certifying, task, out, plan=plan, quiet=self.quiet)
                 _, kept = read_cases(out)
             return fit_cases(
-                bench, task, parts.dataset.sha256, fitting, kept, plan, independent=True, unseen=True,
+                bench,
+                task,
+                parts.dataset.sha256,
+                fitting,
+                kept,
+                plan,
+                independent=True,
+                unseen=True,
                 max_error=request.max_error,
-            )  # fmt: skip
+            )
 
     def _fitted(self) -> CollaborationFit | None:
         parts = self.inputs.parts
@@ -326,9 +336,17 @@ class _Job:
             if len(fitting) < LEAST:
                 return None
             return fit_cases(
-                bench, run.task, run.dataset_sha256, fitting, kept, plan, independent=True, unseen=True,
-                profile=str(run.configuration["profile"].get("profile", "")), max_error=request.max_error,
-            )  # fmt: skip
+                bench,
+                run.task,
+                run.dataset_sha256,
+                fitting,
+                kept,
+                plan,
+                independent=True,
+                unseen=True,
+                profile=str(run.configuration["profile"].get("profile", "")),
+                max_error=request.max_error,
+            )
 
     def _measure(self) -> None:
         self._test(self.target, self.work / TEST_RUN, self.inputs.task)

@@ -7,9 +7,19 @@ from collections.abc import Sequence
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _NUMBERS = {
-    "none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6",
-    "seven": "7", "eight": "8", "nine": "9", "ten": "10",
-}  # fmt: skip
+    "none": "0",
+    "zero": "0",
+    "one": "1",
+    "two": "2",
+    "three": "3",
+    "four": "4",
+    "five": "5",
+    "six": "6",
+    "seven": "7",
+    "eight": "8",
+    "nine": "9",
+    "ten": "10",
+}
 _WORD = re.compile(r"[^\W_]+(?:[.'/-][^\W_]+)*", re.UNICODE)
 _REPORT = re.compile(r"[^\W_]+(?:['/-][^\W_]+)*|\.", re.UNICODE)
 

@@ -22,9 +22,14 @@ if TYPE_CHECKING:
 SHOWN_FAILURES = 20
 SIGNIFICANT = 0.05
 SLICES = (
-    "arm", "coverage", "accuracy where it answers", "accuracy, disputed", "accuracy, undisputed",
-    "error at 80 %", "AURC",
-)  # fmt: skip
+    "arm",
+    "coverage",
+    "accuracy where it answers",
+    "accuracy, disputed",
+    "accuracy, undisputed",
+    "error at 80 %",
+    "AURC",
+)
 
 
 @dataclass(frozen=True)

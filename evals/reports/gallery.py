@@ -60,13 +60,22 @@ def galleries(
         return []
     pairs = list(zip(outcomes.get(ALONE.name, ()), outcomes.get(final, ()), strict=False))
     kinds = [
-        ("Rescued", f"the generalist alone is wrong, {final} is right",
-         [both for alone, both in pairs if both.right and not alone.right and alone.error is None]),
-        ("Misled", f"the generalist alone is right, {final} is wrong",
-         [both for alone, both in pairs if alone.right and not both.right and both.error is None]),
-        ("Worst", f"{final} is wrong and surest of it",
-         [one for one in outcomes[final] if not one.right and one.error is None]),
-    ]  # fmt: skip
+        (
+            "Rescued",
+            f"the generalist alone is wrong, {final} is right",
+            [both for alone, both in pairs if both.right and not alone.right and alone.error is None],
+        ),
+        (
+            "Misled",
+            f"the generalist alone is right, {final} is wrong",
+            [both for alone, both in pairs if alone.right and not both.right and both.error is None],
+        ),
+        (
+            "Worst",
+            f"{final} is wrong and surest of it",
+            [one for one in outcomes[final] if not one.right and one.error is None],
+        ),
+    ]
     chosen = {title: sorted(found, key=_surest)[:SHOWN] for title, _, found in kinds}
     names = {one.case for several in chosen.values() for one in several}
     evidence = {

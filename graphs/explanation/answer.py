@@ -239,6 +239,7 @@ def _kinds(tasks: Sequence[Task]) -> str:
     """The kinds of images that can be diagnosed here."""
     told = [
         f"{task.modality} ({listed(task.options, 'or') if len(task.options) <= MOST_OPTIONS else task.title})"
-        for task in tasks if task.options
-    ]  # fmt: skip
+        for task in tasks
+        if task.options
+    ]
     return f"The kinds of images that can be diagnosed here are: {'; '.join(told)}." if told else ""

@@ -107,9 +107,11 @@ def closing(state: Mapping[str, Any], context: ConsultationContext) -> Final:
         return Final(text=text, diagnosis=diagnoses[-1] if diagnoses else None, diagnoses=diagnoses)
     failures = (
         f"No decision: {missing.reason}"
-        for finding in findings if not finding.diagnosis
-        for missing in finding.missing if missing.source in (TOOL, PROTOCOL)
-    )  # fmt: skip
+        for finding in findings
+        if not finding.diagnosis
+        for missing in finding.missing
+        if missing.source in (TOOL, PROTOCOL)
+    )
     cards = {task.name: task for task in context.collaboration.tasks}
     notes = (*failures, *contradictions(text, image_records(state, cards), diagnoses))
     return Final(text=text, diagnosis=diagnoses[-1] if diagnoses else None, diagnoses=diagnoses, notes=notes)

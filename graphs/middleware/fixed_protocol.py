@@ -67,10 +67,14 @@ async def run_protocol(
         finding = finding.model_copy(update={"diagnosis": diagnosis, "task": diagnosis.task})
     write(
         ToolFinished(
-            call=id, name=TOOL, failed=finding.diagnosis is None, text=finding_text(finding),
-            diagnosis=finding.diagnosis, seconds=time.perf_counter() - start,
+            call=id,
+            name=TOOL,
+            failed=finding.diagnosis is None,
+            text=finding_text(finding),
+            diagnosis=finding.diagnosis,
+            seconds=time.perf_counter() - start,
         )
-    )  # fmt: skip
+    )
     return finding
 
 
@@ -88,9 +92,12 @@ async def likeness(case: Case, collaboration: DiagnosisContext) -> Likeness | No
     except (StoreError, SpecialistError):
         return None
     return Likeness(
-        task=best, modality=collaboration.task(best).modality, share=around.shares[best],
-        similarity=around.nearest[best], usual=usual,
-    )  # fmt: skip
+        task=best,
+        modality=collaboration.task(best).modality,
+        share=around.shares[best],
+        similarity=around.nearest[best],
+        usual=usual,
+    )
 
 
 def finding_text(finding: Finding) -> str:

@@ -66,9 +66,12 @@ async def _confirmed(state: Mapping[str, Any], consulting: ConsultationContext) 
 def _reviewed(id: str, diagnosis: Diagnosis, task: Task, reasons: tuple[str, ...]) -> Diagnosis:
     """Ask until an answer fits; whoever resumes the graph by other means may send anything."""
     question = ReviewRequested(
-        id=id, diagnosis=diagnosis, reasons=reasons, options=task.options,
+        id=id,
+        diagnosis=diagnosis,
+        reasons=reasons,
+        options=task.options,
         several=task.kind is TaskKind.MULTILABEL,
-    )  # fmt: skip
+    )
     while True:
         answer = interrupt(question.model_dump(mode="json"))
         try:

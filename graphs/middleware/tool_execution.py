@@ -44,10 +44,14 @@ class ToolExecution(AgentMiddleware[ConsultationState, ConsultationContext]):
         failed = result.status == "error"
         write(
             ToolFinished(
-                call=id, name=call["name"], failed=failed, text=result.text,
-                diagnosis=finding.diagnosis, seconds=time.perf_counter() - start,
+                call=id,
+                name=call["name"],
+                failed=failed,
+                text=result.text,
+                diagnosis=finding.diagnosis,
+                seconds=time.perf_counter() - start,
             )
-        )  # fmt: skip
+        )
         said = result.model_copy(update={"artifact": None, "id": f"result-{id}"})
         return Command(update={"messages": [said], **({} if failed else {"findings": {id: finding}})})
 
@@ -92,7 +96,10 @@ def _tell(finding: Finding, name: str, write: Callable[[Any], None]) -> None:
         return
     write(
         EvidenceArrived(
-            image=finding.image.id, task=finding.task or "", opinions=finding.opinions,
-            similar_cases=finding.similar_cases, missing=finding.missing,
+            image=finding.image.id,
+            task=finding.task or "",
+            opinions=finding.opinions,
+            similar_cases=finding.similar_cases,
+            missing=finding.missing,
         )
-    )  # fmt: skip
+    )

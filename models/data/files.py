@@ -13,18 +13,63 @@ from .rows import DatasetLayout
 
 IMAGE_SUFFIXES = frozenset(
     {
-        ".avif", ".bmp", ".dcm", ".dicom", ".heic", ".ima", ".jfif", ".jpe", ".jpeg", ".jpg", ".jxl", ".pbm",
-        ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+        ".avif",
+        ".bmp",
+        ".dcm",
+        ".dicom",
+        ".heic",
+        ".ima",
+        ".jfif",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".jxl",
+        ".pbm",
+        ".pgm",
+        ".png",
+        ".pnm",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".webp",
     }
-)  # fmt: skip
+)
 """Endings that are taken for images without a look at the content."""
 _OTHERS = frozenset(
     {
-        ".csv", ".db", ".doc", ".docx", ".gz", ".htm", ".html", ".ini", ".ipynb", ".json", ".jsonl", ".log",
-        ".md", ".npy", ".npz", ".parquet", ".pdf", ".pickle", ".pkl", ".py", ".rst", ".tar", ".toml", ".tsv",
-        ".txt", ".xls", ".xlsx", ".xml", ".yaml", ".yml", ".zip",
+        ".csv",
+        ".db",
+        ".doc",
+        ".docx",
+        ".gz",
+        ".htm",
+        ".html",
+        ".ini",
+        ".ipynb",
+        ".json",
+        ".jsonl",
+        ".log",
+        ".md",
+        ".npy",
+        ".npz",
+        ".parquet",
+        ".pdf",
+        ".pickle",
+        ".pkl",
+        ".py",
+        ".rst",
+        ".tar",
+        ".toml",
+        ".tsv",
+        ".txt",
+        ".xls",
+        ".xlsx",
+        ".xml",
+        ".yaml",
+        ".yml",
+        ".zip",
     }
-)  # fmt: skip
+)
 _JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"})
 _MASK_FOLDER = re.compile(
     r"^(masks?|segmentations?|seg|ground[_ -]?truths?|gt|annotations?|labels?|overlays?)([_ -]?\d+)?$", re.I

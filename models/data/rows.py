@@ -9,9 +9,16 @@ from dataclasses import dataclass, field
 from ..splits import Split
 
 SPLIT_NAMES: Mapping[str, Split] = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validate": "val",
-    "validation": "val", "dev": "val", "test": "test", "testing": "test",
-}  # fmt: skip
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validate": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
 """How people write the names of splits."""
 
 _BESIDE = re.compile(r"^(images?|imgs?|data|dataset|set|split|\d+)$")

@@ -19,21 +19,71 @@ from .rows import DatasetLayout, LabelledRow, split_named
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl"})
 PATH_COLUMNS = (
-    "path", "image", "image_path", "file_name", "filename", "file", "filepath", "file_path", "image_name",
-    "img_name", "img", "img_path", "image_id", "imageid", "image_index", "id_code",
-)  # fmt: skip
+    "path",
+    "image",
+    "image_path",
+    "file_name",
+    "filename",
+    "file",
+    "filepath",
+    "file_path",
+    "image_name",
+    "img_name",
+    "img",
+    "img_path",
+    "image_id",
+    "imageid",
+    "image_index",
+    "id_code",
+)
 LABEL_COLUMNS = (
-    "label", "labels", "class", "class_name", "diagnosis", "dx", "target", "category", "finding_labels",
-    "finding", "findings", "disease", "choice",
-)  # fmt: skip
+    "label",
+    "labels",
+    "class",
+    "class_name",
+    "diagnosis",
+    "dx",
+    "target",
+    "category",
+    "finding_labels",
+    "finding",
+    "findings",
+    "disease",
+    "choice",
+)
 GROUP_COLUMNS = ("group", "patient_id", "patientid", "patient", "subject_id", "subject", "lesion_id")
 SPLIT_COLUMNS = ("split", "subset", "partition")
 TRAIT_COLUMNS = (
-    "age", "patient_age", "sex", "gender", "patient_sex", "patient_gender", "ethnicity", "race", "skin_type",
-    "skin_tone", "fitzpatrick", "site", "hospital", "institution", "center", "centre", "country", "scanner",
-    "manufacturer", "device", "camera", "vendor", "view", "view_position", "laterality", "localization",
-    "location", "anatom_site_general", "body_part",
-)  # fmt: skip
+    "age",
+    "patient_age",
+    "sex",
+    "gender",
+    "patient_sex",
+    "patient_gender",
+    "ethnicity",
+    "race",
+    "skin_type",
+    "skin_tone",
+    "fitzpatrick",
+    "site",
+    "hospital",
+    "institution",
+    "center",
+    "centre",
+    "country",
+    "scanner",
+    "manufacturer",
+    "device",
+    "camera",
+    "vendor",
+    "view",
+    "view_position",
+    "laterality",
+    "localization",
+    "location",
+    "anatom_site_general",
+    "body_part",
+)
 """Columns of which results are reported by subgroup."""
 _DELIMITERS = (",", ";", "\t", "|")
 _MAX_FIELD = 2**24
@@ -191,9 +241,14 @@ def find_columns(table: LabelTable, given: Columns) -> Columns:
     named = [_given(table, name, "--subgroup") or name for name in given.traits]
     known = [found[name] for name in TRAIT_COLUMNS if name in found and found[name] not in taken]
     return Columns(
-        path, label, marks=marks, group=group, split=split, report=first(("report",)),
+        path,
+        label,
+        marks=marks,
+        group=group,
+        split=split,
+        report=first(("report",)),
         traits=tuple(dict.fromkeys([*known, *named])),
-    )  # fmt: skip
+    )
 
 
 def _given(table: LabelTable, name: str | None, option: str) -> str | None:
@@ -253,9 +308,12 @@ def labelled_rows(
 
 def _meaning(columns: Columns) -> str:
     named = {
-        "path": columns.path, "label": columns.label, "group": columns.group, "split": columns.split,
+        "path": columns.path,
+        "label": columns.label,
+        "group": columns.group,
+        "split": columns.split,
         "report": columns.report,
-    }  # fmt: skip
+    }
     told = [f"{what} is {column!r}" for what, column in named.items() if column]
     return ", ".join([*told, *(["subgroups by " + ", ".join(columns.traits)] if columns.traits else [])])
 

@@ -98,10 +98,16 @@ class OpenAICompatibleGeneralist:
         self._ready = asyncio.Semaphore(2 * concurrency)
         profile = profile_of(model) if model else None
         self._connected = partial(
-            connect, base_url, api_key=api_key or SecretStr(""), images=EncodedImages(images),
-            timeout=timeout, deadline=deadline, retries=retries, calling=self._calling,
+            connect,
+            base_url,
+            api_key=api_key or SecretStr(""),
+            images=EncodedImages(images),
+            timeout=timeout,
+            deadline=deadline,
+            retries=retries,
+            calling=self._calling,
             parameters=self.parameters,
-        )  # fmt: skip
+        )
         ends = profile.ends if profile else ()
         self._chat = self._connected(model, stop_ids=ends)
         # A second client for this object's own loop: connections must not be shared between loops.

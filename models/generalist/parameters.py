@@ -15,9 +15,16 @@ LOG = logging.getLogger("gsco.generalist")
 SYSTEM = "system"
 """Stands for the system message, which some models take only as a part of the question."""
 OMITTABLE = (
-    "temperature", "top_p", "seed", "max_completion_tokens", "max_tokens", "stop_token_ids", "stream_options",
-    "parallel_tool_calls", SYSTEM,
-)  # fmt: skip
+    "temperature",
+    "top_p",
+    "seed",
+    "max_completion_tokens",
+    "max_tokens",
+    "stop_token_ids",
+    "stream_options",
+    "parallel_tool_calls",
+    SYSTEM,
+)
 """What a request can go without. The two limits stand in for each other."""
 DECISIVE: Mapping[str, str] = {
     "logprobs": "set GSCO_GENERALIST_MODE=decode",
@@ -83,8 +90,10 @@ class RequestParameters:
         for name in sorted(names - self._omitted):
             LOG.warning(
                 "the server at %s refuses %s; requests continue without it, as with GSCO_GENERALIST_OMIT=%s",
-                self._server, "a system message" if name == SYSTEM else f"{name!r}", name,
-            )  # fmt: skip
+                self._server,
+                "a system message" if name == SYSTEM else f"{name!r}",
+                name,
+            )
         self._omitted |= names
         return bool(names) and self.applied(body) != body
 

@@ -306,11 +306,15 @@ def _probe(profile: Profile) -> list[str]:
     )
     opinions = [
         Opinion(
-            specialist=name, architecture="x", labels=("b",), text="Draft.",
-            probabilities={"a": 1 - p, "b": p}, reliability=reliability,
+            specialist=name,
+            architecture="x",
+            labels=("b",),
+            text="Draft.",
+            probabilities={"a": 1 - p, "b": p},
+            reliability=reliability,
         )
         for name, p, reliability in (("s", 0.625, 0.5), ("t", 0.75, 0.905), ("u", 0.51, None))
-    ]  # fmt: skip
+    ]
     similar = [
         SimilarCase(
             id=label,

@@ -534,9 +534,13 @@ def test_commands_stand_in_order_of_use(gsco):
 def test_a_shell_completes_commands(shell):
     script, words = [str(Path(sys.executable).with_name("gsco"))], "gsco sto"
     environment = {
-        **os.environ, "_GSCO_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": words,
-        "_TYPER_COMPLETE_FISH_ACTION": "get-args", "COMP_WORDS": words, "COMP_CWORD": "1",
-    }  # fmt: skip
+        **os.environ,
+        "_GSCO_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": words,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "COMP_WORDS": words,
+        "COMP_CWORD": "1",
+    }
     done = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
     assert "store" in done.stdout, done.stderr
 

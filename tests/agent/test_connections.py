@@ -150,9 +150,10 @@ POST = b"POST / HTTP/1.1\r\nhost: 127.0.0.1\r\n"
         POST + b"content-length: 0\r\ncontent-length: 50\r\n\r\n",
         POST + b"transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n\r\n0\r\n\r\n",
         POST + b"transfer-encoding : chunked\r\n\r\n0\r\n\r\n",
-        POST + b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n", POST + b"content-length: +0\r\n\r\n",
+        POST + b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+        POST + b"content-length: +0\r\n\r\n",
     ],
-)  # fmt: skip
+)
 def test_a_request_whose_end_is_ambiguous_hides_no_other(request_):
     """One answer, a refusal, and the connection is closed: what follows is not read as a request."""
     with serving(ConnectionLimits()) as connect:

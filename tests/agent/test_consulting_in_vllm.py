@@ -80,9 +80,18 @@ def vllm_qwen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """vLLM with a random checkpoint in Qwen-VL's layout, told how that layout calls tools."""
     folder = make_family("qwen2.5-vl", tmp_path_factory.mktemp("vllm-qwen") / "qwen")
     yield from vllm.served(
-        str(folder), folder, "--dtype", "float32", "--max-model-len", "4096",
-        "--limit-mm-per-prompt", '{"image":4}', "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
-    )  # fmt: skip
+        str(folder),
+        folder,
+        "--dtype",
+        "float32",
+        "--max-model-len",
+        "4096",
+        "--limit-mm-per-prompt",
+        '{"image":4}',
+        "--enable-auto-tool-choice",
+        "--tool-call-parser",
+        "hermes",
+    )
 
 
 @pytest.mark.parametrize("level", ["native", "constrained", "none"])

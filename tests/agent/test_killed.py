@@ -94,8 +94,10 @@ class Nursery:
         self._parts = parts
         self._process = subprocess.Popen(
             [sys.executable, "-c", NURSERY, str(Path(__file__).parent.parent)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert self._said() == "ready"
 
     def killed(self, home: Path, where: str, *, after: float = 0.0, review: tuple[str, ...] = ()) -> None:
@@ -124,9 +126,11 @@ class Nursery:
 @pytest.fixture(scope="module")
 def parts(cards, specialist_folders, bank, generalist_folder) -> dict[str, str]:
     return {
-        "cards": str(cards), "specialists": str(specialist_folders), "bank": str(bank),
+        "cards": str(cards),
+        "specialists": str(specialist_folders),
+        "bank": str(bank),
         "generalist": str(generalist_folder),
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture(scope="module")

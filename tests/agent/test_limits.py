@@ -140,9 +140,13 @@ LONG = "word " * 20_000
 @pytest.fixture(scope="module")
 def gsco(tmp_path_factory, cards, specialist_folders, bank, generalist_folder) -> Iterator[GSCo]:
     with GSCo.from_settings(
-        home=tmp_path_factory.mktemp("home"), tasks=cards, specialists=specialist_folders,
-        case_store=str(bank), generalist_model=str(generalist_folder), neighbours=4,
-    ) as made:  # fmt: skip
+        home=tmp_path_factory.mktemp("home"),
+        tasks=cards,
+        specialists=specialist_folders,
+        case_store=str(bank),
+        generalist_model=str(generalist_folder),
+        neighbours=4,
+    ) as made:
         yield made
 
 

@@ -131,11 +131,33 @@ def test_a_level_that_a_program_has_set_is_kept() -> None:
 
 
 HARMLESS = {
-    "absl", "accelerate", "anyio", "charset_normalizer", "distro", "dotenv", "filelock", "joblib",
-    "jsonpath_ng", "matplotlib", "networkx", "nltk", "packaging", "portalocker", "psycopg_pool",
-    "pydantic_settings", "pydub", "sacrebleu", "setuptools", "sklearn", "sympy", "timm", "torch",
-    "torchgen", "tqdm", "triton",
-}  # fmt: skip
+    "absl",
+    "accelerate",
+    "anyio",
+    "charset_normalizer",
+    "distro",
+    "dotenv",
+    "filelock",
+    "joblib",
+    "jsonpath_ng",
+    "matplotlib",
+    "networkx",
+    "nltk",
+    "packaging",
+    "portalocker",
+    "psycopg_pool",
+    "pydantic_settings",
+    "pydub",
+    "sacrebleu",
+    "setuptools",
+    "sklearn",
+    "sympy",
+    "timm",
+    "torch",
+    "torchgen",
+    "tqdm",
+    "triton",
+}
 """They log, and see neither images nor text of a case, or log under the name of a guarded one."""
 
 

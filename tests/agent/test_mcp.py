@@ -306,6 +306,10 @@ def test_over_http_without_a_key_or_from_a_strange_page(server):
 def test_other_machines_need_keys(tmp_path):
     run = subprocess.run(
         [sys.executable, "-m", "gsco.agent.cli", "mcp", "--http", "--host", "0.0.0.0"],
-        env=environment(tmp_path), capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert run.returncode == 2 and "GSCO_API_KEYS" in run.stderr

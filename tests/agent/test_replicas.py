@@ -33,10 +33,14 @@ class Replica:
         home.mkdir()
         env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("GSCO_")},
-            "GSCO_HOME": str(home), "GSCO_IMAGES": str(images), "GSCO_CONVERSATIONS": database,
-            "GSCO_API_KEYS": KEYS, "GSCO_REVIEW": "always", "GSCO_REVIEWERS": "ben",
+            "GSCO_HOME": str(home),
+            "GSCO_IMAGES": str(images),
+            "GSCO_CONVERSATIONS": database,
+            "GSCO_API_KEYS": KEYS,
+            "GSCO_REVIEW": "always",
+            "GSCO_REVIEWERS": "ben",
             "GSCO_TORCH_THREADS": "1",
-        }  # fmt: skip
+        }
         self.log = home / "log"
         command = [sys.executable, "-m", "gsco.agent.cli", "serve", "api", "--port", "0"]
         with self.log.open("w") as errors:

@@ -53,8 +53,11 @@ def test_somebody_else_decides_where_reviewers_are_named(make_gsco, pictures):
             return httpx.request(method, f"{address}/v1{path}", headers=headers, timeout=120, **more)
 
         for name in ("anna", "ben"):
-            body = {"model": "gsco", "messages": [asked("?", pictures.shade("dark", 911))],
-                    "metadata": {"task": "shade", "thread": "case"}}  # fmt: skip
+            body = {
+                "model": "gsco",
+                "messages": [asked("?", pictures.shade("dark", 911))],
+                "metadata": {"task": "shade", "thread": "case"},
+            }
             assert send(name, "POST", "/chat/completions", json=body).json()["gsco"]["review"]
 
         for name, where in (

@@ -146,9 +146,19 @@ def test_building_a_case_store(disk, run, dataset):
 def test_training(disk, run, dataset, leaving):
     (disk.folder / "own").mkdir()
     command = (
-        "train", "specialist", "--dataset", str(dataset), "--task", "busi", "--arch", "test_resnet",
-        "--image-size", "64", "--epochs", "2",
-    )  # fmt: skip
+        "train",
+        "specialist",
+        "--dataset",
+        str(dataset),
+        "--task",
+        "busi",
+        "--arch",
+        "test_resnet",
+        "--image-size",
+        "64",
+        "--epochs",
+        "2",
+    )
     own = {"GSCO_SPECIALISTS": str(disk.folder / "own")}
     disk.fill(leaving=leaving)
     told(run(*command, **own), disk)
@@ -192,8 +202,12 @@ def test_a_limit_on_the_size_of_files(limit, command, dataset, tmp_path):
     own = environment(tmp_path / "home", **more)
     found = subprocess.run(
         ["bash", "-c", f'ulimit -f {limit}; exec "$@"', "bash", *gsco(*words)],
-        env=own, capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
+        env=own,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
     last = found.stderr.strip().splitlines()[-1]
     assert found.returncode == 1 and "Traceback" not in found.stderr, found.stderr
     assert last.startswith("gsco: ") and str(tmp_path) in last and "ulimit -f" in last, last

@@ -80,11 +80,13 @@ def test_a_table_of_two_gigabytes_is_refused(folder):
 @pytest.mark.parametrize(
     "line",
     [
-        '{"path": ' + "[" * 100_000, '{"path": ' + "9" * 5000 + "}", "[1]",
+        '{"path": ' + "[" * 100_000,
+        '{"path": ' + "9" * 5000 + "}",
+        "[1]",
         '{"path": "a.png", "label": "\\ud800"}',
     ],
     ids=["nesting", "long number", "no object", "half a character"],
-)  # fmt: skip
+)
 def test_an_odd_line_of_json_is_an_error_in_a_sentence(folder, line):
     (folder / "metadata.jsonl").write_text(line + "\n", encoding="utf-8")
     assert len(refused(folder)) < 600
@@ -93,16 +95,23 @@ def test_an_odd_line_of_json_is_an_error_in_a_sentence(folder, line):
 @pytest.mark.parametrize(
     "content",
     [
-        {**COCO, "images": [7]}, {**COCO, "images": [{"id": [], "file_name": "a.png"}]},
-        {**COCO, "annotations": [None]}, {**COCO, "categories": [{"id": {}, "name": 1}]},
+        {**COCO, "images": [7]},
+        {**COCO, "images": [{"id": [], "file_name": "a.png"}]},
+        {**COCO, "annotations": [None]},
+        {**COCO, "categories": [{"id": {}, "name": 1}]},
         {**COCO, "categories": [{"id": 1, "name": "\ud800"}]},
-        [*STUDIO, 7], [*STUDIO, {"data": []}], [*STUDIO, {"data": {"image": "http://["}}],
-        [{**STUDIO[0], "annotations": [7]}], [{**STUDIO[0], "annotations": [{"result": {"a": 1}}]}],
+        [*STUDIO, 7],
+        [*STUDIO, {"data": []}],
+        [*STUDIO, {"data": {"image": "http://["}}],
+        [{**STUDIO[0], "annotations": [7]}],
+        [{**STUDIO[0], "annotations": [{"result": {"a": 1}}]}],
         [{**STUDIO[0], "annotations": [{"result": [{"value": {"choices": 7}}]}]}],
-        [{"image": "a.png", "choice": [[7]]}, 7], [{"image": "a.png\0", "choice": "one"}],
-        [{"image": "/dev/zero", "choice": "one"}], [{"image": "../" * 500, "choice": "one"}],
+        [{"image": "a.png", "choice": [[7]]}, 7],
+        [{"image": "a.png\0", "choice": "one"}],
+        [{"image": "/dev/zero", "choice": "one"}],
+        [{"image": "../" * 500, "choice": "one"}],
     ],
-)  # fmt: skip
+)
 def test_an_odd_export_is_an_error_in_a_sentence(folder, content):
     (folder / "export.json").write_text(json.dumps(content), encoding="utf-8")
     refused(folder / "export.json")
@@ -148,13 +157,22 @@ def test_arrays_of_code_are_refused(tmp_path, monkeypatch):
 
 
 FIT = {
-    "task": "busi", "task_version": "1", "kind": "diagnosis", "options": ["benign", "malignant", "normal"],
-    "rule": "fused", "chosen": ["lite0"], "parts": {}, "cases": 40, "groups": 40,
+    "task": "busi",
+    "task_version": "1",
+    "kind": "diagnosis",
+    "options": ["benign", "malignant", "normal"],
+    "rule": "fused",
+    "chosen": ["lite0"],
+    "parts": {},
+    "cases": 40,
+    "groups": 40,
     "quiet": {
-        "options": ["benign", "malignant", "normal"], "exclusive": True, "weights": {"lite0": 1.0},
+        "options": ["benign", "malignant", "normal"],
+        "exclusive": True,
+        "weights": {"lite0": 1.0},
         "offsets": [0.0, 0.0, 0.0],
     },
-}  # fmt: skip
+}
 
 
 def written(folder: Path, text: str) -> Path:
@@ -174,17 +192,25 @@ def test_the_fit_that_is_edited_below_is_sound(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        edited(weights={"lite0": float("nan")}), edited(weights={"lite0": float("inf")}),
-        edited(offsets=[0.0, 0.0]), edited(offsets=[0.0, float("-inf"), 0.0]), edited(options=[], offsets=[]),
-        edited(options=["benign", "malignant", "other"]), edited(label_weights={"lite0": [[1.0, 2.0]]}),
+        edited(weights={"lite0": float("nan")}),
+        edited(weights={"lite0": float("inf")}),
+        edited(offsets=[0.0, 0.0]),
+        edited(offsets=[0.0, float("-inf"), 0.0]),
+        edited(options=[], offsets=[]),
+        edited(options=["benign", "malignant", "other"]),
+        edited(label_weights={"lite0": [[1.0, 2.0]]}),
         edited(label_weights={"lite0": [[float("nan")] * 3] * 3}),
         edited(sets={"options": ["benign"], "sets": [["x"]]}),
         edited(sets={"options": ["benign", "malignant", "normal"], "sets": []}),
         json.dumps({**FIT, "held_out": {"confidence": [0.5, 0.6], "right": [True]}}),
         json.dumps({**FIT, "reference": [{"doubt": float("nan"), "distance": 0.1}]}),
-        "[" * 100_000, "\0", "", '{"task": "busi"}', json.dumps(FIT)[:-9],
+        "[" * 100_000,
+        "\0",
+        "",
+        '{"task": "busi"}',
+        json.dumps(FIT)[:-9],
     ],
-)  # fmt: skip
+)
 def test_a_fit_that_was_edited_counts_as_none(tmp_path, text):
     with pytest.raises(ConfigurationError, match="run `gsco fit busi` again"):
         read_fit([written(tmp_path, text)], "busi")
@@ -249,11 +275,13 @@ def test_a_build_whose_version_is_damaged_is_left_out(tmp_path, content):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("GSCO_NEIGHBOURS=3\n".encode("utf-16"), "UTF-8"), (b"\xff\xfe\0", "UTF-8"),
+        ("GSCO_NEIGHBOURS=3\n".encode("utf-16"), "UTF-8"),
+        (b"\xff\xfe\0", "UTF-8"),
         (b'GSCO_NEIGHBOURS=3\nGSCO_API_KEYS="anna:key-of-anna-0123456789\n', "line 2"),
-        (b"GSCO_NEIGHBOURS=" + b"9" * 6000, "GSCO_NEIGHBOURS"), (b"x" * 2**21, "cannot be read"),
+        (b"GSCO_NEIGHBOURS=" + b"9" * 6000, "GSCO_NEIGHBOURS"),
+        (b"x" * 2**21, "cannot be read"),
     ],
-)  # fmt: skip
+)
 def test_settings_that_would_be_read_in_part_are_refused(tmp_path, monkeypatch, content, says):
     """A quote that is missing would leave the keys out, and so the door open."""
     (tmp_path / ".env").write_bytes(content)

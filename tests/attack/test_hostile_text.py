@@ -28,7 +28,7 @@ pytestmark = pytest.mark.attack
 HOSTILE = {
     "script": '"><script>alert(1)</script><img src=x onerror=alert(2)>',
     "attribute": "' onmouseover='alert(1)' x='\" autofocus onfocus=alert(1) x=\"",
-    "link": "[look](javascript:alert(1)) <a href=\"javascript:alert(1)\">look</a>",
+    "link": '[look](javascript:alert(1)) <a href="javascript:alert(1)">look</a>',
     "template": "{{ 7 * 7 }}{% for x in ().__class__.__base__.__subclasses__() %}{{ x }}{% endfor %}${7*7}",
     "end of style": "</style></title></textarea></script><svg onload=alert(1)>",
     "cdata": "]]><!--<script>alert(1)//-->",
@@ -43,9 +43,9 @@ HOSTILE = {
     "combining": "a" + "\u0301" * 2000,
     "long": "x" * 50_000,
     "lines": "\n" * 5000,
-    "formula": "=HYPERLINK(\"http://example.invalid\",\"look\")",
+    "formula": '=HYPERLINK("http://example.invalid","look")',
     "percent": "%s%n%d{0}{0.__class__}",
-}  # fmt: skip
+}
 
 
 def told(diagnosis: Diagnosis, text: str) -> Diagnosis:
@@ -62,13 +62,19 @@ def told(diagnosis: Diagnosis, text: str) -> Diagnosis:
     missing = (Missing(source=text, reason=text),)
     return diagnosis.model_copy(
         update={
-            "label": text, "labels": (text,), "probabilities": {text: 0.6, "other": 0.4}, "reasons": (text,),
-            "text": text, "generalist": text, "case_id": text, "task": text,
+            "label": text,
+            "labels": (text,),
+            "probabilities": {text: 0.6, "other": 0.4},
+            "reasons": (text,),
+            "text": text,
+            "generalist": text,
+            "case_id": text,
+            "task": text,
             "evidence": evidence.model_copy(
                 update={"opinions": opinions, "similar_cases": cases, "missing": missing}
             ),
         }
-    )  # fmt: skip
+    )
 
 
 class Tags(HTMLParser):

@@ -90,9 +90,10 @@ def test_images_texts_and_keys_that_would_fill_the_memory(start):
         ("/v1/diagnose", {"image": large, "task": "busi", "gate": "off"}),
     )
     tried(
-        "five of them in a chat, by two at once", {200},
+        "five of them in a chat, by two at once",
+        {200},
         *[("/v1/chat/completions", chat(*[shown(png(side, 8000, 3))] * 5)) for side in (7900, 7901)],
-    )  # fmt: skip
+    )
 
     words = "pneumonia of the lower lobe " * 1_150_000
     tried("a question of 30 MB", {400, 413}, ("/v1/chat/completions", chat(text=words)))

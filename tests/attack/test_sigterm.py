@@ -24,11 +24,15 @@ from .conftest import environment, free_port, gsco
 pytestmark = [pytest.mark.attack, pytest.mark.slow]
 
 INITIALIZE = {
-    "jsonrpc": "2.0", "id": 1, "method": "initialize",
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
     "params": {
-        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"},
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
     },
-}  # fmt: skip
+}
 
 
 def whole(database: Path) -> None:
@@ -41,9 +45,10 @@ def whole(database: Path) -> None:
 
 
 SAID = {
-    "model": "gsco", "messages": [{"role": "user", "content": "What can you do?"}],
+    "model": "gsco",
+    "messages": [{"role": "user", "content": "What can you do?"}],
     "metadata": {"thread": "mine"},
-}  # fmt: skip
+}
 
 
 def test_the_api_finishes_what_runs(start, tmp_path):
@@ -76,9 +81,13 @@ def test_a_hung_thread_does_not_keep_the_api_alive(start, tmp_path):
     hanging = subprocess.Popen([sys.executable, "-c", script])
     try:
         server = start(
-            "serve", "api", ready="/healthz", GSCO_GENERALIST_URL=f"http://127.0.0.1:{silent}/v1",
-            GSCO_GENERALIST_MODEL="any", GSCO_SHUTDOWN_SECONDS="2",
-        )  # fmt: skip
+            "serve",
+            "api",
+            ready="/healthz",
+            GSCO_GENERALIST_URL=f"http://127.0.0.1:{silent}/v1",
+            GSCO_GENERALIST_MODEL="any",
+            GSCO_SHUTDOWN_SECONDS="2",
+        )
         with pytest.raises(httpx.TimeoutException):
             httpx.post(f"{server.url}/v1/chat/completions", json=SAID, timeout=3)
         began = time.monotonic()
@@ -141,14 +150,24 @@ def dataset(tmp_path_factory) -> Path:
     [
         ("store", "build", "DATA", "--task", "busi"),
         (
-            "train", "specialist", "--dataset", "DATA", "--task", "busi", "--arch", "resnet34",
-            "--image-size", "224", "--epochs", "500",
+            "train",
+            "specialist",
+            "--dataset",
+            "DATA",
+            "--task",
+            "busi",
+            "--arch",
+            "resnet34",
+            "--image-size",
+            "224",
+            "--epochs",
+            "500",
         ),
         ("eval", "run", "DATA", "--task", "busi", "--out", "OUT"),
         ("diagnose", "ALL", "--task", "busi"),
     ],
     ids=lambda command: " ".join(command[:2]),
-)  # fmt: skip
+)
 def test_long_work_ends(command, dataset, tmp_path):
     images = [str(path) for path in sorted(dataset.rglob("*.png"))]
     replaced = {"DATA": [str(dataset)], "OUT": [str(tmp_path / "run")], "ALL": images}

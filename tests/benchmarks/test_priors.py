@@ -65,9 +65,16 @@ def test_what_is_written_holds_the_mean_of_several(tmp_path: Path) -> None:
     rules, _ = compared(bayes(100, 0.8, 0), bayes(100, 0.25, 1), 1.0, TRAINED)
     shares = {"healthy": 0.2, "ill": 0.8}
     found = Priors(
-        specialist="t/s", dataset="d", dataset_sha256="0", cases=100, groups=50, trained=shares,
-        estimated=shares, true=shares, rules=rules,
-    )  # fmt: skip
+        specialist="t/s",
+        dataset="d",
+        dataset_sha256="0",
+        cases=100,
+        groups=50,
+        trained=shares,
+        estimated=shares,
+        true=shares,
+        rules=rules,
+    )
     write_priors([found, found], tmp_path / "out", "the command")
     written = json.loads((tmp_path / "out" / "priors.json").read_text(encoding="utf-8"))
     assert written["command"] == "the command" and len(written["specialists"]) == 2

@@ -151,9 +151,18 @@ class TestNames:
     def test_all_arms_in_the_order_of_a_report(self) -> None:
         names = [arm.name for arm in arms_of(["x", "y"])]
         assert names == [
-            "specialist:x", "specialist:y", "vote", "mean", "knn", "stacking", "generalist", "moed", "rad",
-            "gsco-paper", "gsco",
-        ]  # fmt: skip
+            "specialist:x",
+            "specialist:y",
+            "vote",
+            "mean",
+            "knn",
+            "stacking",
+            "generalist",
+            "moed",
+            "rad",
+            "gsco-paper",
+            "gsco",
+        ]
 
     def test_some_arms_keep_that_order(self) -> None:
         names = [arm.name for arm in arms_of(["x", "y"], ["gsco", "specialists", "knn"])]

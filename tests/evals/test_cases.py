@@ -57,8 +57,10 @@ def test_an_empty_split(dataset: Dataset) -> None:
 def test_labels_are_spelt_as_the_options() -> None:
     task = Task(name="t", modality="m", options=("no tumor", "glioma"), aliases={"no tumor": ("healthy",)})
     assert labels(task, ("No Tumor",), ("HEALTHY",), ("glioma",)) == [
-        ("no tumor",), ("no tumor",), ("glioma",),
-    ]  # fmt: skip
+        ("no tumor",),
+        ("no tumor",),
+        ("glioma",),
+    ]
 
 
 def test_a_multilabel_case_may_have_several_labels_or_none() -> None:

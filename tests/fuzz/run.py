@@ -49,16 +49,50 @@ SECONDS = 10.0
 GROWTH = 2**30
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
 DICOM = (
-    "CT_small.dcm", "MR_small_RLE.dcm", "MR_small_bigendian.dcm", "MR_small_jp2klossless.dcm",
-    "MR_small_jpeg_ls_lossless.dcm", "SC_rgb_rle_2frame.dcm", "SC_rgb_jpeg_dcmtk.dcm", "JPEG2000.dcm",
-    "JPGExtended.dcm", "image_dfl.dcm", "rtdose.dcm", "SC_rgb_small_odd.dcm",
-)  # fmt: skip
+    "CT_small.dcm",
+    "MR_small_RLE.dcm",
+    "MR_small_bigendian.dcm",
+    "MR_small_jp2klossless.dcm",
+    "MR_small_jpeg_ls_lossless.dcm",
+    "SC_rgb_rle_2frame.dcm",
+    "SC_rgb_jpeg_dcmtk.dcm",
+    "JPEG2000.dcm",
+    "JPGExtended.dcm",
+    "image_dfl.dcm",
+    "rtdose.dcm",
+    "SC_rgb_small_odd.dcm",
+)
 TOKENS = (
-    b"\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"../../../etc/passwd", b"/dev/zero", b"\xef\xbb\xbf",
-    b'"', b",", b"\n", b"\r", b"+", b"[", b"]", b"{", b"}", b"nan", b"-1", b"1e999", b"null", b"true",
-    b"<|im_end|>", b"<img>", b"</script>", b"=cmd|' /C calc'!A0", "\u202e".encode(), "\u2028".encode(),
-    b"\xed\xa0\x80", b"%s%n", b"9" * 50,
-)  # fmt: skip
+    b"\0",
+    b"\xff\xff\xff\xff",
+    b"\x7f\xff\xff\xff",
+    b"../../../etc/passwd",
+    b"/dev/zero",
+    b"\xef\xbb\xbf",
+    b'"',
+    b",",
+    b"\n",
+    b"\r",
+    b"+",
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b"nan",
+    b"-1",
+    b"1e999",
+    b"null",
+    b"true",
+    b"<|im_end|>",
+    b"<img>",
+    b"</script>",
+    b"=cmd|' /C calc'!A0",
+    "\u202e".encode(),
+    "\u2028".encode(),
+    b"\xed\xa0\x80",
+    b"%s%n",
+    b"9" * 50,
+)
 
 
 Random = random.Random
@@ -73,13 +107,19 @@ def pictures() -> tuple[bytes, ...]:
     noise = np.random.default_rng(0).integers(0, 255, (20, 24, 3), dtype=np.uint8)
     colour, grey = Image.fromarray(noise), Image.fromarray(noise[..., 0])
     kinds = [
-        ("PNG", colour, {}), ("PNG", grey.convert("LA"), {}),
-        ("PNG", colour.quantize(9), {"transparency": 3}), ("JPEG", colour, {}),
-        ("JPEG", grey, {"progressive": True}), ("JPEG", colour.convert("CMYK"), {}),
-        ("BMP", colour, {}), ("WEBP", colour, {}), ("WEBP", colour, {"lossless": True}),
-        ("TIFF", colour, {"save_all": True, "append_images": [grey]}), ("TIFF", grey.convert("F"), {}),
+        ("PNG", colour, {}),
+        ("PNG", grey.convert("LA"), {}),
+        ("PNG", colour.quantize(9), {"transparency": 3}),
+        ("JPEG", colour, {}),
+        ("JPEG", grey, {"progressive": True}),
+        ("JPEG", colour.convert("CMYK"), {}),
+        ("BMP", colour, {}),
+        ("WEBP", colour, {}),
+        ("WEBP", colour, {"lossless": True}),
+        ("TIFF", colour, {"save_all": True, "append_images": [grey]}),
+        ("TIFF", grey.convert("F"), {}),
         *(("TIFF", colour, {"compression": how}) for how in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg")),
-    ]  # fmt: skip
+    ]
     made = []
     for kind, image, options in kinds:
         file = io.BytesIO()
@@ -101,42 +141,64 @@ nevus = ["naevus", "mole"]
 """
 TABLE = b"path,label,group,split\na.png,one,p1,train\nb.png,two,p2,val\nc.png,one+two,p3,test\n"
 CHAT = {
-    "model": "gsco", "stream": False, "metadata": {"thread": "a"}, "gsco": {"task": "busi", "tools": "shown"},
+    "model": "gsco",
+    "stream": False,
+    "metadata": {"thread": "a"},
+    "gsco": {"task": "busi", "tools": "shown"},
     "messages": [
         {"role": "system", "content": "Be short."},
-        {"role": "user", "content": [
-            {"type": "text", "text": "What is this?"},
-            {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
-        ]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "What is this?"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
+            ],
+        },
     ],
-}  # fmt: skip
+}
 DIAGNOSIS = {"image": "data:image/png;base64,iVBORw0KGgo=", "task": "busi", "window": [1, 2], "frame": 0}
 DECISION = {"action": "edit", "reviewer": "Dr A", "reason": "seen", "labels": ["benign"]}
 SPECIALIST = {
-    "format": 1, "name": "a", "task": "busi", "architecture": "resnet18", "labels": ["x", "y"],
-    "transform": {"size": 64}, "weights": {"sha256": "0" * 64},
-}  # fmt: skip
+    "format": 1,
+    "name": "a",
+    "task": "busi",
+    "architecture": "resnet18",
+    "labels": ["x", "y"],
+    "transform": {"size": 64},
+    "weights": {"sha256": "0" * 64},
+}
 
 
 LINES = b'{"file_name":"a.png","label":"one"}\n{"file_name":"b.png","label":"two"}\n' * 2
 COCO = {
-    "images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"image_id": 1, "category_id": 1}],
+    "images": [{"id": 1, "file_name": "a.png"}],
+    "annotations": [{"image_id": 1, "category_id": 1}],
     "categories": [{"id": 1, "name": "one"}],
-}  # fmt: skip
+}
 STUDIO = [
     {"data": {"image": "/data/upload/a.png"}, "annotations": [{"result": [{"value": {"choices": ["one"]}}]}]},
     {"data": {"image": "s3://x/a.png?d=a.png"}, "annotations": [{"was_cancelled": True}]},
 ]
 FIT = {
-    "task": "busi", "task_version": "1", "kind": "diagnosis", "options": ["x", "y"], "rule": "fused",
-    "chosen": ["a"], "parts": {"specialists": {"a": "0123"}}, "cases": 40, "groups": 40,
+    "task": "busi",
+    "task_version": "1",
+    "kind": "diagnosis",
+    "options": ["x", "y"],
+    "rule": "fused",
+    "chosen": ["a"],
+    "parts": {"specialists": {"a": "0123"}},
+    "cases": 40,
+    "groups": 40,
     "quiet": {
-        "options": ["x", "y"], "exclusive": False, "weights": {"a": 1.0, "b": 0.5}, "offsets": [0.1, -0.1],
+        "options": ["x", "y"],
+        "exclusive": False,
+        "weights": {"a": 1.0, "b": 0.5},
+        "offsets": [0.1, -0.1],
         "sets": {"options": ["x", "y"], "sets": [["x"], ["y"]], "associations": [0.5, -0.5]},
     },
     "held_out": {"confidence": [0.5, 0.9], "right": [True, False], "eligible": [True, True]},
     "reference": [{"doubt": 0.1, "distance": 0.2}],
-}  # fmt: skip
+}
 WATCH = b'{"fit":"0123","scores":{"doubt":0.1,"distance":0.2}}\n{"fit":"0123","right":false}\n' * 2
 
 
@@ -173,9 +235,11 @@ def try_image(random: Random, folder: Path) -> None:
     window = random.choice((None, None, (random.uniform(-2000, 2000), random.uniform(-1, 4000))))
     try:
         image = read_image(
-            damaged(random, random.choice(pictures())), limits=ImageLimits(max_pixels=4_000_000),
-            frame=random.choice((None, None, 0, 1, 2**40)), window=window,
-        )  # fmt: skip
+            damaged(random, random.choice(pictures())),
+            limits=ImageLimits(max_pixels=4_000_000),
+            frame=random.choice((None, None, 0, 1, 2**40)),
+            window=window,
+        )
     except ImageError:
         return
     assert image.mode in ("L", "RGB") and image.info == {}
@@ -288,11 +352,18 @@ def try_keys(random: Random, folder: Path) -> None:
 
 
 KINDS: dict[str, tuple[int, Callable[[Random, Path], None]]] = {
-    "image": (8, try_image), "task card": (2, try_card), "labels.csv": (3, try_table),
-    "specialist card": (2, try_specialist_card), "request": (3, try_request), "text": (1, try_text),
-    "keys": (1, try_keys), "JSON lines": (1, try_lines), "annotations": (2, try_annotations),
-    "fit": (2, try_fit), "watch": (1, try_watch),
-}  # fmt: skip
+    "image": (8, try_image),
+    "task card": (2, try_card),
+    "labels.csv": (3, try_table),
+    "specialist card": (2, try_specialist_card),
+    "request": (3, try_request),
+    "text": (1, try_text),
+    "keys": (1, try_keys),
+    "JSON lines": (1, try_lines),
+    "annotations": (2, try_annotations),
+    "fit": (2, try_fit),
+    "watch": (1, try_watch),
+}
 """What is tried, how often of all, and how."""
 
 

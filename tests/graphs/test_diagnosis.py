@@ -100,8 +100,14 @@ def test_a_case_is_diagnosed_with_all_its_evidence(make, case):
     assert len(result.evidence.similar_cases) == 4 and result.evidence.missing == ()
     assert result.evidence.gate.familiar and result.evidence.gate.task_probability >= 0.5
     assert set(result.timings) == {
-        "gate", "specialist:one", "specialist:own", "specialist:two", "rad", "ask", "decide"
-    }  # fmt: skip
+        "gate",
+        "specialist:one",
+        "specialist:own",
+        "specialist:two",
+        "rad",
+        "ask",
+        "decide",
+    }
     assert result.profile == f"calibrated@{PROFILES['calibrated'].hash}"
     assert result.versions["store"] == "68 cases" and result.versions["generalist"] == "tiny"
     assert result.versions["specialist:own"] == result.evidence.opinions[1].version

@@ -29,9 +29,17 @@ def case(doubtful: bool, number: int = 0) -> Diagnosis:
 def fit() -> CollaborationFit:
     reference = tuple(s for n in range(80) if (s := drift_scores(case(False, n % 40).evidence)))
     return CollaborationFit(
-        task="t", task_version="1", kind=TaskKind.DIAGNOSIS, options=("a", "b"), rule="fused", chosen=("s",),
-        parts=FittedParts(), cases=80, groups=80, reference=reference,
-    )  # fmt: skip
+        task="t",
+        task_version="1",
+        kind=TaskKind.DIAGNOSIS,
+        options=("a", "b"),
+        rule="fused",
+        chosen=("s",),
+        parts=FittedParts(),
+        cases=80,
+        groups=80,
+        reference=reference,
+    )
 
 
 def test_cases_like_those_of_the_fit_raise_no_alarm_in_at_most_five_per_cent_of_watches():

@@ -20,9 +20,12 @@ from PIL import Image
 BUSI = TaskBook().get("busi")
 VECTOR = np.array([1.0, 0.0], dtype=np.float32)
 KNOWN = [
-    ("a", "benign", "p1", 0.9), ("b", "benign", "p2", 0.8), ("c", "benign", "p3", 0.7),
-    ("d", "malignant", "p4", 0.6), ("e", "normal", "", 0.5),
-]  # fmt: skip
+    ("a", "benign", "p1", 0.9),
+    ("b", "benign", "p2", 0.8),
+    ("c", "benign", "p3", 0.7),
+    ("d", "malignant", "p4", 0.6),
+    ("e", "normal", "", 0.5),
+]
 
 
 def jpeg(shade: int) -> bytes:

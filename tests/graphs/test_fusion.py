@@ -67,12 +67,19 @@ def fitted(**changes) -> CollaborationFit:
     quiet = Pool(options=CT.options, exclusive=True, weights=weights, offsets=(0.1, 0.0, -0.1), cases=300)
     full = quiet.model_copy(update={"weights": {**weights, GENERALIST: 0.4}})
     made = CollaborationFit(
-        task="ct", task_version="1", kind=CT.kind, options=CT.options, rule="adaptive",
-        chosen=(*weights, GENERALIST), quiet=quiet, full=full,
+        task="ct",
+        task_version="1",
+        kind=CT.kind,
+        options=CT.options,
+        rule="adaptive",
+        chosen=(*weights, GENERALIST),
+        quiet=quiet,
+        full=full,
         limits=AskLimits(limit=0.8, disputed_limit=0.95, calls=0.3),
         parts=FittedParts(specialists={"a": "v-a", "b": "v-b"}, store="s", encoder="e", generalist="g"),
-        cases=300, groups=300,
-    )  # fmt: skip
+        cases=300,
+        groups=300,
+    )
     return made.model_copy(update=changes)
 
 
@@ -146,8 +153,12 @@ def test_what_changed_since_the_fit_goes_without_its_weight_and_is_named():
     fit = fitted()
     changes = fit.changes(
         evidence(opinion("a", benign=1.0).model_copy(update={"version": "other"}), opinion("c", benign=1.0)),
-        store="s", encoder="e", neighbours=10, generalist="another", profile="",
-    )  # fmt: skip
+        store="s",
+        encoder="e",
+        neighbours=10,
+        generalist="another",
+        profile="",
+    )
     assert set(changes) == {"a", "c", GENERALIST}
     plan = plan_of(CT, SURE, fit=fit, stale=changes)
     assert set(plan.quiet.weights) == {"b", SIMILAR} and GENERALIST not in plan.full.weights
@@ -168,9 +179,11 @@ def test_the_shares_of_a_decision_add_up_to_its_log_odds(rows, offset):
         opinions.append(opinion(f"s{number}", **dict(zip(CT.options, map(float, p), strict=True))))
     said = evidence(*opinions)
     pool = Pool(
-        options=CT.options, exclusive=True, weights={one.specialist: 0.7 for one in opinions},
+        options=CT.options,
+        exclusive=True,
+        weights={one.specialist: 0.7 for one in opinions},
         offsets=(offset, 0.0, -offset),
-    )  # fmt: skip
+    )
     plan = plan_of(
         CT, said, fit=fitted(quiet=pool, full=None, rule="fused", limits=None, chosen=tuple(pool.weights))
     )
@@ -186,10 +199,14 @@ def test_a_multilabel_record_speaks_of_the_least_certain_option():
     said = Evidence(
         gate=GateReport(task="eye"),
         opinions=(
-            Opinion(specialist="a", architecture="x", labels=("Glaucoma",),
-                    probabilities={"Normal": 0.05, "Glaucoma": 0.9, "Cataract": 0.4}),
+            Opinion(
+                specialist="a",
+                architecture="x",
+                labels=("Glaucoma",),
+                probabilities={"Normal": 0.05, "Glaucoma": 0.9, "Cataract": 0.4},
+            ),
         ),
-    )  # fmt: skip
+    )
     decision = decide_by(plan_of(EYE, said, reliabilities={"a": 0.8}), EYE, said, None)
     assert decision.labels == ("Glaucoma",)
     assert (decision.fusion.decision, decision.fusion.rival) == ("no Cataract", "Cataract")

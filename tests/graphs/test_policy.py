@@ -105,9 +105,12 @@ def test_a_suspended_task_answers_nothing_alone():
 
 def test_a_certificate_takes_the_place_of_the_cards_limit():
     held_out = HeldOutScores(
-        confidence=(0.97,) * 200 + (0.6,) * 100, right=(True,) * 200 + (True, False) * 50,
-        eligible=(True,) * 300, truth=(("normal",),) * 300, said=(("normal",),) * 300,
-    )  # fmt: skip
+        confidence=(0.97,) * 200 + (0.6,) * 100,
+        right=(True,) * 200 + (True, False) * 50,
+        eligible=(True,) * 300,
+        truth=(("normal",),) * 300,
+        said=(("normal",),) * 300,
+    )
     certificate = certify(held_out, 0.05)
     assert certificate.limit is not None
     assert 0.6 < certificate.limit <= 0.97 and certificate.answered == 200
@@ -124,9 +127,17 @@ def test_review_follows_the_same_policy():
 
     said = evidence(opinion("a", "pneumonia", pneumonia=0.95, normal=0.05))
     diagnosis = Diagnosis(
-        case_id="c", task="lung", kind=LUNG.kind, labels=("normal",), label="normal", confidence=0.95,
-        abstained=True, reasons=("It contradicts.",), evidence=said, conflict=Conflict(),
-    )  # fmt: skip
+        case_id="c",
+        task="lung",
+        kind=LUNG.kind,
+        labels=("normal",),
+        label="normal",
+        confidence=0.95,
+        abstained=True,
+        reasons=("It contradicts.",),
+        evidence=said,
+        conflict=Conflict(),
+    )
     assert list(review_reasons(diagnosis, {"low_confidence"})) == ["It contradicts."]
     assert "contradicts the specialist a" in next(review_reasons(diagnosis, {"conflict"}))
     assert not list(review_reasons(diagnosis, {"out_of_distribution"}))

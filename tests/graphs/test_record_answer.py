@@ -42,10 +42,15 @@ def make(real, images, cards, specialist_folders, bank, tmp_path):
         generalist = Scripted(real, lambda messages: said)
         generalist.converses = False
         one = GSCo(
-            tasks=TaskBook(cards), panels=LazyPanels([specialist_folders]),
-            store=lambda: EmbeddedStore(bank, readonly=True), generalist=generalist, images=images,
-            conversations=tmp_path / "conversations.sqlite", neighbours=4, **changes,
-        )  # fmt: skip
+            tasks=TaskBook(cards),
+            panels=LazyPanels([specialist_folders]),
+            store=lambda: EmbeddedStore(bank, readonly=True),
+            generalist=generalist,
+            images=images,
+            conversations=tmp_path / "conversations.sqlite",
+            neighbours=4,
+            **changes,
+        )
         made.append(one)
         return one, generalist
 

@@ -568,10 +568,18 @@ def test_dicom_files_of_a_patient_stay_together_under_a_hashed_name(tmp_path):
 @pytest.mark.parametrize(
     ("name", "split"),
     [
-        ("Training", "train"), ("val", "val"), ("validation_set", "val"), ("train2017", "train"),
-        ("TEST", "test"), ("test_images", "test"), ("dev", "val"), ("train_test", None), ("chest", None),
-        ("attest", None), ("", None),
+        ("Training", "train"),
+        ("val", "val"),
+        ("validation_set", "val"),
+        ("train2017", "train"),
+        ("TEST", "test"),
+        ("test_images", "test"),
+        ("dev", "val"),
+        ("train_test", None),
+        ("chest", None),
+        ("attest", None),
+        ("", None),
     ],
-)  # fmt: skip
+)
 def test_names_of_splits(name, split):
     assert split_named(name) == split

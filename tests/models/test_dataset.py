@@ -30,8 +30,12 @@ def test_csv_with_everything(tmp_path: Path) -> None:
     dataset = read_dataset(source)
     first, second = dataset.items
     assert (first.path, first.labels, first.group, first.split, first.report) == (
-        tmp_path / "a.png", ("x",), "g1", "train", "All well.",
-    )  # fmt: skip
+        tmp_path / "a.png",
+        ("x",),
+        "g1",
+        "train",
+        "All well.",
+    )
     assert second.report is None
     assert dataset.labels == ("x", "y")
     assert not dataset.multilabel
@@ -114,8 +118,10 @@ def test_folder_per_class(tmp_path: Path) -> None:
     dataset = read_dataset(tmp_path)
     assert dataset.labels == ("cat", "dog")
     assert dataset.counts() == {
-        "train": {"cat": 8, "dog": 8}, "val": {"cat": 1, "dog": 1}, "test": {"cat": 1, "dog": 1},
-    }  # fmt: skip
+        "train": {"cat": 8, "dog": 8},
+        "val": {"cat": 1, "dog": 1},
+        "test": {"cat": 1, "dog": 1},
+    }
 
 
 def test_folder_per_split_and_class(tmp_path: Path) -> None:

@@ -10,9 +10,17 @@ from gsco.tasks import TaskBook, builtin_tasks
 OWN = 'name = "{name}"\nmodality = "OCT"\noptions = ["a", "b"]\n'
 
 BUILTIN = {
-    "brain_mri", "busi", "chest_xray", "chest_xray_report", "fundus_multilabel", "ham10000", "lung_histology",
-    "modality", "pneumoniamnist", "vqa_rad",
-}  # fmt: skip
+    "brain_mri",
+    "busi",
+    "chest_xray",
+    "chest_xray_report",
+    "fundus_multilabel",
+    "ham10000",
+    "lung_histology",
+    "modality",
+    "pneumoniamnist",
+    "vqa_rad",
+}
 
 
 @pytest.fixture

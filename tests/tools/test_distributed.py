@@ -167,10 +167,15 @@ def test_what_goes_wrong_on_a_worker_is_told_as_on_one_machine(
         pytest.raises(StoreError, match="no case store at"),
     ):
         build_index_on_ray(
-            dataset, TASK, [specialist()], store,
+            dataset,
+            TASK,
+            [specialist()],
+            store,
             functools.partial(EmbeddedStore, tmp_path / "nowhere.sqlite", readonly=True),
-            address="auto", workers=2, quiet=True,
-        )  # fmt: skip
+            address="auto",
+            workers=2,
+            quiet=True,
+        )
     for item in dataset.items:
         item.path.write_bytes(b"no image")
     with pytest.raises(ImageUnreadable):

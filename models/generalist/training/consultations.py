@@ -21,19 +21,38 @@ from .renamed_labels import DIAGNOSES, MODALITIES
 
 REQUESTS: Mapping[str, tuple[str, ...]] = {
     "diagnose": (
-        "What is the diagnosis?", "Diagnose this image.", "Please assess this case.", "What does it show?",
-        "Is there any disease?", "What is this?", "What do you make of this?",
+        "What is the diagnosis?",
+        "Diagnose this image.",
+        "Please assess this case.",
+        "What does it show?",
+        "Is there any disease?",
+        "What is this?",
+        "What do you make of this?",
     ),
     "specialists": ("What do the specialists say?", "Ask the specialists.", "Classify this image."),
     "similar": ("Show similar cases.", "Find similar cases.", "Are there known cases like this one?"),
     "tasks": ("What can you assess?", "Which tasks do you know?"),
-}  # fmt: skip
+}
 CHANCES = {"diagnose": 0.6, "specialists": 0.17, "similar": 0.17, "tasks": 0.06}
 FUNCTIONS = ("classify", "retrieve_cases", "diagnose", "list_tasks")
 SPECIALISTS = (
-    "probe", "lite0", "regnet", "mobilenet", "resnet18", "densenet121", "vit", "vgg16", "alexnet", "dino",
-    "clip", "efficientnet", "convnext", "swin", "panel-a", "panel-b",
-)  # fmt: skip
+    "probe",
+    "lite0",
+    "regnet",
+    "mobilenet",
+    "resnet18",
+    "densenet121",
+    "vit",
+    "vgg16",
+    "alexnet",
+    "dino",
+    "clip",
+    "efficientnet",
+    "convnext",
+    "swin",
+    "panel-a",
+    "panel-b",
+)
 Parts = tuple[tuple[Opinion, ...], tuple[SimilarCase, ...]]
 
 

@@ -16,9 +16,20 @@ IMAGE_START = "<img>"
 IMAGE_END = "</img>"
 VIDEO = "<video>"
 CONTROL_TOKENS = (
-    PADDING, TURN, END_OF_TURN, IMAGE_START, IMAGE_END, IMAGE, VIDEO,
-    "<tools>", "</tools>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
-)  # fmt: skip
+    PADDING,
+    TURN,
+    END_OF_TURN,
+    IMAGE_START,
+    IMAGE_END,
+    IMAGE,
+    VIDEO,
+    "<tools>",
+    "</tools>",
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_response>",
+    "</tool_response>",
+)
 
 CHAT_TEMPLATE = (
     "{%- macro said(content) -%}{%- if content is string -%}{{ content }}"

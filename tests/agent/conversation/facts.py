@@ -49,11 +49,14 @@ def _faults(text: str, diagnoses: list[Diagnosis]) -> Iterator[str]:
     allowed = [list(_statements(diagnosis)) for diagnosis in diagnoses]
     everything = {statement for statements in allowed for statement in statements}
     for pattern in (
-        rf"[\w-]+ ?\d* says [^.;]+? with {PERCENT}", rf"probability of [^.,]+? is {PERCENT}",
-        rf"Next comes [^.]+? with {PERCENT}", r"[\w ,]+? \(similarity -?\d\.\d\d\)",
-        r"All \d+ retrieved cases are [^.]+", r"All \d+ specialists (?:say|agree)[^.]+",
+        rf"[\w-]+ ?\d* says [^.;]+? with {PERCENT}",
+        rf"probability of [^.,]+? is {PERCENT}",
+        rf"Next comes [^.]+? with {PERCENT}",
+        r"[\w ,]+? \(similarity -?\d\.\d\d\)",
+        r"All \d+ retrieved cases are [^.]+",
+        r"All \d+ specialists (?:say|agree)[^.]+",
         r"Of \d+ measured answers about this sure \d+ were right",
-    ):  # fmt: skip
+    ):
         for found in re.finditer(pattern, text):
             said = " ".join(found[0].split())
             said = re.sub(r"^(?:The|are|closest first|and|is|case is|case|first):? ", "", said)

@@ -26,14 +26,19 @@ def page_of(home: Path, **environment: str) -> Iterator[str]:
     """The address of ``gsco ui`` with the bundled models."""
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("GSCO_")},
-        "GSCO_HOME": str(home), "GSCO_TORCH_THREADS": "1", **environment,
-    }  # fmt: skip
+        "GSCO_HOME": str(home),
+        "GSCO_TORCH_THREADS": "1",
+        **environment,
+    }
     log = home / "ui.log"
     with log.open("w", encoding="utf-8") as told:
         process = subprocess.Popen(
             [sys.executable, "-m", "gsco.agent.cli", "ui", "--port", "0"],
-            env=env, stdout=told, stderr=subprocess.STDOUT, cwd=home,
-        )  # fmt: skip
+            env=env,
+            stdout=told,
+            stderr=subprocess.STDOUT,
+            cwd=home,
+        )
     try:
         yield _address(process, log)
     finally:

@@ -51,9 +51,10 @@ def test_a_dicom_image_is_diagnosed_and_its_patient_stays_out_of_everything(visi
     enter(page, BEN)
     pixels = np.asarray(Image.open(SAMPLE.path).convert("L"), np.uint16) * 16
     ask(
-        page, "What is the diagnosis?",
+        page,
+        "What is the diagnosis?",
         {"name": "Nobody_Known.dcm", "mimeType": "application/dicom", "buffer": dicom(pixels)},
-    )  # fmt: skip
+    )
     page.wait_for_selector("#panel nav.downloads")
     check_evidence(page)
     assert page.inner_text("#panel .verdict").rstrip("?") in ("normal", "pneumonia")

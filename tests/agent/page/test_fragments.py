@@ -32,10 +32,16 @@ HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}${7
 @pytest.mark.parametrize(
     "made",
     [
-        plain(HOSTILE), alert(HOSTILE), review_form([HOSTILE]), lines([HOSTILE]), progress(HOSTILE),
-        status_line(HOSTILE), figures([ReportImage(b"", HOSTILE)], captions=True), downloads(HOSTILE, 0),
+        plain(HOSTILE),
+        alert(HOSTILE),
+        review_form([HOSTILE]),
+        lines([HOSTILE]),
+        progress(HOSTILE),
+        status_line(HOSTILE),
+        figures([ReportImage(b"", HOSTILE)], captions=True),
+        downloads(HOSTILE, 0),
     ],
-)  # fmt: skip
+)
 def test_text_is_escaped(made):
     assert "<script" not in made and "<img src=x" not in made
     assert "{{ 7 * 7 }}" in made or "%7B%7B" in made
@@ -70,7 +76,10 @@ def test_bubbles_of_a_turn(diagnosis):
 
 def test_a_conversation_that_waits_for_a_person(diagnosis):
     record = ThreadRecord(
-        thread_id="t", user="u", updated=datetime.now(UTC), status="review",
+        thread_id="t",
+        user="u",
+        updated=datetime.now(UTC),
+        status="review",
         said=(
             Utterance(role="user", text=HOSTILE, images=("img-1",), turn="one"),
             Utterance(role="assistant", text=""),
@@ -83,14 +92,19 @@ def test_a_conversation_that_waits_for_a_person(diagnosis):
             Finding(id="2", turn="two", tool="classify"),
             Finding(id="3", turn="two", tool="diagnose", diagnosis=diagnosis),
         ),
-    )  # fmt: skip
+    )
     review = ReviewRequested(id="3", diagnosis=diagnosis, reasons=(HOSTILE,))
     bubbles = bubbles_of(
         record, lambda ids: f"pictures {ids}", lambda one, said: f"card {said}".strip(), review
     )
     assert [one.words or one.fragment for one in bubbles[:-1]] == [
-        "pictures ('img-1',)", plain(HOSTILE), "First.", "card First.", "And?", "card",
-    ]  # fmt: skip
+        "pictures ('img-1',)",
+        plain(HOSTILE),
+        "First.",
+        "card First.",
+        "And?",
+        "card",
+    ]
     assert "A person must decide" in bubbles[-1].fragment and "<script" not in bubbles[-1].fragment
 
 

@@ -136,9 +136,20 @@ def test_no_field_of_any_event_names_a_file_of_the_server(client, home, secret):
 
 @pytest.mark.parametrize(
     "path",
-    ["/dev/zero", "/dev/stdin", "/proc/self/environ", "../conversations.sqlite", "file:///etc/passwd",
-     "http://127.0.0.1:1/x.png", "upload-" + "0" * 31 + "/", "", None, 7, ["upload-" + "0" * 32]],
-)  # fmt: skip
+    [
+        "/dev/zero",
+        "/dev/stdin",
+        "/proc/self/environ",
+        "../conversations.sqlite",
+        "file:///etc/passwd",
+        "http://127.0.0.1:1/x.png",
+        "upload-" + "0" * 31 + "/",
+        "",
+        None,
+        7,
+        ["upload-" + "0" * 32],
+    ],
+)
 def test_a_reference_that_is_no_id_is_refused_at_once(client, path):
     event = event_with(client, "multimodaltextbox", 3)
     answer = join(client, event, [{"text": "", "files": [reference(path)]}, None, None])
@@ -190,15 +201,34 @@ def test_the_page_answers_only_where_it_is_used(gsco, tmp_path, client):
     mounted = asyncio.run(made())
     gradio = next(one.app for one in mounted.routes if isinstance(one, Mount))
     known = {
-        "/", "/config", "/config/", "/theme.css", "/favicon.ico", "/robots.txt", "/assets/x", "/static/x",
+        "/",
+        "/config",
+        "/config/",
+        "/theme.css",
+        "/favicon.ico",
+        "/robots.txt",
+        "/assets/x",
+        "/static/x",
         "/svelte/x",
         *(
-            f"/gradio_api/{name}" for name in (
-                "info", "info/", "app_id", "app_id/", "startup-events", "theme.css", "upload_progress",
-                "heartbeat/x", "queue/data", "queue/join", "cancel", "reset", "upload",
+            f"/gradio_api/{name}"
+            for name in (
+                "info",
+                "info/",
+                "app_id",
+                "app_id/",
+                "startup-events",
+                "theme.css",
+                "upload_progress",
+                "heartbeat/x",
+                "queue/data",
+                "queue/join",
+                "cancel",
+                "reset",
+                "upload",
             )
         ),
-    }  # fmt: skip
+    }
     tried = 0
     for route in flat(gradio.routes):  # type: ignore[attr-defined]
         path = re.sub(r"\{[^}]*\}", "x", route.path)
@@ -209,8 +239,13 @@ def test_the_page_answers_only_where_it_is_used(gsco, tmp_path, client):
             answer = client.request(method, path)
             assert answer.status_code in (404, 405), (method, path, answer.status_code)
     assert tried > 40
-    for path in ("/gradio_api/file=/etc/passwd", "/gradio_api/file%3D/etc/passwd", "/assets/..%2f..%2fapp.py",
-                 "/static/../../routes.py", "/gradio_api/proxy=http://127.0.0.1:1/"):  # fmt: skip
+    for path in (
+        "/gradio_api/file=/etc/passwd",
+        "/gradio_api/file%3D/etc/passwd",
+        "/assets/..%2f..%2fapp.py",
+        "/static/../../routes.py",
+        "/gradio_api/proxy=http://127.0.0.1:1/",
+    ):
         assert client.get(path).status_code == 404, path
 
 
@@ -237,11 +272,14 @@ def test_what_another_visitor_is_answered_cannot_be_listened_to(client, address)
 @pytest.mark.parametrize(
     "headers",
     [
-        {"origin": "http://evil.example"}, {"origin": "null"}, {"origin": "http://localhost:3000"},
-        {"origin": "http://127.0.0.1:1"}, {"sec-fetch-site": "cross-site"},
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://localhost:3000"},
+        {"origin": "http://127.0.0.1:1"},
+        {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site", "sec-fetch-mode": "no-cors"},
     ],
-)  # fmt: skip
+)
 def test_another_page_in_the_same_browser_is_refused(client, headers):
     assert upload(client, png(), headers=headers).status_code == 403
     assert client.get("/config", headers=headers).status_code == 403

@@ -58,9 +58,10 @@ def test_what_is_too_large_is_not_kept(app):
 
 def test_no_address_or_file_is_read_in_the_place_of_an_upload(app):
     for owner, name in (
-        (processing_utils, "async_ssrf_protected_get"), (processing_utils, "async_ssrf_protected_download"),
+        (processing_utils, "async_ssrf_protected_get"),
+        (processing_utils, "async_ssrf_protected_download"),
         (blocks.Block, "async_move_resource_to_block_cache"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(gr.Error, match="upload the image itself"):
             asyncio.run(getattr(owner, name)("http://192.0.2.1/x.png", "/tmp"))
 

@@ -27,12 +27,14 @@ def test_a_rejection_keeps_no_label():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (("approve", None, "", " "), "who decides"), (("reject", None, " ", "Ana"), "reason"),
-        (("edit", [], "seen", "Ana"), "right label"), (("burn", None, "why", "Ana"), "does not fit"),
+        (("approve", None, "", " "), "who decides"),
+        (("reject", None, " ", "Ana"), "reason"),
+        (("edit", [], "seen", "Ana"), "right label"),
+        (("burn", None, "why", "Ana"), "does not fit"),
         (("approve", None, "", "A" * 300), "does not fit"),
         (("reject", None, "x" * 3000, "Ana"), "does not fit"),
     ],
-)  # fmt: skip
+)
 def test_what_is_left_out_is_said(given, words):
     with pytest.raises(ValueError, match=words) as caught:
         decision_of(*given)

@@ -86,9 +86,11 @@ def test_limits_hold_for_a_file_a_user_and_all(tmp_path):
     uploads = UploadStore(tmp_path, UploadLimits(file_bytes=10, user_bytes=15, total_bytes=20, user_files=3))
     assert put(uploads, b"x" * 10)
     for content, user, error in (
-        (b"x" * 11, "ben", ImageTooLarge), (b"x" * 6, "ana", ImageTooLarge), (b"x" * 10, "cy", None),
+        (b"x" * 11, "ben", ImageTooLarge),
+        (b"x" * 6, "ana", ImageTooLarge),
+        (b"x" * 10, "cy", None),
         (b"x", "ben", StoreError),
-    ):  # fmt: skip
+    ):
         if error is None:
             put(uploads, content, user)
             continue

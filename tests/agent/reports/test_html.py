@@ -53,13 +53,22 @@ def test_the_page_shows_everything(diagnosis, pictures, thumbnail):
     view = view_of(diagnosis, {"case-0": thumbnail}, title="Shades")
     read = Read(page(Sheet(view, pictures, ["Rejected by Dr A."], "A small model.")))
     for expected in (
-        "Research software. Not a medical device", "A small model.", "img-0123456789ab", "dark?",
-        "confidence 40%", "a suggestion only", "a person must decide",
-        "generalist against specialists", "≠ differs",
-        "balanced accuracy 80% on validation images", "similarity 0.90",
+        "Research software. Not a medical device",
+        "A small model.",
+        "img-0123456789ab",
+        "dark?",
+        "confidence 40%",
+        "a suggestion only",
+        "a person must decide",
+        "generalist against specialists",
+        "≠ differs",
+        "balanced accuracy 80% on validation images",
+        "similarity 0.90",
         "specialist:three: the weights are damaged",
-        "Rejected by Dr A.", "Where it looked", "tiny, prompt paper@00000000",
-    ):  # fmt: skip
+        "Rejected by Dr A.",
+        "Where it looked",
+        "tiny, prompt paper@00000000",
+    ):
         assert expected in read.text, expected
 
 

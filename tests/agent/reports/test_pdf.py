@@ -25,11 +25,21 @@ def test_the_report_is_one_page_with_everything_on_it(diagnosis, thumbnail):
     assert len(read(made).pages) == 1
     text = words(made)
     for expected in (
-        "Not a medical device", "A small model.", "img-0123456789ab", "dark?", "confidence 40%",
+        "Not a medical device",
+        "A small model.",
+        "img-0123456789ab",
+        "dark?",
+        "confidence 40%",
         "a suggestion only",
-        "generalist against specialists", "one — agrees", "two — differs", "0.90", "weights are damaged",
-        "Rejected by Dr A.", "<script>", "paper@00000000",
-    ):  # fmt: skip
+        "generalist against specialists",
+        "one — agrees",
+        "two — differs",
+        "0.90",
+        "weights are damaged",
+        "Rejected by Dr A.",
+        "<script>",
+        "paper@00000000",
+    ):
         assert expected in text, expected
     assert len(read(made).pages[0].images) == 2
 
@@ -38,11 +48,14 @@ def test_much_evidence_still_fits_one_page(diagnosis):
     labels = [f"a finding with a rather long name, number {number}" for number in range(40)]
     opinions = tuple(
         Opinion(
-            specialist=f"specialist-{number}", architecture="a" * 80, labels=(labels[0],),
-            probabilities=dict.fromkeys(labels, 1 / 40), text="A long text. " * 60,
+            specialist=f"specialist-{number}",
+            architecture="a" * 80,
+            labels=(labels[0],),
+            probabilities=dict.fromkeys(labels, 1 / 40),
+            text="A long text. " * 60,
         )
         for number in range(12)
-    )  # fmt: skip
+    )
     evidence = diagnosis.evidence.model_copy(update={"opinions": opinions})
     crowded = diagnosis.model_copy(
         update={"evidence": evidence, "probabilities": dict.fromkeys(labels, 1 / 40)}

@@ -97,13 +97,18 @@ def test_the_shares_of_a_decision_are_shown_for_and_against(diagnosis):
     from gsco.case import Answer, Fusion, ObservedAccuracy, Voice
 
     fusion = Fusion(
-        rule="fused", fitted=True, decision="dark", rival="bright", log_odds=0.7, prior=-0.3,
+        rule="fused",
+        fitted=True,
+        decision="dark",
+        rival="bright",
+        log_odds=0.7,
+        prior=-0.3,
         voices=(
             Voice(source="one", kind="specialist", labels=("dark",), weight=0.8, log_odds=2.0),
             Voice(source="generalist", kind="generalist", labels=("bright",), weight=0.4, log_odds=-1.0),
         ),
         counter_example=diagnosis.evidence.similar_cases[0],
-    )  # fmt: skip
+    )
     answer = Answer(labels=("bright",), probabilities={"dark": 0.3, "bright": 0.7})
     shown = view_of(
         diagnosis.model_copy(
@@ -117,8 +122,10 @@ def test_the_shares_of_a_decision_are_shown_for_and_against(diagnosis):
     )
     assert shown.why == "For dark, against bright"
     assert [(one.source, one.signed, one.width) for one in shown.shares] == [
-        ("one", "+2.0", 1.0), ("generalist", "-1.0", 0.5), ("how frequent the labels are", "-0.3", 0.15)
-    ]  # fmt: skip
+        ("one", "+2.0", 1.0),
+        ("generalist", "-1.0", 0.5),
+        ("how frequent the labels are", "-0.3", 0.15),
+    ]
     assert shown.generalist == "bright (70%)"
     assert shown.confidence == "40%; of 212 cases this sure, 201 were right"
     assert shown.reasons[0] == "answers alone; certified error at most 5%"

@@ -47,10 +47,15 @@ def make_gsco(tmp_path_factory, cards, specialist_folders, bank, generalist_fold
 
     def make(**settings) -> GSCo:
         given = {
-            "home": tmp_path_factory.mktemp("home"), "tasks": cards, "specialists": specialist_folders,
-            "case_store": str(bank), "generalist_model": str(generalist_folder), "neighbours": 4,
-            "tool_calls": "none", **settings,
-        }  # fmt: skip
+            "home": tmp_path_factory.mktemp("home"),
+            "tasks": cards,
+            "specialists": specialist_folders,
+            "case_store": str(bank),
+            "generalist_model": str(generalist_folder),
+            "neighbours": 4,
+            "tool_calls": "none",
+            **settings,
+        }
         return GSCo.from_settings(**given)
 
     return make

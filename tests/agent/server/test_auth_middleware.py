@@ -77,9 +77,15 @@ def test_what_never_arrives_is_given_up():
 
 
 @pytest.mark.parametrize(
-    "header", [(b"x-none", b""), (b"authorization", b"Bearer wrong"), (b"authorization", b"Basic YTpi"),
-               (b"authorization", b"key-of-anna-0123456789"), (b"authorization", b"Bearer \xff\xfe")],
-)  # fmt: skip
+    "header",
+    [
+        (b"x-none", b""),
+        (b"authorization", b"Bearer wrong"),
+        (b"authorization", b"Basic YTpi"),
+        (b"authorization", b"key-of-anna-0123456789"),
+        (b"authorization", b"Bearer \xff\xfe"),
+    ],
+)
 def test_nobody_comes_in_without_a_key_and_nothing_of_theirs_is_read(header):
     inner = Inner()
     door = AuthMiddleware(inner, ServerPolicy(users=Users.parse(KEYS)))

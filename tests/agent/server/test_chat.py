@@ -104,8 +104,14 @@ def test_fields_of_openais_that_mean_nothing_here_are_taken(openai, pictures):
     answer = openai.chat.completions.create(
         model="gsco",
         messages=[{"role": "system", "content": "Child of 4."}, asked("?", pictures.shade("dark", 1))],
-        temperature=0.2, top_p=0.9, max_tokens=50, seed=1, user="somebody", frequency_penalty=0.1, stop=["x"],
-    )  # fmt: skip
+        temperature=0.2,
+        top_p=0.9,
+        max_tokens=50,
+        seed=1,
+        user="somebody",
+        frequency_penalty=0.1,
+        stop=["x"],
+    )
     assert answer.choices[0].message.content
 
 
@@ -123,7 +129,7 @@ def test_fields_of_openais_that_mean_nothing_here_are_taken(openai, pictures):
         ({"extra_body": {"gsco": {"tool": "shown"}}}, "gsco.tool is not a field"),
         ({"metadata": {"task": "nonsense"}}, "no task named 'nonsense'"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_answered_is_refused_with_advice(openai, change, says):
     given = {"model": "gsco", "messages": [{"role": "user", "content": "Hello"}], **change}
     with pytest.raises(BadRequestError, match=says) as caught:
@@ -161,8 +167,11 @@ def test_nothing_is_fetched_and_what_is_no_image_is_refused(openai, url, code):
 
 def test_a_thread_by_any_of_its_three_names(openai, gsco, pictures):
     image = pictures.shade("dark", 72)
-    ways = ({"extra_headers": {"X-GSCo-Thread": "kept-1"}}, {"metadata": {"thread": "kept-1"}},
-            {"extra_body": {"gsco": {"thread": "kept-1"}}})  # fmt: skip
+    ways = (
+        {"extra_headers": {"X-GSCo-Thread": "kept-1"}},
+        {"metadata": {"thread": "kept-1"}},
+        {"extra_body": {"gsco": {"thread": "kept-1"}}},
+    )
     for number, way in enumerate(ways):
         talk = [asked("First?", image), {"role": "assistant", "content": "made up"}] if number else []
         answer = openai.chat.completions.create(
@@ -188,8 +197,10 @@ def test_a_new_thread_begins_with_what_was_said_elsewhere(openai, gsco, pictures
     openai.chat.completions.create(model="gsco", messages=talk, metadata={"thread": "moved"})
     said = gsco.consult("moved").history()
     assert [(one.role, one.text) for one in said][:3] == [
-        ("user", "What is this?"), ("assistant", words), ("user", "And now?"),
-    ]  # fmt: skip
+        ("user", "What is this?"),
+        ("assistant", words),
+        ("user", "And now?"),
+    ]
     assert len(said[0].images) == 1
     gsco.delete_thread("moved")
 

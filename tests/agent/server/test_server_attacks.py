@@ -100,9 +100,7 @@ def test_a_decision_goes_on_without_its_client():
         done.set()
 
     async def run() -> None:
-        messages = [
-            {"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"},
-        ]  # fmt: skip
+        messages = [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
 
         async def receive():
             return messages.pop(0)
@@ -157,9 +155,14 @@ def test_one_user_does_not_take_all():
 
 
 @pytest.mark.parametrize(
-    "headers", [{"origin": "http://evil.example"}, {"origin": "http://127.0.0.1:1"}, {"origin": "null"},
-                {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}],
-)  # fmt: skip
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "http://127.0.0.1:1"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"},
+    ],
+)
 def test_without_keys_a_web_page_asks_nothing(address, headers):
     body = {"model": "gsco", "messages": [{"role": "user", "content": "?"}]}
     answer = httpx.post(f"{address}/v1/chat/completions", json=body, headers=headers)
@@ -207,10 +210,16 @@ def raw(address: str, head: bytes) -> bytes:
 @pytest.mark.parametrize(
     "head",
     [
-        b"GET /v1/threads HTTP/1.1", b"GET //v1/threads HTTP/1.1", b"GET /healthz/../v1/threads HTTP/1.1",
-        b"GET /healthz;/v1/threads HTTP/1.1", b"GET /healthz%00/v1/threads HTTP/1.1",
-        b"GET http://127.0.0.1/v1/threads HTTP/1.1", b"GET /docs/..%2fv1/threads HTTP/1.1",
-        b"GET /v1/threads HTTP/1.0", b"OPTIONS /v1/threads HTTP/1.1", b"HEAD /v1/threads HTTP/1.1",
+        b"GET /v1/threads HTTP/1.1",
+        b"GET //v1/threads HTTP/1.1",
+        b"GET /healthz/../v1/threads HTTP/1.1",
+        b"GET /healthz;/v1/threads HTTP/1.1",
+        b"GET /healthz%00/v1/threads HTTP/1.1",
+        b"GET http://127.0.0.1/v1/threads HTTP/1.1",
+        b"GET /docs/..%2fv1/threads HTTP/1.1",
+        b"GET /v1/threads HTTP/1.0",
+        b"OPTIONS /v1/threads HTTP/1.1",
+        b"HEAD /v1/threads HTTP/1.1",
         b"GET /v1/threads HTTP/1.1\r\nauthorization: x\r\nauthorization: Bearer key-of-anna-0123456789",
         b"GET /v1/threads HTTP/1.1\r\nauthorization: Basic x, Bearer key-of-anna-0123456789",
         b"GET /v1/threads HTTP/1.1\r\nauthorization: Bearer key-of-anna-0123456789\xff",
@@ -221,7 +230,7 @@ def raw(address: str, head: bytes) -> bytes:
         b"GET /v1/threads?key=key-of-anna-0123456789&authorization=Bearer HTTP/1.1",
         b"GET /v1/threads HTTP/1.1\r\ncookie: authorization=key-of-anna-0123456789",
     ],
-)  # fmt: skip
+)
 def test_no_trick_with_a_key_or_an_address_opens_the_server(locked, head):
     answer = raw(locked, head)
     if head.startswith(b"GET /healthz HTTP"):
@@ -266,11 +275,23 @@ def test_a_conversation_is_nobody_elses(locked):
 @pytest.mark.parametrize(
     "image",
     [
-        "{0}", "{0}/x.png", "data:image/png;base64,{0}", "//{1}/x.png", "file:///etc/passwd", "/etc/passwd",
-        "\\\\{1}\\share\\x.png", "gopher://{1}/", "ftp://{1}/x", "blob:{0}", "data:text/plain,{0}",
-        "http://127.1:{2}/", "http://[::ffff:127.0.0.1]:{2}/", "http://2130706433:{2}/", "https://{1}/",
+        "{0}",
+        "{0}/x.png",
+        "data:image/png;base64,{0}",
+        "//{1}/x.png",
+        "file:///etc/passwd",
+        "/etc/passwd",
+        "\\\\{1}\\share\\x.png",
+        "gopher://{1}/",
+        "ftp://{1}/x",
+        "blob:{0}",
+        "data:text/plain,{0}",
+        "http://127.1:{2}/",
+        "http://[::ffff:127.0.0.1]:{2}/",
+        "http://2130706433:{2}/",
+        "https://{1}/",
     ],
-)  # fmt: skip
+)
 def test_no_address_in_a_request_is_fetched(address, image):
     with socket.create_server(("127.0.0.1", 0)) as canary:
         canary.settimeout(0.2)

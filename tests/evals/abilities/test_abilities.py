@@ -112,9 +112,13 @@ def test_consultations_stand_beside_the_fixed_protocol(
         talker, out = Talker(task=task), tmp_path / task
         store = make_store(tmp_path / f"{task}.sqlite", bench.dataset, mine.panels["shade"])
         with GSCo(
-            tasks=TaskBook(tmp_path), panels=mine.panels, store=store, generalist=talker,
-            images=mine.images, gate="off",
-        ) as gsco:  # fmt: skip
+            tasks=TaskBook(tmp_path),
+            panels=mine.panels,
+            store=store,
+            generalist=talker,
+            images=mine.images,
+            gate="off",
+        ) as gsco:
             consult(gsco, talker, images, out, quiet=True)
             rights = {
                 name: [o.right for o in shown(out) if o.ability == name]

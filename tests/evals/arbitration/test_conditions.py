@@ -41,12 +41,17 @@ def case(name: str) -> Case:
 def known(name: str = "one", truth: str = "a", said: str = "aab", near: str = "acc") -> GatheredCase:
     opinions = tuple(
         Opinion(
-            specialist=str(place), architecture="x", labels=(label,), reliability=0.8,
-            probabilities={option: 0.7 if option == label else {"a": 0.1, "b": 0.2, "c": 0.15}[option]
-                           for option in TASK.options},
+            specialist=str(place),
+            architecture="x",
+            labels=(label,),
+            reliability=0.8,
+            probabilities={
+                option: 0.7 if option == label else {"a": 0.1, "b": 0.2, "c": 0.15}[option]
+                for option in TASK.options
+            },
         )
         for place, label in enumerate(said)
-    )  # fmt: skip
+    )
     similar = tuple(
         SimilarCase(
             id=str(k), sha256="0" * 64, task="t", labels=(label,), similarity=0.9 - 0.1 * k, encoder="e"
@@ -137,8 +142,11 @@ def test_an_arm_sees_its_own_evidence() -> None:
     evidence = known().evidence
     seen = {arm.name: restricted(evidence, arm) for arm in GENERALISTS}
     assert {arm: (said(one), near(one)) for arm, one in seen.items()} == {
-        "generalist": ("", ""), "moed": ("aab", ""), "rad": ("", "acc"), "gsco-paper": ("aab", "acc"),
-    }  # fmt: skip
+        "generalist": ("", ""),
+        "moed": ("aab", ""),
+        "rad": ("", "acc"),
+        "gsco-paper": ("aab", "acc"),
+    }
     assert evidence_label(evidence, TASK, "moed") == "a"
     assert evidence_label(evidence, TASK, "rad") == "c"
     assert evidence_label(evidence, TASK, "generalist") is None

@@ -57,11 +57,13 @@ def test_natural_conflicts_are_counted() -> None:
 
 def test_forced_conflicts_are_counted() -> None:
     found = values(
-        made(**{
-            "all evidence wrong, gsco-paper": ("a", "b", "b", "b"),
-            "all evidence right, gsco-paper": ("a", "a", "a", "c"),
-        })
-    )  # fmt: skip
+        made(
+            **{
+                "all evidence wrong, gsco-paper": ("a", "b", "b", "b"),
+                "all evidence right, gsco-paper": ("a", "a", "a", "c"),
+            }
+        )
+    )
     assert found["truth found: all evidence wrong", "gsco-paper"] == (0.25, 4)
     assert found["uphold: all evidence wrong, alone right", "gsco-paper"] == (0.5, 2)
     assert found["self-correct: all evidence right, alone wrong", "gsco-paper"] == (0.5, 2)

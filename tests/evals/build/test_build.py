@@ -86,8 +86,15 @@ def test_one_command_makes_a_measured_task(built: Path) -> None:
     assert not (build.folder / "work").exists()
     # No image file of the user lies in the build, but small ones in store and report.
     assert {path.suffix for path in build.folder.rglob("*") if path.is_file()} <= {
-        ".json", ".jsonl", ".sqlite", ".sqlite-wal", ".sqlite-shm", ".safetensors", ".npz", ".html",
-    }  # fmt: skip
+        ".json",
+        ".jsonl",
+        ".sqlite",
+        ".sqlite-wal",
+        ".sqlite-shm",
+        ".safetensors",
+        ".npz",
+        ".html",
+    }
 
 
 def test_no_group_is_in_two_parts(built: Path) -> None:

@@ -11,9 +11,15 @@ from gsco.models.data.tables import Columns, LabelTable, find_columns, labelled_
 
 def outcome(case: str, group: str, right: bool) -> Outcome:
     return Outcome(
-        task="skin", task_version="1", case=case, arm="gsco", configuration="", group=group, truth=("a",),
+        task="skin",
+        task_version="1",
+        case=case,
+        arm="gsco",
+        configuration="",
+        group=group,
+        truth=("a",),
         labels=("a",) if right else ("b",),
-    )  # fmt: skip
+    )
 
 
 def test_each_subgroup_has_its_accuracy_with_an_interval() -> None:
@@ -58,9 +64,12 @@ def test_other_numbers_go_by_quartiles_and_rare_words_together() -> None:
 
 
 def test_columns_are_found_by_their_names_or_named() -> None:
-    table = LabelTable("t.csv", ("path", "label", "Age", "note", "ward"), (
-        {"path": "a.png", "label": "x", "Age": "40", "note": "n", "ward": "3"},
-    ), (2,))  # fmt: skip
+    table = LabelTable(
+        "t.csv",
+        ("path", "label", "Age", "note", "ward"),
+        ({"path": "a.png", "label": "x", "Age": "40", "note": "n", "ward": "3"}),
+        (2,),
+    )
     assert find_columns(table, Columns()).traits == ("Age",)
     layout = labelled_rows(table, Columns(traits=("ward",)), None, frozenset())
     assert layout.rows[0].traits == (("Age", "40"), ("ward", "3"))

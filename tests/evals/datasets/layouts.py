@@ -101,10 +101,20 @@ def derm7pt(root: Path) -> None:
 
 def brset(root: Path) -> None:
     marks = (
-        "diabetic_retinopathy", "macular_edema", "scar", "nevus", "amd", "vascular_occlusion",
-        "hypertensive_retinopathy", "drusens", "hemorrhage", "retinal_detachment", "myopic_fundus",
-        "increased_cup_disc", "other",
-    )  # fmt: skip
+        "diabetic_retinopathy",
+        "macular_edema",
+        "scar",
+        "nevus",
+        "amd",
+        "vascular_occlusion",
+        "hypertensive_retinopathy",
+        "drusens",
+        "hemorrhage",
+        "retinal_detachment",
+        "myopic_fundus",
+        "increased_cup_disc",
+        "other",
+    )
     columns = ("image_id", "patient_id", "camera", "patient_age", "patient_sex", "quality", *marks)
     rows = []
     for number in range(6):
@@ -125,10 +135,22 @@ def rsna(root: Path) -> None:
 
 def vindr_pcxr(root: Path) -> None:
     names = (
-        "No finding", "Bronchitis", "Brocho-pneumonia", "Other disease", "Bronchiolitis", "Situs inversus",
-        "Pneumonia", "Pleuro-pneumonia", "Diagphramatic hernia", "Tuberculosis", "Congenital emphysema",
-        "CPAM", "Hyaline membrane disease", "Mediastinal tumor", "Lung tumor",
-    )  # fmt: skip
+        "No finding",
+        "Bronchitis",
+        "Brocho-pneumonia",
+        "Other disease",
+        "Bronchiolitis",
+        "Situs inversus",
+        "Pneumonia",
+        "Pleuro-pneumonia",
+        "Diagphramatic hernia",
+        "Tuberculosis",
+        "Congenital emphysema",
+        "CPAM",
+        "Hyaline membrane disease",
+        "Mediastinal tumor",
+        "Lung tumor",
+    )
     for split, marked in (("train", ("Bronchitis", "Pneumonia")), ("test", ("No finding",))):
         marks = ["1.0" if name in marked else "0.0" for name in names]
         table(
@@ -140,9 +162,7 @@ def vindr_pcxr(root: Path) -> None:
 
 
 def vindr_spinexr(root: Path) -> None:
-    columns = (
-        "study_id", "series_id", "image_id", "rad_id", "lesion_type", "xmin", "ymin", "xmax", "ymax",
-    )  # fmt: skip
+    columns = ("study_id", "series_id", "image_id", "rad_id", "lesion_type", "xmin", "ymin", "xmax", "ymax")
     rows = {
         "train": [("s1", "e1", "i1", "r1", "No finding", "", "", "", "")],
         "test": [
@@ -158,9 +178,17 @@ def vindr_spinexr(root: Path) -> None:
 
 def vindr_mammo(root: Path) -> None:
     columns = (
-        "study_id", "series_id", "image_id", "laterality", "view_position", "height", "width",
-        "breast_birads", "breast_density", "split",
-    )  # fmt: skip
+        "study_id",
+        "series_id",
+        "image_id",
+        "laterality",
+        "view_position",
+        "height",
+        "width",
+        "breast_birads",
+        "breast_density",
+        "split",
+    )
     rows = [
         ("st1", "se1", "im1", "L", "CC", 3518, 2800, "BI-RADS 2", "DENSITY C", "training"),
         ("st2", "se2", "im2", "R", "MLO", 3518, 2800, "BI-RADS 5", "DENSITY C", "test"),
@@ -172,9 +200,14 @@ def vindr_mammo(root: Path) -> None:
 
 def cbis_ddsm(root: Path) -> None:
     columns = (
-        "patient_id", "breast_density", "left or right breast", "image view", "abnormality id", "pathology",
+        "patient_id",
+        "breast_density",
+        "left or right breast",
+        "image view",
+        "abnormality id",
+        "pathology",
         "image file path",
-    )  # fmt: skip
+    )
     for kind, name in (("mass", "Mass"), ("calc", "Calc")):
         for split, title in (("train", "Training"), ("test", "Test")):
             series = f"1.3.6.1.4.1.9590.{len(kind)}.{len(split)}"
@@ -189,11 +222,26 @@ def cbis_ddsm(root: Path) -> None:
 
 def fmc(root: Path) -> None:
     chest = (
-        "pleural_effusion", "nodule", "pneumonia", "cardiomegaly", "hilar_enlargement", "fracture_old",
-        "fibrosis", "aortic_calcification", "tortuous_aorta", "thickened_pleura", "TB", "pneumothorax",
-        "emphysema", "atelectasis", "calcification", "pulmonary_edema", "increased_lung_markings",
-        "elevated_diaphragm", "consolidation",
-    )  # fmt: skip
+        "pleural_effusion",
+        "nodule",
+        "pneumonia",
+        "cardiomegaly",
+        "hilar_enlargement",
+        "fracture_old",
+        "fibrosis",
+        "aortic_calcification",
+        "tortuous_aorta",
+        "thickened_pleura",
+        "TB",
+        "pneumothorax",
+        "emphysema",
+        "atelectasis",
+        "calcification",
+        "pulmonary_edema",
+        "increased_lung_markings",
+        "elevated_diaphragm",
+        "consolidation",
+    )
     train = root / "MedFMC_train"
     rows = [(f"P{n}.png", f"S{n}", *(int(place == n) for place in range(19))) for n in range(6)]
     table(train / "chest" / "chest_train.csv", ("img_id", "study_id", *chest), rows)
@@ -225,9 +273,15 @@ def pcam200(root: Path) -> None:
 def vqa_rad(root: Path) -> None:
     def question(qid: int, image: str, answer: Any, kind: str) -> Mapping[str, Any]:
         return {
-            "qid": qid, "image_name": image, "image_organ": "CHEST", "answer": answer, "answer_type": kind,
-            "question_type": "PRES", "question": f"Question {qid}?", "phrase_type": "freeform",
-        }  # fmt: skip
+            "qid": qid,
+            "image_name": image,
+            "image_organ": "CHEST",
+            "answer": answer,
+            "answer_type": kind,
+            "question_type": "PRES",
+            "question": f"Question {qid}?",
+            "phrase_type": "freeform",
+        }
 
     train = [question(1, "a.jpg", "Yes", "CLOSED "), question(2, "b.jpg", 4, "OPEN")]
     lists(root / "trainset.json", train)
@@ -238,10 +292,18 @@ def vqa_rad(root: Path) -> None:
 
 def vqa_rad_public(root: Path) -> None:
     rows = [
-        {"qid": str(number), "phrase_type": phrase, "image_name": f"{number}.jpg", "image_organ": "HEAD",
-         "question": "Is it?", "question_type": "PRES", "answer": "Yes", "answer_type": "CLOSED"}
+        {
+            "qid": str(number),
+            "phrase_type": phrase,
+            "image_name": f"{number}.jpg",
+            "image_organ": "HEAD",
+            "question": "Is it?",
+            "question_type": "PRES",
+            "answer": "Yes",
+            "answer_type": "CLOSED",
+        }
         for number, phrase in enumerate(("freeform", "para", "test_freeform", "test_para"))
-    ]  # fmt: skip
+    ]
     lists(root / "VQA_RAD Dataset Public.json", rows)
     for number in range(4):
         draw(root / "VQA_RAD Image Folder" / f"{number}.jpg", seed=number)
@@ -250,10 +312,20 @@ def vqa_rad_public(root: Path) -> None:
 def slake(root: Path) -> None:
     for number, split in enumerate(("train", "validate", "test")):
         rows = [
-            {"img_id": number, "img_name": f"xmlab{number}/source.jpg", "question": question,
-             "answer": answer, "q_lang": language, "location": "Abdomen", "modality": "MRI",
-             "answer_type": kind, "base_type": "vqa", "content_type": "Modality",
-             "triple": ["vhead", "_", "_"], "qid": place}
+            {
+                "img_id": number,
+                "img_name": f"xmlab{number}/source.jpg",
+                "question": question,
+                "answer": answer,
+                "q_lang": language,
+                "location": "Abdomen",
+                "modality": "MRI",
+                "answer_type": kind,
+                "base_type": "vqa",
+                "content_type": "Modality",
+                "triple": ["vhead", "_", "_"],
+                "qid": place,
+            }
             for place, (question, answer, language, kind) in enumerate(
                 (
                     ("What modality is used to take this image?", "MRI", "en", "OPEN"),
@@ -261,7 +333,7 @@ def slake(root: Path) -> None:
                     ("这是什么模态?", "MRI", "zh", "OPEN"),
                 )
             )
-        ]  # fmt: skip
+        ]
         lists(root / f"{split}.json", rows)
         draw(root / "imgs" / f"xmlab{number}" / "source.jpg", seed=number)
 
@@ -269,11 +341,23 @@ def slake(root: Path) -> None:
 def path_vqa(root: Path) -> None:
     for number, split in enumerate(("train", "val", "test")):
         rows = [
-            {"answer_type": "yes/no", "img_id": f"{split}_0001", "label": {"yes": 1}, "question_id": number,
-             "question_type": "is", "sent": "is this a tumour?"},
-            {"answer_type": "other", "img_id": f"{split}_0001", "label": {"epithelial cells": 1},
-             "question_id": number + 10, "question_type": "what", "sent": "what is shown?"},
-        ]  # fmt: skip
+            {
+                "answer_type": "yes/no",
+                "img_id": f"{split}_0001",
+                "label": {"yes": 1},
+                "question_id": number,
+                "question_type": "is",
+                "sent": "is this a tumour?",
+            },
+            {
+                "answer_type": "other",
+                "img_id": f"{split}_0001",
+                "label": {"epithelial cells": 1},
+                "question_id": number + 10,
+                "question_type": "what",
+                "sent": "what is shown?",
+            },
+        ]
         pickled(root / "qas" / f"{split}_vqa.pkl", rows)
         draw(root / "images" / split / f"{split}_0001.jpg", seed=number)
 
@@ -287,8 +371,15 @@ def path_qa(root: Path) -> None:
 
 def pmc_vqa(root: Path) -> None:
     columns = (
-        "Figure_path", "Question", "Answer", "Choice A", "Choice B", "Choice C", "Choice D", "Answer_label",
-    )  # fmt: skip
+        "Figure_path",
+        "Question",
+        "Answer",
+        "Choice A",
+        "Choice B",
+        "Choice C",
+        "Choice D",
+        "Answer_label",
+    )
     row = ("PMC1_F1.jpg", "What is it? ", " bone ", " A:skin ", " B:bone ", " C:liver ", " D:lung ", "B")
     table(root / "test.csv", columns, [row])
     draw(root / "images" / "PMC1_F1.jpg")
@@ -296,9 +387,17 @@ def pmc_vqa(root: Path) -> None:
 
 def pmc_vqa_2(root: Path) -> None:
     columns = (
-        "index", "Figure_path", "Caption", "Question", " Choice A", " Choice B", " Choice C", " Choice D",
-        "Answer", "split",
-    )  # fmt: skip
+        "index",
+        "Figure_path",
+        "Caption",
+        "Question",
+        " Choice A",
+        " Choice B",
+        " Choice C",
+        " Choice D",
+        "Answer",
+        "split",
+    )
     row = (
         0,
         "PMC1_F1.jpg",
@@ -320,10 +419,11 @@ def vqa_med(root: Path) -> None:
         "ImageClef-2019-VQA-Med-Training": ("All_QA_Pairs_train.txt", "Train_images", "synpic1|what?|ct"),
         "ImageClef-2019-VQA-Med-Validation": ("All_QA_Pairs_val.txt", "Val_images", "synpic2|is it mri?|no"),
         "VQAMed2019Test": (
-            "VQAMed2019_Test_Questions_w_Ref_Answers.txt", "VQAMed2019_Test_Images",
+            "VQAMed2019_Test_Questions_w_Ref_Answers.txt",
+            "VQAMed2019_Test_Images",
             "synpic3|modality|is this a t1 weighted image?|yes",
         ),
-    }  # fmt: skip
+    }
     for number, (folder, (name, images, line)) in enumerate(places.items()):
         draw(root / folder / images / f"synpic{number + 1}.jpg", seed=number)
         (root / folder / name).write_text(line + "\n", encoding="utf-8")
@@ -331,10 +431,17 @@ def vqa_med(root: Path) -> None:
 
 def omnimedvqa(root: Path) -> None:
     row = {
-        "dataset": "ACRIMA", "question_id": "ACRIMA_0000", "question_type": "Disease Diagnosis",
-        "question": "What is it?", "gt_answer": "Glaucoma", "image_path": "Images/ACRIMA/Im553.png",
-        "option_A": "Normal", "option_B": "Glaucoma", "option_C": "Myopia", "modality_type": "Fundus",
-    }  # fmt: skip
+        "dataset": "ACRIMA",
+        "question_id": "ACRIMA_0000",
+        "question_type": "Disease Diagnosis",
+        "question": "What is it?",
+        "gt_answer": "Glaucoma",
+        "image_path": "Images/ACRIMA/Im553.png",
+        "option_A": "Normal",
+        "option_B": "Glaucoma",
+        "option_C": "Myopia",
+        "modality_type": "Fundus",
+    }
     lists(root / "QA_information" / "Open-access" / "ACRIMA.json", [row])
     odd = {**row, "question_id": "CT_0000", "modality": "CT", "option_D": "Cataract"}
     del odd["modality_type"]
@@ -346,12 +453,14 @@ def iu_r2gen(root: Path) -> None:
     content = {
         split: [
             {
-                "id": f"CXR{number}_IM-{number}", "report": "Lungs are clear.",
-                "image_path": [f"CXR{number}_IM-{number}/{view}.png" for view in (0, 1)], "split": split,
+                "id": f"CXR{number}_IM-{number}",
+                "report": "Lungs are clear.",
+                "image_path": [f"CXR{number}_IM-{number}/{view}.png" for view in (0, 1)],
+                "split": split,
             }
         ]
         for number, split in enumerate(("train", "val", "test"))
-    }  # fmt: skip
+    }
     lists(root / "annotation.json", content)
     for number in range(3):
         for view in (0, 1):
@@ -386,9 +495,11 @@ def iu_kaggle(root: Path) -> None:
     table(
         root / "indiana_reports.csv",
         ("uid", "MeSH", "Problems", "image", "indication", "comparison", "findings", "impression"),
-        [(n, "normal", "normal", "Xray", "Cough", "None", *(("", "") if n == 4 else ("Clear.", "Normal.")))
-         for n in range(5)],
-    )  # fmt: skip
+        [
+            (n, "normal", "normal", "Xray", "Cough", "None", *(("", "") if n == 4 else ("Clear.", "Normal.")))
+            for n in range(5)
+        ],
+    )
     rows = [(n, f"{n}_IM-000{n}-{view}001.dcm.png", "Frontal") for n in range(5) for view in (1, 2)]
     table(root / "indiana_projections.csv", ("uid", "filename", "projection"), rows)
     for number, row in enumerate(rows):
@@ -397,10 +508,16 @@ def iu_kaggle(root: Path) -> None:
 
 def iu_meddr(root: Path) -> None:
     rows = [
-        {"id": n, "split": "test", "image": f"images/CXR30_IM-1/{n}.png", "text": "Clear.", "question_id": n,
-         "answer": "Clear."}
+        {
+            "id": n,
+            "split": "test",
+            "image": f"images/CXR30_IM-1/{n}.png",
+            "text": "Clear.",
+            "question_id": n,
+            "answer": "Clear.",
+        }
         for n in (0, 1)
-    ]  # fmt: skip
+    ]
     (root).mkdir(parents=True, exist_ok=True)
     (root / "iu_mrg_meta.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     for number in (0, 1):
@@ -411,13 +528,16 @@ def mimic_r2gen(root: Path) -> None:
     content = {
         split: [
             {
-                "id": f"02aa804e-{number}", "study_id": 50414267, "subject_id": 10000032 + number,
-                "report": "No focal consolidation.", "split": split,
+                "id": f"02aa804e-{number}",
+                "study_id": 50414267,
+                "subject_id": 10000032 + number,
+                "report": "No focal consolidation.",
+                "split": split,
                 "image_path": [f"p10/p1000003{number}/s50414267/02aa804e-{number}.jpg"],
             }
         ]
         for number, split in enumerate(("train", "val", "test"))
-    }  # fmt: skip
+    }
     lists(root / "annotation.json", content)
     for number in range(3):
         draw(root / "images" / f"p10/p1000003{number}/s50414267/02aa804e-{number}.jpg", seed=number)
@@ -429,13 +549,17 @@ def mimic_conversations(root: Path) -> None:
         image = f"files/p10/p1000003{number}/s5/{number}.jpg"
         rows.append(
             {
-                "id": number, "study_id": 5, "subject_id": 10000032 + number, "split": "test", "image": image,
+                "id": number,
+                "study_id": 5,
+                "subject_id": 10000032 + number,
+                "split": "test",
+                "image": image,
                 "conversations": [
                     {"from": "human", "value": "<image>\nYou are required to generate a summary report."},
                     {"from": "gpt", "value": "Clips project over the left lung."},
                 ],
             }
-        )  # fmt: skip
+        )
         draw(root / image, seed=number)
     lists(root / "meddr.json", rows)
 

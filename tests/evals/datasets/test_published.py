@@ -39,14 +39,39 @@ def test_there_is_a_made_up_folder_for_every_layout_that_is_not_on_disk() -> Non
 def test_the_benchmarks_of_the_paper_are_all_there() -> None:
     roles = {name: entry.role for name, entry in entries().items()}
     internal = {
-        "pcam200", "dermnet", "ham10000", "retoct", "vindr_spinexr", "vindr_pcxr", "vindr_mammo",
-        "chestmnist", "slake", "vqa_rad", "path_vqa", "pmc_vqa", "mimic_cxr", "iu_xray",
-    }  # fmt: skip
+        "pcam200",
+        "dermnet",
+        "ham10000",
+        "retoct",
+        "vindr_spinexr",
+        "vindr_pcxr",
+        "vindr_mammo",
+        "chestmnist",
+        "slake",
+        "vqa_rad",
+        "path_vqa",
+        "pmc_vqa",
+        "mimic_cxr",
+        "iu_xray",
+    }
     external = {
-        "pathmnist", "fmc_colon", "derm7pt", "octmnist", "pneumoniamnist", "fmc_chest", "cbis_ddsm_mass",
-        "cbis_ddsm_calc", "breastmnist", "organamnist", "fmc_endo", "brset", "bcn20000", "rsna_pneumonia",
-        "vqa_med_2019", "omnimedvqa",
-    }  # fmt: skip
+        "pathmnist",
+        "fmc_colon",
+        "derm7pt",
+        "octmnist",
+        "pneumoniamnist",
+        "fmc_chest",
+        "cbis_ddsm_mass",
+        "cbis_ddsm_calc",
+        "breastmnist",
+        "organamnist",
+        "fmc_endo",
+        "brset",
+        "bcn20000",
+        "rsna_pneumonia",
+        "vqa_med_2019",
+        "omnimedvqa",
+    }
     assert {name for name, role in roles.items() if role == "internal"} == internal
     assert {name for name, role in roles.items() if role == "external"} == external
 

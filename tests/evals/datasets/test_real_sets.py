@@ -12,9 +12,16 @@ from gsco.images import read_image
 pytestmark = pytest.mark.datasets
 
 NAMES = (
-    "chest_xray", "busi", "brain_mri", "lung_histology", "ham10000", "fundus_multilabel", "pneumoniamnist",
-    "modality", "vqa_rad",
-)  # fmt: skip
+    "chest_xray",
+    "busi",
+    "brain_mri",
+    "lung_histology",
+    "ham10000",
+    "fundus_multilabel",
+    "pneumoniamnist",
+    "modality",
+    "vqa_rad",
+)
 
 
 @pytest.fixture

@@ -54,8 +54,13 @@ def numbered(texts: list[str]) -> dict[int, list[str]]:
 
 def test_report_words() -> None:
     assert report_words("Heart: normal. No T1-weighted, XXXX!") == [
-        "heart", "normal", ".", "no", "t1-weighted", "xxxx",
-    ]  # fmt: skip
+        "heart",
+        "normal",
+        ".",
+        "no",
+        "t1-weighted",
+        "xxxx",
+    ]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -41,8 +41,11 @@ RECORD = ImageRecord(
 
 def test_opinions_are_numbered_in_their_order_and_the_missing_come_last():
     assert titles(EVIDENCE) == {
-        "lite0": "Specialist 1", "lite0-wide": "Specialist 2", "probe": "Specialist 3", "net": "Specialist 4",
-    }  # fmt: skip
+        "lite0": "Specialist 1",
+        "lite0-wide": "Specialist 2",
+        "probe": "Specialist 3",
+        "net": "Specialist 4",
+    }
     assert together(["Specialist 1", "Specialist 3"]) == "Specialists 1 and 3"
     assert together(["Specialist 2"]) == "Specialist 2" and together(["a", "b"]) == "a and b"
 
@@ -63,8 +66,12 @@ def test_no_sentence_names_a_specialist_otherwise_and_the_record_keeps_the_names
 def test_a_specialist_is_asked_about_by_number_and_by_name():
     known = [*titles(EVIDENCE), *titles(EVIDENCE).values()]
     for text in (
-        "What does Specialist 2 say?", "Was sagt Spezialist 2?", "¿Qué dice el especialista 2?",
-        "Que dit le spécialiste 2 ?", "专家2怎么说？", "What did lite0-wide say?",
-    ):  # fmt: skip
+        "What does Specialist 2 say?",
+        "Was sagt Spezialist 2?",
+        "¿Qué dice el especialista 2?",
+        "Que dit le spécialiste 2 ?",
+        "专家2怎么说？",
+        "What did lite0-wide say?",
+    ):
         said = written(understand(text, [BUSI], known), [RECORD], tasks=[BUSI])
         assert said == "Specialist 2 says malignant with 75%.", (text, said)

@@ -18,9 +18,18 @@ CHAT_TEMPLATE = (
     "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
 )
 CONTROL = [
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>", "<video>",
-    "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
-]  # fmt: skip
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<img>",
+    "</img>",
+    "<IMG_CONTEXT>",
+    "<video>",
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_response>",
+    "</tool_response>",
+]
 CORPUS = [
     "You are a helpful medical assistant. Your task is disease diagnosis. You are given a pathology image.",
     "The possible diagnoses are: 'normal', 'tumor', 'benign', 'malignant'. yes no glioma meningioma",

@@ -18,9 +18,11 @@ from gsco.models.generalist.conversations import read_collections, read_conversa
 from PIL import Image
 
 CHEST = Task(
-    name="chest", modality="chest X-ray", options=("normal", "pneumonia"),
+    name="chest",
+    modality="chest X-ray",
+    options=("normal", "pneumonia"),
     aliases={"pneumonia": ("lung infection",)},
-)  # fmt: skip
+)
 BRAIN = Task(name="brain", modality="MRI", options=("no tumor", "tumor", "pituitary tumor"))
 
 

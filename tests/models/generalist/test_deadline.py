@@ -194,9 +194,12 @@ def test_an_outer_deadline_holds():
 def test_a_diagnosis_is_made_without_a_generalist_that_hangs(serve, tmp_path):
     """Policy allows it, so the evidence decides, and the record says why."""
     with GSCo.from_settings(
-        home=tmp_path, torch_threads=1, generalist_url=serve(drip), generalist_model="m",
+        home=tmp_path,
+        torch_threads=1,
+        generalist_url=serve(drip),
+        generalist_model="m",
         generalist_timeout=DEADLINE,
-    ) as made:  # fmt: skip
+    ) as made:
         diagnosis = made.diagnose(samples("busi")[4].path, task="busi")
     assert diagnosis.labels and diagnosis.generalist_answer is None
     (missing,) = [one for one in diagnosis.evidence.missing if one.source == "generalist"]

@@ -248,9 +248,15 @@ def server(family: str, folder: Path) -> Iterator[str]:
     if family == "internvl":
         pytest.skip("the bundled generalist is of this layout: test_vllm serves it")
     for running in vllm.served(
-        str(folder), folder, "--dtype", "float32", "--max-model-len", "512",
-        "--limit-mm-per-prompt", '{"image":2}',
-    ):  # fmt: skip
+        str(folder),
+        folder,
+        "--dtype",
+        "float32",
+        "--max-model-len",
+        "512",
+        "--limit-mm-per-prompt",
+        '{"image":2}',
+    ):
         yield running.url
 
 

@@ -37,9 +37,12 @@ OPTIONS = ("yes", "no")
 BRIEF, LONG = 0.4, 60.0
 """Seconds that a client waits, where the server is silent and where it is not."""
 GOOD = {
-    "id": "1", "object": "chat.completion", "created": 0, "model": "m",
+    "id": "1",
+    "object": "chat.completion",
+    "created": 0,
+    "model": "m",
     "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "yes"}}],
-}  # fmt: skip
+}
 
 
 class Faulty(ThreadingHTTPServer):

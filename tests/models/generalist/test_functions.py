@@ -12,9 +12,12 @@ TASKS = (
     Task(name="brain", modality="MRI", options=("glioma", "no tumor")),
 )
 OPINION = Opinion(
-    specialist="lite0", architecture="x", labels=("a",), reliability=0.9,
+    specialist="lite0",
+    architecture="x",
+    labels=("a",),
+    reliability=0.9,
     probabilities={"a": 0.7, "b": 0.2, "c": 0.06, "d": 0.04},
-)  # fmt: skip
+)
 CASE = SimilarCase(id="x", sha256="0" * 64, task="t", labels=("b",), similarity=0.876, encoder="e")
 
 
@@ -42,12 +45,17 @@ def test_results_read_as_text() -> None:
     ]
     assert retrieved([CASE, CASE]) == "1. b, similarity 0.88\n2. b, similarity 0.88"
     diagnosis = Diagnosis(
-        case_id="c", task="t", kind=TaskKind.DIAGNOSIS, label="a", labels=("a",), abstained=True,
+        case_id="c",
+        task="t",
+        kind=TaskKind.DIAGNOSIS,
+        label="a",
+        labels=("a",),
+        abstained=True,
         probabilities={"b": 0.4, "a": 0.6},
         evidence=Evidence(
             gate=GateReport(task="t"), opinions=(OPINION,), missing=(lost,), similar_cases=(CASE,)
         ),
-    )  # fmt: skip
+    )
     assert diagnosed(diagnosis).splitlines() == [
         "diagnosis: a",
         "probabilities: a 60%, b 40%",

@@ -59,8 +59,10 @@ def older(body: dict[str, Any]) -> None:
 
 def pydantic_like(body: dict[str, Any]) -> None:
     if "max_completion_tokens" in body:
-        raise Refusal("[{'type': 'extra_forbidden', 'loc': ('body', 'max_completion_tokens'), 'msg': 'Extra "
-                      "inputs are not permitted'}]")  # fmt: skip
+        raise Refusal(
+            "[{'type': 'extra_forbidden', 'loc': ('body', 'max_completion_tokens'), 'msg': 'Extra "
+            "inputs are not permitted'}]"
+        )
 
 
 def no_system(body: dict[str, Any]) -> None:

@@ -120,9 +120,13 @@ class TinyServer:
         if self.says is not None:
             return self.says, listed
         choices = body.get("structured_outputs", {}).get("choice")
-        new = self.held_to(choices, inputs) if choices else self.model.generate(
-            **inputs, max_new_tokens=body.get("max_completion_tokens", 8), do_sample=False
-        )[0, ids.shape[0] :].tolist()  # fmt: skip
+        new = (
+            self.held_to(choices, inputs)
+            if choices
+            else self.model.generate(
+                **inputs, max_new_tokens=body.get("max_completion_tokens", 8), do_sample=False
+            )[0, ids.shape[0] :].tolist()
+        )
         return self.processor.decode(new, skip_special_tokens=True), listed
 
     def _likeliest(self, inputs: Any, body: dict[str, Any]) -> list[dict[str, Any]]:

@@ -56,12 +56,25 @@ def make_tokenizer(folder: Path) -> int:
 
     trained = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(CORPUS * 20), model_writer=trained, vocab_size=420, model_type="bpe",
-        byte_fallback=True, add_dummy_prefix=False, remove_extra_whitespaces=False, split_digits=True,
-        normalization_rule_name="identity", unk_id=0, bos_id=1, eos_id=2, pad_id=-1, unk_piece="<unk>",
-        bos_piece="<|startoftext|>", eos_piece="<|endoftext|>", minloglevel=2,
+        sentence_iterator=iter(CORPUS * 20),
+        model_writer=trained,
+        vocab_size=420,
+        model_type="bpe",
+        byte_fallback=True,
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+        split_digits=True,
+        normalization_rule_name="identity",
+        unk_id=0,
+        bos_id=1,
+        eos_id=2,
+        pad_id=-1,
+        unk_piece="<unk>",
+        bos_piece="<|startoftext|>",
+        eos_piece="<|endoftext|>",
+        minloglevel=2,
         user_defined_symbols=[*UNUSED, "<|im_start|>", "<|im_end|>", "<|im_sep|>"],
-    )  # fmt: skip
+    )
     (folder / "tokenizer.model").write_bytes(trained.getvalue())
     size = pieces_of(trained.getvalue()).get_piece_size()
     added = {token: size + place for place, token in enumerate(ADDED)}
@@ -75,19 +88,32 @@ def make_tokenizer(folder: Path) -> int:
     }
     described = {
         str(id): {
-            "content": token, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False,
+            "content": token,
+            "lstrip": False,
+            "normalized": False,
+            "rstrip": False,
+            "single_word": False,
             "special": True,
         }
         for id, token in special.items()
-    }  # fmt: skip
+    }
     config = {
-        "add_bos_token": False, "add_eos_token": False, "added_tokens_decoder": described,
-        "additional_special_tokens": list(ADDED), "bos_token": "<|startoftext|>",
-        "clean_up_tokenization_spaces": False, "eos_token": "<|im_end|>", "legacy": True,
-        "model_max_length": 4096, "pad_token": "<unk>", "sp_model_kwargs": {},
+        "add_bos_token": False,
+        "add_eos_token": False,
+        "added_tokens_decoder": described,
+        "additional_special_tokens": list(ADDED),
+        "bos_token": "<|startoftext|>",
+        "clean_up_tokenization_spaces": False,
+        "eos_token": "<|im_end|>",
+        "legacy": True,
+        "model_max_length": 4096,
+        "pad_token": "<unk>",
+        "sp_model_kwargs": {},
         "tokenizer_class": "LlamaTokenizer",
-        "unk_token": "<unk>", "use_default_system_prompt": False, "use_fast": False,
-    }  # fmt: skip
+        "unk_token": "<unk>",
+        "use_default_system_prompt": False,
+        "use_fast": False,
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return size + len(ADDED)
 
@@ -104,35 +130,75 @@ def pieces_of(model: bytes) -> Any:
 def configuration(vocabulary: int) -> dict[str, Any]:
     """The keys of InternVL-Chat-V1-2's configuration; those that later versions added are missing."""
     language = {
-        "_name_or_path": "01-ai/Yi-34B", "architectures": ["LlamaForCausalLM"], "attention_bias": False,
-        "attn_implementation": "flash_attention_2", "bos_token_id": 1, "eos_token_id": 7,
+        "_name_or_path": "01-ai/Yi-34B",
+        "architectures": ["LlamaForCausalLM"],
+        "attention_bias": False,
+        "attn_implementation": "flash_attention_2",
+        "bos_token_id": 1,
+        "eos_token_id": 7,
         "hidden_act": "silu",
-        "hidden_size": WIDTH, "initializer_range": 0.02, "intermediate_size": INNER,
-        "max_position_embeddings": 1024, "model_type": "llama", "num_attention_heads": LANGUAGE_HEADS,
-        "num_hidden_layers": LANGUAGE_LAYERS, "num_key_value_heads": KEY_HEADS, "pad_token_id": 0,
-        "pretraining_tp": 1, "rms_norm_eps": 1e-05, "rope_scaling": None, "rope_theta": 5000000.0,
-        "tie_word_embeddings": False, "torch_dtype": "bfloat16", "use_cache": True, "vocab_size": vocabulary,
-    }  # fmt: skip
+        "hidden_size": WIDTH,
+        "initializer_range": 0.02,
+        "intermediate_size": INNER,
+        "max_position_embeddings": 1024,
+        "model_type": "llama",
+        "num_attention_heads": LANGUAGE_HEADS,
+        "num_hidden_layers": LANGUAGE_LAYERS,
+        "num_key_value_heads": KEY_HEADS,
+        "pad_token_id": 0,
+        "pretraining_tp": 1,
+        "rms_norm_eps": 1e-05,
+        "rope_scaling": None,
+        "rope_theta": 5000000.0,
+        "tie_word_embeddings": False,
+        "torch_dtype": "bfloat16",
+        "use_cache": True,
+        "vocab_size": vocabulary,
+    }
     vision = {
-        "architectures": ["InternVisionModel"], "attention_dropout": 0.0, "drop_path_rate": 0.0,
+        "architectures": ["InternVisionModel"],
+        "attention_dropout": 0.0,
+        "drop_path_rate": 0.0,
         "dropout": 0.0,
-        "hidden_act": "gelu", "hidden_size": VISION_WIDTH, "image_size": SIDE, "initializer_factor": 0.1,
-        "initializer_range": 1e-10, "intermediate_size": 144, "layer_norm_eps": 1e-06,
-        "model_type": "intern_vit_6b", "num_attention_heads": HEADS, "num_channels": 3,
-        "num_hidden_layers": LAYERS, "patch_size": PATCH, "qk_normalization": True, "qkv_bias": False,
-        "torch_dtype": "bfloat16", "use_bfloat16": True, "use_flash_attn": True,
-    }  # fmt: skip
+        "hidden_act": "gelu",
+        "hidden_size": VISION_WIDTH,
+        "image_size": SIDE,
+        "initializer_factor": 0.1,
+        "initializer_range": 1e-10,
+        "intermediate_size": 144,
+        "layer_norm_eps": 1e-06,
+        "model_type": "intern_vit_6b",
+        "num_attention_heads": HEADS,
+        "num_channels": 3,
+        "num_hidden_layers": LAYERS,
+        "patch_size": PATCH,
+        "qk_normalization": True,
+        "qkv_bias": False,
+        "torch_dtype": "bfloat16",
+        "use_bfloat16": True,
+        "use_flash_attn": True,
+    }
     code = {
         "AutoConfig": "configuration_internvl_chat.InternVLChatConfig",
         "AutoModel": "modeling_internvl_chat.InternVLChatModel",
     }
     return {
-        "_commit_hash": None, "architectures": ["InternVLChatModel"], "auto_map": code,
+        "_commit_hash": None,
+        "architectures": ["InternVLChatModel"],
+        "auto_map": code,
         "downsample_ratio": 0.5,
-        "force_image_size": SIDE, "llm_config": language, "model_type": "internvl_chat", "pad2square": False,
-        "select_layer": -1, "template": "Hermes-2", "torch_dtype": "bfloat16", "transformers_version": None,
-        "use_backbone_lora": 0, "use_llm_lora": 0, "vision_config": vision,
-    }  # fmt: skip
+        "force_image_size": SIDE,
+        "llm_config": language,
+        "model_type": "internvl_chat",
+        "pad2square": False,
+        "select_layer": -1,
+        "template": "Hermes-2",
+        "torch_dtype": "bfloat16",
+        "transformers_version": None,
+        "use_backbone_lora": 0,
+        "use_llm_lora": 0,
+        "vision_config": vision,
+    }
 
 
 def make_weights(vocabulary: int, seed: int) -> dict[str, torch.Tensor]:
@@ -148,13 +214,16 @@ def make_weights(vocabulary: int, seed: int) -> dict[str, torch.Tensor]:
         "vision_model.embeddings.patch_embedding.weight": random(VISION_WIDTH, 3, PATCH, PATCH),
         "vision_model.embeddings.patch_embedding.bias": random(VISION_WIDTH),
         "vision_model.embeddings.position_embedding": random(1, (SIDE // PATCH) ** 2 + 1, VISION_WIDTH),
-        "mlp1.0.weight": 1 + random(deep), "mlp1.0.bias": random(deep),
-        "mlp1.1.weight": random(WIDTH, deep), "mlp1.1.bias": random(WIDTH),
-        "mlp1.3.weight": random(WIDTH, WIDTH), "mlp1.3.bias": random(WIDTH),
+        "mlp1.0.weight": 1 + random(deep),
+        "mlp1.0.bias": random(deep),
+        "mlp1.1.weight": random(WIDTH, deep),
+        "mlp1.1.bias": random(WIDTH),
+        "mlp1.3.weight": random(WIDTH, WIDTH),
+        "mlp1.3.bias": random(WIDTH),
         "language_model.model.embed_tokens.weight": random(vocabulary, WIDTH, scale=1.0),
         "language_model.model.norm.weight": 1 + random(WIDTH),
         "language_model.lm_head.weight": random(vocabulary, WIDTH, scale=0.4),
-    }  # fmt: skip
+    }
     for layer in range(LAYERS):
         start = f"vision_model.encoder.layers.{layer}."
         found |= {
@@ -165,10 +234,13 @@ def make_weights(vocabulary: int, seed: int) -> dict[str, torch.Tensor]:
             f"{start}attn.proj.bias": random(VISION_WIDTH),
             f"{start}norm1.weight": 1 + random(VISION_WIDTH),
             f"{start}norm2.weight": 1 + random(VISION_WIDTH),
-            f"{start}ls1": random(VISION_WIDTH), f"{start}ls2": random(VISION_WIDTH),
-            f"{start}mlp.fc1.weight": random(144, VISION_WIDTH), f"{start}mlp.fc1.bias": random(144),
-            f"{start}mlp.fc2.weight": random(VISION_WIDTH, 144), f"{start}mlp.fc2.bias": random(VISION_WIDTH),
-        }  # fmt: skip
+            f"{start}ls1": random(VISION_WIDTH),
+            f"{start}ls2": random(VISION_WIDTH),
+            f"{start}mlp.fc1.weight": random(144, VISION_WIDTH),
+            f"{start}mlp.fc1.bias": random(144),
+            f"{start}mlp.fc2.weight": random(VISION_WIDTH, 144),
+            f"{start}mlp.fc2.bias": random(VISION_WIDTH),
+        }
     for layer in range(LANGUAGE_LAYERS):
         start = f"language_model.model.layers.{layer}."
         found |= {
@@ -181,7 +253,7 @@ def make_weights(vocabulary: int, seed: int) -> dict[str, torch.Tensor]:
             f"{start}mlp.down_proj.weight": random(WIDTH, INNER),
             f"{start}input_layernorm.weight": 1 + random(WIDTH),
             f"{start}post_attention_layernorm.weight": 1 + random(WIDTH),
-        }  # fmt: skip
+        }
     return found
 
 

@@ -42,9 +42,12 @@ def ask(server: Server, image: Image.Image, text: str) -> tuple[list[int], list[
     uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
     blocks = [{"type": "image_url", "image_url": {"url": uri}}, {"type": "text", "text": text}]
     body = {
-        "model": server.launch.profile.name, "messages": [{"role": "user", "content": blocks}],
-        "temperature": 0, "max_completion_tokens": NEW, "return_token_ids": True,
-    }  # fmt: skip
+        "model": server.launch.profile.name,
+        "messages": [{"role": "user", "content": blocks}],
+        "temperature": 0,
+        "max_completion_tokens": NEW,
+        "return_token_ids": True,
+    }
     request = urllib.request.Request(
         f"{server.url}/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
@@ -103,8 +106,10 @@ def test_choosing_gives_the_references_likelihoods(
     task, case = builtin_tasks()["brain_mri"], Case(id="c", images=(images.put(sample.path),))
     (answer,) = generalist.choose([Choice(PROFILES["paper"].closed_messages(task, case), task.options)])
     assert isinstance(answer, Answer)
-    scores = [_likelihood(reference, Image.open(sample.path), PROFILES["paper"].closed_text(task), option)
-              for option in task.options]  # fmt: skip
+    scores = [
+        _likelihood(reference, Image.open(sample.path), PROFILES["paper"].closed_text(task), option)
+        for option in task.options
+    ]
     total = math.fsum(math.exp(score - max(scores)) for score in scores)
     for option, score in zip(task.options, scores, strict=True):
         assert answer.probabilities[option] == pytest.approx(math.exp(score - max(scores)) / total, abs=1e-3)

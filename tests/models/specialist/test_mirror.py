@@ -42,9 +42,12 @@ def bases(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     state = create_network("test_resnet", 2).state_dict()
     save_backbone(
-        tmp_path / "bases" / "small", name="small", architecture="test_resnet", state=state,
+        tmp_path / "bases" / "small",
+        name="small",
+        architecture="test_resnet",
+        state=state,
         transform=Transform(size=SIDE),
-    )  # fmt: skip
+    )
     return tmp_path / "bases"
 
 

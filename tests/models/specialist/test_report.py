@@ -27,8 +27,11 @@ from transformers import (
 )
 
 TINY: dict[str, Any] = {
-    "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
-}  # fmt: skip
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
 WORDS = ["<pad>", "<s>", "</s>", "the", "heart", "lungs", "are", "is", "clear", "normal", "small", "<image>"]
 
 

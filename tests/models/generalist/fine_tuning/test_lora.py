@@ -30,10 +30,18 @@ def base(tmp_path: Path) -> Path:
 
 def config_of(base: Path, home: Path, **given: Any) -> FineTuning:
     content = {
-        "base": str(base), "collections": [make_conversations(home / "data")], "out": home / "adapter",
-        "lora": {"rank": 4, "alpha": 8, "dropout": 0.0}, "lr": 0.01, "epochs": 2, "global_batch": 4,
-        "device_batch": 2, "image_size": SIDE, "gradient_checkpointing": False, "save_every": 1,
-    }  # fmt: skip
+        "base": str(base),
+        "collections": [make_conversations(home / "data")],
+        "out": home / "adapter",
+        "lora": {"rank": 4, "alpha": 8, "dropout": 0.0},
+        "lr": 0.01,
+        "epochs": 2,
+        "global_batch": 4,
+        "device_batch": 2,
+        "image_size": SIDE,
+        "gradient_checkpointing": False,
+        "save_every": 1,
+    }
     return FineTuning.model_validate(content | given)
 
 

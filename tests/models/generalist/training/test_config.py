@@ -61,8 +61,11 @@ def test_a_fingerprint_covers_what_its_stage_depends_on(tmp_path: Path) -> None:
     moved = config.model_copy(update={"work": Path("other"), "threads": 7, "device": "cpu", "workers": 3})
     decoder = (taught, tower, later, sizes)
     expected = {
-        "teacher": (taught,), "vision": (taught, tower), "language": decoder, "joint": (*decoder, last),
-    }  # fmt: skip
+        "teacher": (taught,),
+        "vision": (taught, tower),
+        "language": decoder,
+        "joint": (*decoder, last),
+    }
     for stage, differs in expected.items():
         for other in (later, sizes, tower, taught, last, moved):
             assert (other.fingerprint(stage) != config.fingerprint(stage)) == any(other is d for d in differs)

@@ -24,9 +24,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def panel(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("panel")
     config = TrainingConfig(
-        data=data / "toy", task="toy", name="small", architecture="test_resnet", image_size=16,
-        epochs=1, batch_size=8, precision="fp32", augmentation="none", storage="float32",
-    )  # fmt: skip
+        data=data / "toy",
+        task="toy",
+        name="small",
+        architecture="test_resnet",
+        image_size=16,
+        epochs=1,
+        batch_size=8,
+        precision="fp32",
+        augmentation="none",
+        storage="float32",
+    )
     train_specialist(config, folder, quiet=True)
     return folder
 

@@ -10,9 +10,18 @@ from PIL import Image
 LABELS = ("bright", "dark")
 COUNTS = {"train": 24, "val": 8, "test": 4}
 SIZES = {
-    "image_size": 16, "patch_size": 4, "vision_width": 16, "vision_layers": 1, "vision_heads": 2,
-    "width": 32, "layers": 2, "heads": 2, "key_value_heads": 1, "mlp_width": 32, "vocabulary": 600,
-}  # fmt: skip
+    "image_size": 16,
+    "patch_size": 4,
+    "vision_width": 16,
+    "vision_layers": 1,
+    "vision_heads": 2,
+    "width": 32,
+    "layers": 2,
+    "heads": 2,
+    "key_value_heads": 1,
+    "mlp_width": 32,
+    "vocabulary": 600,
+}
 
 
 def make_data(folder: Path) -> Path:

@@ -51,14 +51,16 @@ def address(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def _open(home: Path, **settings: object) -> GSCo:
-    return GSCo.from_settings(home=home, **settings)
+    # The last bits of a probability depend on the number of threads.
+    return GSCo.from_settings(home=home, torch_threads=1, **settings)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_the_diagnoses_are_those_of_the_embedded_store(address: str, task: str, tmp_path: Path) -> None:
     images = [sample.path for sample in samples(task)]
-    with _open(tmp_path / "a") as embedded, _open(tmp_path / "b", case_store=address) as cluster:
+    patient = address.replace("timeout=3", "timeout=100")  # the machine may be busy
+    with _open(tmp_path / "a") as embedded, _open(tmp_path / "b", case_store=patient) as cluster:
         ours, theirs = embedded.diagnose_many(images, task=task), cluster.diagnose_many(images, task=task)
     assert len(ours) == len(images)
     for one, other in zip(ours, theirs, strict=True):
@@ -66,10 +68,10 @@ def test_the_diagnoses_are_those_of_the_embedded_store(address: str, task: str, 
 
 
 def _assert_same(one: Diagnosis, other: Diagnosis) -> None:
-    assert other.label == one.label
-    assert other.probabilities == pytest.approx(one.probabilities, abs=1e-6)
     assert not one.evidence.missing
     assert not other.evidence.missing
+    assert other.label == one.label
+    assert other.probabilities == pytest.approx(one.probabilities, abs=1e-6)
     assert other.evidence.opinions == one.evidence.opinions
     ours, theirs = one.evidence.similar_cases, other.evidence.similar_cases
     assert [case.id for case in theirs] == [case.id for case in ours]

@@ -113,6 +113,7 @@ async def _wave(users: Sequence[User], thread: str, server: int, *, at_once: boo
             await chat
     wave.seconds = time.perf_counter() - start
     wave.memory = psutil.Process(server).memory_info().rss / MIB
+    print(f"{thread}: {len(users)} chats in {wave.seconds:.0f} s", file=sys.stderr, flush=True)
     return wave
 
 

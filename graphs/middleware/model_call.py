@@ -112,7 +112,9 @@ async def _calls_only(request: ModelRequest[ConsultationContext], handler: Handl
     said = [one for one in request.messages if one.id == turn]
     question = consulting.wording.examine.replace("{text}", "What is the diagnosis?")
     messages = [_with_ids(one, parts(one)[0], question) for one in said]
-    quiet = request.model.model_copy(update={"tags": [*(request.model.tags or ()), "nostream"]})
+    quiet = request.model.model_copy(
+        update={"tags": [*(request.model.tags or ()), "nostream"], "disable_streaming": True}
+    )
     settings = {"max_tokens": consulting.wording.answer_tokens}
     system = consulting.wording.system
     asked = request.override(

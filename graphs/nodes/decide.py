@@ -24,12 +24,19 @@ async def decide(state: DiagnosisState, runtime: Runtime[DiagnosisContext]) -> d
     start = time.perf_counter()
     collaboration, case, evidence = runtime.context, state["case"], state["evidence"]
     task = collaboration.task(state["gate"].task)
-    # In threads: alarms are read from files, and what is watched is written to one.
-    diagnosis = await asyncio.to_thread(conclude, case, task, evidence, state.get("answer"), collaboration)
+    diagnosis = await asyncio.to_thread(_watched, case, task, evidence, state.get("answer"), collaboration)
     diagnosis = await with_counter_example(case, task, diagnosis, collaboration)
-    await asyncio.to_thread(collaboration.watch, diagnosis)
     timings = {**state.get("timings", {}), "decide": time.perf_counter() - start}
     return {"diagnosis": diagnosis.model_copy(update={"timings": timings})}
+
+
+def _watched(
+    case: Case, task: Task, evidence: Evidence, answer: Answer | None, collaboration: DiagnosisContext
+) -> Diagnosis:
+    """Conclude and watch for drift; in a thread, since both read and write files."""
+    diagnosis = conclude(case, task, evidence, answer, collaboration)
+    collaboration.watch(diagnosis)
+    return diagnosis
 
 
 def conclude(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
@@ -55,6 +55,18 @@ class InProcessChat(BaseChatModel):
             return ChatResult(generations=[ChatGeneration(message=answer)])
         text = "".join(_until(self.generalist.stream(messages, max_new_tokens=self._limit(kwargs)), stop))
         return ChatResult(generations=[ChatGeneration(message=AIMessage(text))])
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        if tools := kwargs.get("tools"):
+            answer = await self.generalist.acall_tools(messages, tools, max_new_tokens=self._limit(kwargs))
+            return ChatResult(generations=[ChatGeneration(message=answer)])
+        return await super()._agenerate(messages, stop, run_manager, **kwargs)
 
     def _stream(
         self,

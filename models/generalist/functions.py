@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -57,10 +58,14 @@ def functions(tasks: Sequence[Task], default: str | None = None) -> dict[str, Fu
         tasks: that can be named; their modality and options are told, so that the right one is found.
         default: the task of calls that name none; without one a call must.
     """
-    names = tuple(task.name for task in tasks)
+    return dict(_functions(tuple(task.name for task in tasks), described(tasks), default))
+
+
+@lru_cache(maxsize=64)  # pydantic takes longer to make the arguments' classes than most tools to answer
+def _functions(names: tuple[str, ...], about: str, default: str | None) -> dict[str, Function]:
     kind: Any = Literal[names] if names else str
     start: Any = ... if default is None else default
-    task: Any = (kind, Field(default=start, description=described(tasks)))
+    task: Any = (kind, Field(default=start, description=about))
     same: Any = (kind, Field(default=start, description="As in classify."))
     image = _image()
     several: Any = (
@@ -97,7 +102,12 @@ def further_functions(reports: Sequence[Task] = ()) -> dict[str, Function]:
     Args:
         reports: tasks whose answer is a report.
     """
-    which = f"Which report: {described(reports)}; leave it out where there is only one."
+    return dict(_further_functions(described(reports)))
+
+
+@lru_cache(maxsize=64)
+def _further_functions(reports: str) -> dict[str, Function]:
+    which = f"Which report: {reports}; leave it out where there is only one."
     task: Any = (str, Field(default="", description=which))
     found = (
         Function(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from ..._support.batching import Batcher
 from ...case import Answer
 from ...errors import GeneralistError, PromptTooLong
 from .checkpoint import GeneralistCheckpoint, load_checkpoint
@@ -27,6 +30,18 @@ if TYPE_CHECKING:
 
     from ...images import ImageStore
     from .discovery import Level
+
+
+_CALLS_AT_ONCE = 8
+"""More would keep the first of a batch waiting and gain little."""
+
+
+class ToolRequest(NamedTuple):
+    """A conversation that the model may answer by calling tools."""
+
+    messages: Sequence[BaseMessage]
+    tools: Sequence[Mapping[str, Any]]
+    max_new_tokens: int
 
 
 class InProcessGeneralist:
@@ -53,6 +68,7 @@ class InProcessGeneralist:
         self.batch_size = batch_size
         self._model: Any = checkpoint.model
         self._lock = threading.Lock()
+        self._calls = Batcher(self._called, max_batch=_CALLS_AT_ONCE)
         self._encoder: MessageEncoder | ProcessorEncoder
         with torch.inference_mode():
             if MessageEncoder.fits(checkpoint.model, checkpoint.processor) and self._attention_packs():
@@ -170,10 +186,20 @@ class InProcessGeneralist:
             GeneralistError: the model's chat template shows no tools, an image is not available, or the
                 prompt does not fit.
         """
-        with self._computing():
-            prompt = self._fitting(self._encoder.prompts([messages], specifications(tools))[0], 1)
-            (ids,) = self._generated([prompt], max_new_tokens).tolist()
-        return read_calls(self._encoder.decode_turn(ids))
+        (called,) = self._called([ToolRequest(messages, specifications(tools), max_new_tokens)])
+        if isinstance(called, Exception):
+            raise called
+        return called
+
+    async def acall_tools(
+        self,
+        messages: Sequence[BaseMessage],
+        tools: Sequence[BaseTool | Mapping[str, Any]],
+        *,
+        max_new_tokens: int = 256,
+    ) -> AIMessage:
+        """The same; what is asked at the same time is computed together."""
+        return await self._calls(ToolRequest(messages, specifications(tools), max_new_tokens))
 
     @property
     def tool_level(self) -> Level:
@@ -194,6 +220,28 @@ class InProcessGeneralist:
         from .chat import InProcessChat
 
         return InProcessChat(generalist=self)
+
+    def _called(self, requests: Sequence[ToolRequest]) -> list[AIMessage | Exception]:
+        """Answer all; a request that cannot be answered gets its error."""
+        results: dict[int, AIMessage | Exception] = {}
+        alike: defaultdict[str, list[int]] = defaultdict(list)
+        for place, request in enumerate(requests):
+            alike[json.dumps([request.tools, request.max_new_tokens])].append(place)
+        with self._computing():
+            for places in alike.values():
+                first = requests[places[0]]
+                prompts = self._encoder.prompts([requests[place].messages for place in places], first.tools)
+                ready: dict[int, EncodedPrompt] = {}
+                for place, prompt in zip(places, prompts, strict=True):
+                    try:
+                        ready[place] = self._fitting(prompt, 1)
+                    except GeneralistError as error:
+                        results[place] = error
+                if ready:
+                    ids = self._generated(list(ready.values()), first.max_new_tokens).tolist()
+                    for place, row in zip(ready, ids, strict=True):
+                        results[place] = read_calls(self._encoder.decode_turn(row))
+        return [results[place] for place in range(len(requests))]
 
     def _scores(self, requests: Sequence[OptionPrompt]) -> list[list[float]]:
         if isinstance(self._encoder, MessageEncoder):

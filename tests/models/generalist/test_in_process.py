@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
@@ -361,6 +362,28 @@ def test_a_tool_call_is_read_from_what_the_model_writes(
         assert (call["name"], call["args"]) == ("classify", {"image": "img-1", "task": "chest"})
     (chunk,) = [c for c in tiny.chat_model().bind_tools([TOOL]).stream([HumanMessage("?")]) if c.tool_calls]
     assert chunk.tool_calls[0]["name"] == "classify"
+
+
+def test_what_is_asked_at_once_is_answered_as_one_by_one(
+    caller: InProcessGeneralist, monkeypatch: pytest.MonkeyPatch, refs: list[ImageRef]
+) -> None:
+    asked = [[message("human", text, [ref.id])] for text, ref in zip(("A?", "Now?"), refs[:2], strict=True)]
+    too_long = [HumanMessage("word " * caller.context_length)]
+    alone = [caller.call_tools(one, [TOOL], max_new_tokens=6).text for one in asked]
+    batches: list[int] = []
+    plain = caller._called
+    monkeypatch.setattr(caller._calls, "_function", lambda r: (batches.append(len(r)), plain(r))[1])
+
+    async def at_once() -> list[Any]:
+        chat = caller.chat_model().bind_tools([TOOL], max_tokens=6)
+        calls = (chat.ainvoke(messages) for messages in (asked[0], too_long, asked[1], asked[0]))
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    first, failure, second, third = asyncio.run(at_once())
+    assert [first.text, second.text, third.text] == [*alone, alone[0]]
+    assert isinstance(failure, GeneralistError)
+    assert "too long" in str(failure)
+    assert batches == [4]
 
 
 def test_words_are_streamed_though_tools_are_bound(

@@ -19,6 +19,7 @@ from ..case import Diagnosis, Evidence, Opinion, Task, TaskKind
 from ..errors import ConfigurationError
 from ..graphs.fusion import SIMILAR, labels_of, similar_shares, sources_of
 from ..graphs.pool import PRESENT
+from .abilities.ability_arms import AbilityArm
 
 if TYPE_CHECKING:
     from ..graphs.collaboration_fit import CollaborationFit
@@ -92,7 +93,7 @@ class ProductArm:
         return ("panel", "retrieval", "generalist", "profile", "gate", "decision", "fit")
 
 
-Arm = DerivedArm | GeneralistArm | ProductArm
+Arm = DerivedArm | GeneralistArm | ProductArm | AbilityArm
 
 ALONE = GeneralistArm("generalist", moed=False, rad=False)
 PAPER = GeneralistArm("gsco-paper", moed=True, rad=True)

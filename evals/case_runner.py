@@ -13,6 +13,7 @@ from ..errors import AnswerUnparsed, GeneralistError, GscoError
 from ..graphs.fusion import disputed
 from ..graphs.nodes.ask import answer_where_wanted
 from ..graphs.nodes.decide import conclude
+from .abilities.ability_arms import AbilityArm, AbilityQuestion
 from .arms import Arm, ArmDecision, DerivedArm, GeneralistArm, NoEvidence, decision_of
 from .cases import EvalCase
 from .records import CaseEvidence, Outcome, RunCard
@@ -81,13 +82,38 @@ class CaseRunner:
     async def do(self, work: CaseWork) -> CaseResult:
         """Do the work of one case; what goes wrong with it stands in its outcomes."""
         due = [arm for arm in self._arms if arm.name in work.arms]
+        abilities = [arm for arm in due if isinstance(arm, AbilityArm)]
+        decided = await self._decided([arm for arm in due if arm not in abilities], work)
+        shown = await self._abilities(abilities, work)
+        return CaseResult(decided.evidence, (*decided.outcomes, *shown))
+
+    async def _decided(self, arms: Sequence[Arm], work: CaseWork) -> CaseResult:
+        """Gather the evidence and let the arms decide by it."""
+        if not arms:
+            return CaseResult((), ())
         try:
             evidence, fresh = await self._gathered(work)
         except GscoError as error:
-            return CaseResult((), tuple(self._failed(arm, work, error) for arm in due))
+            return CaseResult((), tuple(self._failed(arm, work, error) for arm in arms))
         answers: dict[str, asyncio.Future[Answer]] = {}
-        outcomes = await asyncio.gather(*(self._outcome(arm, work, evidence, answers) for arm in due))
+        outcomes = await asyncio.gather(*(self._outcome(arm, work, evidence, answers) for arm in arms))
         return CaseResult(fresh, tuple(outcomes))
+
+    async def _abilities(self, abilities: Sequence[AbilityArm], work: CaseWork) -> list[Outcome]:
+        """Let the generalist show its abilities, one after the other."""
+        case, found = work.asked.case, list[Outcome]()
+        if isinstance(case, GscoError):
+            return [self._failed(arm, work, case) for arm in abilities]
+        asked = AbilityQuestion(self._gsco, self._task, case, work.asked.truth)
+        for arm in abilities:
+            try:
+                hit, said = await arm.show(asked)
+            except GscoError as error:
+                found.append(self._failed(arm, work, error))
+            else:
+                outcome = self._outcome_of(arm, work, ArmDecision((), text=said))
+                found.append(outcome.model_copy(update={"hit": hit}))
+        return found
 
     def close(self) -> None:
         """There is nothing to release."""

@@ -356,9 +356,18 @@ def abilities(
     from .abilities.report import report as table
     from .abilities.suite import run as run_abilities
 
-    run_abilities(
-        dict(map(pair, cases)), vqa, out, settings=settings_with(), split=split, limit=limit, seed=seed
+    settings = settings_with()
+    plan = plan_from(
+        split=split,
+        limit=limit,
+        leaks="exclude",
+        gate=settings.gate,
+        seed=seed,
+        profile=settings.profile,
+        neighbours=settings.neighbours,
+        decision=settings.decision,
     )
+    run_abilities(dict(map(pair, cases)), vqa, out, settings=settings, plan=plan)
     failed = table(out)
     typer.echo((out / MARKDOWN).read_text(encoding="utf-8"), nl=False)
     if failed:

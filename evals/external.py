@@ -64,9 +64,7 @@ def evaluate_pack(
             raise ConfigurationError(f"data set {report.dataset.name} has no image that can be read")
         _claim(out, checked.manifest.digest)
         with run_context_of(_settings_of(checked, settings), plan) as bench:
-            finished = replay(
-                bench.gsco, bench.generalist, _all_test(report), checked.task, out, plan=plan, quiet=quiet
-            )
+            finished = replay(bench, _all_test(report), checked.task, out, plan=plan, quiet=quiet)
         return ExternalRun(report, finished, checked.manifest.digest)
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from .._support.jsonl import read_log
 from ..errors import ConfigurationError
+from .abilities.ability_arms import ABILITIES
 from .records import OUTCOMES, RUN_CARD, Outcome, RunCard, read_run_card
 
 
@@ -18,6 +19,8 @@ class Current(NamedTuple):
     outcomes: dict[str, list[Outcome]]
     finished: int
     stale: int
+    abilities: dict[str, list[Outcome]]
+    """Those of arms that decide nothing."""
 
 
 def runs_in(folder: Path) -> list[Path]:
@@ -50,8 +53,9 @@ def current(folder: Path) -> Current:
             latest[outcome.arm, outcome.case] = outcome
     cases = sorted({case for _, case in latest})
     finished = [case for case in cases if all((arm, case) in latest for arm in run.arms)]
-    outcomes = {arm: [latest[arm, case] for case in finished] for arm in run.arms}
-    return Current(run, outcomes, len(finished), stale)
+    found = {arm: [latest[arm, case] for case in finished] for arm in run.arms}
+    abilities = {arm: found.pop(arm) for arm in run.arms if arm in ABILITIES}
+    return Current(run, found, len(finished), stale, abilities)
 
 
 def altered(folder: Path) -> dict[tuple[str, str], dict[str, Outcome]]:

@@ -42,6 +42,8 @@ class Outcome(Record):
     abstained: bool = False
     text: str | None = None
     """What was answered to a question, or the report; None for closed tasks."""
+    hit: bool | None = None
+    """Whether an ability was shown; None of arms that decide (see ``evals.abilities``)."""
     calls: int = 0
     """Questions that the decision took of the generalist; an answer that arms share counts for each."""
     tries: int = 1
@@ -68,8 +70,9 @@ class Outcome(Record):
 
     @property
     def right(self) -> bool:
-        """Whether the arm said exactly the true labels."""
-        return self.error is None and set(self.labels) == set(self.truth)
+        """Whether the arm said exactly the true labels, or showed its ability."""
+        said = set(self.labels) == set(self.truth) if self.hit is None else self.hit
+        return self.error is None and said
 
     @property
     def answer(self) -> Answer:

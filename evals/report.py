@@ -11,6 +11,7 @@ from typing import Any
 from .._support.jsonl import write_atomically
 from ..errors import ConfigurationError
 from . import noise
+from .abilities.report import abilities_of
 from .arbitration.conditions import CONDITIONS as ARBITRATION
 from .arbitration.report import arbitration_of
 from .metrics.clinical import ClinicalMetric
@@ -78,7 +79,13 @@ def _scored(
     # The draws of different sets must not go together, or their mean would seem too uncertain or too sure.
     own = seed + zlib.crc32(found.run.dataset.encode())
     under = _under_conditions(home, found.run, rounds, seed)
-    one = RunReport(run=found.run, finished=found.finished, stale=found.stale, **under)
+    one = RunReport(
+        run=found.run,
+        finished=found.finished,
+        stale=found.stale,
+        abilities=abilities_of(found),
+        **under,
+    )
     if not found.run.task.kind.closed:
         texts = text_scores(found.run.task, found.outcomes, clinical=clinical, rounds=rounds, seed=own)
         return one.model_copy(update={"texts": texts}), Draws({}, ())

@@ -24,6 +24,7 @@ from ..case import Case, Task
 from ..errors import ConfigurationError, SpecialistError, StoreError
 from ..graphs.collaboration_fit import HeldOutScores
 from . import provenance
+from .abilities.ability_arms import AbilityArm
 from .arms import ALONE, ASKING, GENERALISTS, GSCO, STACKING, Arm, arms_of, best_single_source
 from .case_runner import CaseRunner, CaseWorker
 from .cases import EvalCase, labelled_examples, read_examples
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
     from ..models.generalist.protocol import Generalist
     from ..settings import Settings
     from ..tools.retrieval import KnownCases
+    from .datasets.example import Example
 
 
-EVERYTHING = Plan()
 MODELS = "models.json"
 EVIDENCE_PARTS = ("panel", "retrieval", "gate")
 """What a case's evidence depends on, beside the data."""
@@ -97,12 +98,14 @@ class RunContext:
         generalist: the one that ``gsco`` asks; None where no arm asks one.
         cards: of the generalist, as far as it has any.
         team: who does the work.
+        abilities: arms of the run beside those of its plan.
     """
 
     gsco: GSCo
     generalist: Generalist | None
     cards: Mapping[str, JsonValue] | None = None
     team: Executor = ALONE_HERE
+    abilities: tuple[AbilityArm, ...] = ()
 
 
 @contextmanager
@@ -135,35 +138,33 @@ def asks_generalist(plan: Plan) -> bool:
 
 
 def replay(
-    gsco: GSCo,
-    generalist: Generalist | None,
-    dataset: Dataset,
-    task: Task,
-    out: Path,
-    *,
-    plan: Plan = EVERYTHING,
-    quiet: bool = False,
+    bench: RunContext, dataset: Dataset, task: Task, out: Path, *, plan: Plan, quiet: bool = False
 ) -> Finished:
-    """Replay a labelled data set with these very parts.
-
-    Args:
-        gsco: specialists, store and generalist, put together.
-        generalist: the one that ``gsco`` asks; None where no arm asks one.
-        dataset: whose cases.
-        task: a closed task.
-        out: folder of the run.
-        plan: which cases and arms.
-        quiet: show no progress.
-    """
-    from .._support.progress import Progress
+    """Replay a labelled data set; see ``replay_cases``."""
 
     def read(split: str, limit: int | None) -> CaseSet:
         examples = labelled_examples(dataset, split, task, limit=limit, seed=plan.seed)
-        with Progress("reading images", len(examples), quiet=quiet) as progress:
-            asked = read_examples(examples, gsco.images, progress)
-        return CaseSet(dataset.name, dataset.sha256, split, asked)
+        return case_set(bench, dataset.name, dataset.sha256, split, examples, quiet=quiet)
 
-    return replay_cases(RunContext(gsco, generalist), read, task, out, plan=plan, quiet=quiet)
+    return replay_cases(bench, read, task, out, plan=plan, quiet=quiet)
+
+
+def case_set(
+    bench: RunContext,
+    name: str,
+    sha256: str,
+    split: str,
+    examples: Sequence[Example],
+    notes: Sequence[str] = (),
+    *,
+    quiet: bool = False,
+) -> CaseSet:
+    """Read the images of examples of a split into the image store."""
+    from .._support.progress import Progress
+
+    with Progress(f"reading images of {name}", len(examples), quiet=quiet) as progress:
+        asked = read_examples(examples, bench.gsco.images, progress)
+    return CaseSet(name, sha256, split, asked, tuple(notes))
 
 
 def replay_cases(
@@ -187,6 +188,7 @@ def replay_cases(
         check_training(bench.gsco.panels.get(task.name), found.name, found.sha256, found.split)
     cases = _guarded(bench, found, task, plan, quiet)
     arms, left_out = chosen_arms(bench.gsco, task, plan)
+    arms += bench.abilities
     card = _card(bench, cases, arms, left_out, task, out, plan)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / RUN_CARD, card.model_dump_json(indent=1) + "\n")

@@ -125,10 +125,8 @@ def main(arguments: Sequence[str] | None = ()) -> None:
 
 
 def _cases(bench: RunContext, folder: Path, number: int) -> CaseSet:
-    from ..._support.progress import Progress
-    from ...evals.cases import read_examples
     from ...evals.datasets import Example
-    from ...evals.runner import CaseSet
+    from ...evals.runner import case_set
 
     examples = []
     for place, file in enumerate(fresh_cases(number, TASK)):
@@ -137,9 +135,7 @@ def _cases(bench: RunContext, folder: Path, number: int) -> CaseSet:
         examples.append(
             Example(id=path.name, images=(path,), labels=("benign",), group=path.name, split="test")
         )
-    with Progress("reading images", number, quiet=True) as progress:
-        asked = read_examples(examples, bench.gsco.images, progress)
-    return CaseSet("cut samples", "0" * 64, "test", asked)
+    return case_set(bench, "cut samples", "0" * 64, "test", examples, quiet=True)
 
 
 async def _send(address: str, bodies: Sequence[str]) -> None:

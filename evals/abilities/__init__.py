@@ -1,1 +1,1 @@
-"""What a generalist can do beside deciding: choose tools, answer follow-ups and questions."""
+"""What a generalist can do beside deciding: choose tools, decide in a consultation, and answer questions."""

@@ -2,82 +2,97 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from ..._support.jsonl import read_log, write_atomically
-from ...case import DISCLAIMER
+import numpy as np
+
+from ..._support.jsonl import write_atomically
+from ...case import DISCLAIMER, Record
 from ...errors import ConfigurationError
+from ..arms import ALONE, GSCO
+from ..metrics.questions import closed_right
 from ..metrics.uncertainty import Estimate, share
-from .ability_records import LOG, AbilityRecord
+from ..outcomes import Current, current, runs_in
+from ..reports.conditions import ability_blocks
+from ..reports.markdown import written
 
 MARKDOWN = "abilities.md"
 ALL = "all"
+PROTOCOL, CLOSED = "fixed protocol: decision", "closed questions"
+
+
+class AbilityRow(Record):
+    """How often one ability was shown on one task."""
+
+    ability: str
+    task: str
+    right: Estimate
+    """Of all cases; one without an answer counts as wrong."""
+    commonest: str = ""
+    """Of questions: the answer that is right most often, and in which share of them."""
+
+
+class _AbilityCase(NamedTuple):
+    ability: str
+    task: str
+    case: str
+    right: bool
+    error: bool
+    truth: str = ""
 
 
 def report(folder: Path) -> int:
-    """Write the table of a run; returns how many cases have no answer.
+    """Write the table of the runs in a folder; returns how many cases have no answer.
 
     Raises:
-        ConfigurationError: the folder holds no run, or runs of several generalists.
+        ConfigurationError: there is no run, or they are of several generalists.
     """
-    latest = {
-        (one.ability, one.task, one.case, one.generalist): one
-        for one in read_log(folder / LOG, AbilityRecord)
-    }
-    shown = list(latest.values())
-    versions = {one.generalist for one in shown}
+    runs = [current(home) for home in runs_in(folder)]
+    versions = {str(found.run.configuration["generalist"].get("version")) for found in runs}
     if len(versions) != 1:
-        raise ConfigurationError(
-            f"{folder / LOG} holds {len(versions)} generalists, not one; use another folder"
-        )
-    write_atomically(folder / MARKDOWN, table(shown))
-    return sum(one.error is not None for one in shown)
+        raise ConfigurationError(f"{folder} holds runs of {len(versions)} generalists; use another folder")
+    shown = [one for found in runs for one in _cases_of(found)]
+    blocks = written(ability_blocks(_rows(shown)))
+    text = [f"# Abilities of generalist {versions.pop()}", "", *blocks, DISCLAIMER, ""]
+    write_atomically(folder / MARKDOWN, "\n".join(text))
+    return sum(one.error for one in shown)
 
 
-def table(shown: Sequence[AbilityRecord]) -> str:
-    """The report as Markdown; a case without an answer counts as wrong."""
-    rows: defaultdict[tuple[str, str], list[AbilityRecord]] = defaultdict(list)
+def abilities_of(found: Current) -> tuple[AbilityRow, ...]:
+    """What the generalist showed beside its decisions in a run of the suite; nothing of other runs."""
+    return _rows(list(_cases_of(found))) if found.abilities else ()
+
+
+def _cases_of(found: Current) -> Iterator[_AbilityCase]:
+    if found.run.task.kind.closed:
+        name, several = found.run.task.name, {**found.abilities, PROTOCOL: found.outcomes[GSCO.name]}
+        for ability, outcomes in several.items():
+            yield from (
+                _AbilityCase(ability, name, one.case, one.right, one.error is not None) for one in outcomes
+            )
+        return
+    for one in found.outcomes[ALONE.name]:
+        failed, truth = one.error is not None, " ".join(one.truth[0].casefold().strip(" .").split())
+        right = closed_right(None if failed else one.text, one.truth)
+        yield _AbilityCase(CLOSED, found.run.dataset, one.case, right, failed, truth)
+
+
+def _rows(shown: Sequence[_AbilityCase]) -> tuple[AbilityRow, ...]:
+    rows: dict[tuple[str, str], list[_AbilityCase]] = {}
     for one in shown:
-        rows[one.ability, one.task].append(one)
+        rows.setdefault((one.ability, one.task), []).append(one)
     for ability in {one.ability for one in shown}:
         if len({task for name, task in rows if name == ability}) > 1:
             rows[ability, ALL] = [one for one in shown if one.ability == ability]
-    lines = [
-        f"# Abilities of generalist {shown[0].generalist}",
-        "",
-        "Right: how many of the choices, decisions or answers are. 95 % intervals; those of one case are",
-        "taken together.",
-        "",
-        "| ability | task | cases | right |",
-        "|---|---|---|---|",
-    ]
-    for (ability, task), of in sorted(rows.items()):
-        share = _share(_shared([(one.case, one.right, one.stated) for one in of]))
-        lines.append(f"| {ability} | {task} | {len(of)} | {share} |")
-    return "\n".join([*lines, "", *_baselines(rows), DISCLAIMER, ""])
+    return tuple(_row(ability, task, of) for (ability, task), of in sorted(rows.items()))
 
 
-def _baselines(rows: dict[tuple[str, str], list[AbilityRecord]]) -> list[str]:
-    found = []
-    for (ability, task), of in sorted(rows.items()):
-        truths = Counter(one.truth for one in of if one.truth)
-        if truths:
-            answer, count = truths.most_common(1)[0]
-            found += [f"{ability}, {task}: always saying {answer!r} is right in {count / len(of):.1%}.", ""]
-    return found
-
-
-def _shared(counts: Sequence[tuple[str, int, int]]) -> Estimate | None:
-    """Share of facts, from each case's hits and number of facts; facts of one case go together."""
-    import numpy as np
-
-    hits = [place < hit for _, hit, number in counts for place in range(number)]
-    return share(np.array(hits, dtype=bool), [case for case, _, number in counts for _ in range(number)])
-
-
-def _share(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return "–"
-    return f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
+def _row(ability: str, task: str, of: Sequence[_AbilityCase]) -> AbilityRow:
+    right = share(np.array([one.right for one in of], dtype=bool), [one.case for one in of])
+    assert right is not None, "a row has cases"
+    answer, count = Counter(one.truth for one in of).most_common(1)[0]
+    commonest = f"{answer!r} is right in {count / len(of):.1%}" if answer else ""
+    return AbilityRow(ability=ability, task=task, right=right, commonest=commonest)

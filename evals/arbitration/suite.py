@@ -52,7 +52,7 @@ def arbitrate(
     if task.kind != "diagnosis":
         raise ConfigurationError(f"arbitration needs a task with one label per case; {task.name} has none")
     plan = plan.model_copy(update={"arms": NATURAL})
-    replay(bench.gsco, bench.generalist, dataset, task, out, plan=plan, quiet=quiet)
+    replay(bench, dataset, task, out, plan=plan, quiet=quiet)
     known = gathered_cases(out, bench.gsco.images)
     asked = labelled_examples(dataset, plan.split, task, limit=plan.limit, seed=plan.seed)
     cases = [known[one.id] for one in asked if one.id in known]

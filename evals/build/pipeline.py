@@ -298,7 +298,7 @@ class _Job:
             kept = []
             if parts["certify"]:
                 out = self.work / FIT_RUN
-                replay(bench.gsco, None, parts.certifying, task, out, plan=plan, quiet=self.quiet)
+                replay(bench, parts.certifying, task, out, plan=plan, quiet=self.quiet)
                 _, kept = read_cases(out)
             return fit_cases(
                 bench,
@@ -320,15 +320,7 @@ class _Job:
         plan = self.plan.model_copy(update={"arms": arms_to_run(request.generalist)})
         with self._run_context(plan) as bench:
             out = self.work / FIT_RUN
-            replay(
-                bench.gsco,
-                bench.generalist,
-                parts.fitting,
-                self.inputs.task,
-                out,
-                plan=plan,
-                quiet=self.quiet,
-            )
+            replay(bench, parts.fitting, self.inputs.task, out, plan=plan, quiet=self.quiet)
             run, cases = read_cases(out)
             apart = parts.certified_groups
             fitting = [case for case in cases if case.group not in apart]
@@ -365,15 +357,7 @@ class _Job:
         )
         plan = self.plan.model_copy(update={"split": "test", "arms": names})
         with self._run_context(plan, build) as bench:
-            replay(
-                bench.gsco,
-                bench.generalist,
-                self.inputs.parts.testing,
-                task,
-                out,
-                plan=plan,
-                quiet=self.quiet,
-            )
+            replay(bench, self.inputs.parts.testing, task, out, plan=plan, quiet=self.quiet)
 
     def _report(self, stages: Stages) -> None:
         from .page import write_page

@@ -1,4 +1,4 @@
-"""What a run has shown under conditions: the noise control and the arbitration suite."""
+"""What a run has shown beside its arms' decisions: noise control, arbitration suite and abilities."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from ..metrics.uncertainty import Estimate
 from .blocks import Block, ReportTable, points
 
 if TYPE_CHECKING:
+    from ..abilities.report import AbilityRow
     from ..arbitration.report import Arbitration
     from ..noise import NoiseRow
     from .contents import RunReport
 
 
 def condition_blocks(one: RunReport) -> Iterator[Block]:
-    """Say what a run has shown under conditions; nothing where it was not run under any."""
+    """Say what a run has shown under conditions or beside its decisions; nothing where that was not run."""
     if one.noise:
         yield from noise_blocks(one.noise)
     if one.arbitration is not None:
         yield from arbitration_blocks(one.arbitration)
+    if one.abilities:
+        yield from ability_blocks(one.abilities)
 
 
 def noise_blocks(rows: Sequence[NoiseRow]) -> Iterator[Block]:
@@ -67,6 +70,25 @@ def arbitration_blocks(made: Arbitration) -> Iterator[Block]:
             f"Where the specialists do not agree ({gain.n} cases), gsco is right more often than the vote by "
             f"{100 * gain.value:+.1f} points [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]."
         )
+
+
+def ability_blocks(rows: Sequence[AbilityRow]) -> Iterator[Block]:
+    """Lay the abilities of a generalist out."""
+    yield (
+        "Right: how many of the choices, decisions or answers are. 95 % intervals; those of one case are\n"
+        "taken together."
+    )
+    yield ReportTable(
+        ("ability", "task", "cases", "right"),
+        [(row.ability, row.task, str(row.right.n), _percentage(row.right)) for row in rows],
+    )
+    for row in rows:
+        if row.commonest:
+            yield f"{row.ability}, {row.task}: always saying {row.commonest}."
+
+
+def _percentage(found: Estimate) -> str:
+    return f"{found.value:.1%} ({found.low:.1%} to {found.high:.1%})"
 
 
 def cell(estimate: Estimate | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...case import Record
+from ..abilities.report import AbilityRow
 from ..arbitration.report import Arbitration
 from ..noise import NoiseRow
 from ..overall import Overall
@@ -27,6 +28,8 @@ class RunReport(Record):
     """The noise control, where it was run over this run."""
     arbitration: Arbitration | None = None
     """The arbitration suite, where it was run and is finished."""
+    abilities: tuple[AbilityRow, ...] = ()
+    """What the generalist showed beside its decisions, where the run is of that suite."""
 
 
 class Report(Record):

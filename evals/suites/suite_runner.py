@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -11,12 +10,12 @@ from ..._support.jsonl import write_atomically
 from ...case import Record, Task
 from ...errors import ConfigurationError, TaskError
 from .. import provenance
-from ..cases import read_examples, sampled
-from ..runner import CaseSet, Reader, RunContext, replay_cases
+from ..cases import sampled
+from ..runner import CaseSet, Reader, RunContext, case_set, replay_cases
 from . import Member, Suite
 
 if TYPE_CHECKING:
-    from ..datasets import Example, OpenDataset
+    from ..datasets import OpenDataset
     from ..plan import Plan
     from ..replay import Finished
 
@@ -98,7 +97,7 @@ def run_member(
     def read(split: str, limit: int | None) -> CaseSet:
         opened = first if split == plan.split else _open(member, task, split, plan, root)
         chosen = sampled(list(opened), limit, plan.seed, by=lambda one: one.id)
-        return _read(opened.name, opened.sha256, split, chosen, bench, quiet, opened.notes)
+        return case_set(bench, opened.name, opened.sha256, split, chosen, opened.notes, quiet=quiet)
 
     return replay_cases(bench, read, task, out, plan=plan, quiet=quiet)
 
@@ -135,22 +134,6 @@ def _bundled(task: Task, bench: RunContext, plan: Plan, quiet: bool) -> Reader:
         ]
         digest = hashlib.sha256("\n".join(f"{one.sha256} {one.label}" for one in bundled).encode())
         chosen = sampled(examples, limit, plan.seed, by=lambda one: one.id)
-        return _read(f"samples-{task.name}", digest.hexdigest(), split, chosen, bench, quiet, ())
+        return case_set(bench, f"samples-{task.name}", digest.hexdigest(), split, chosen, quiet=quiet)
 
     return read
-
-
-def _read(
-    name: str,
-    sha256: str,
-    split: str,
-    examples: Sequence[Example],
-    bench: RunContext,
-    quiet: bool,
-    notes: Sequence[str],
-) -> CaseSet:
-    from ..._support.progress import Progress
-
-    with Progress(f"reading images of {name}", len(examples), quiet=quiet) as progress:
-        asked = read_examples(examples, bench.gsco.images, progress)
-    return CaseSet(name, sha256, split, asked, tuple(notes))

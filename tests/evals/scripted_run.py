@@ -20,7 +20,7 @@ from gsco.agent.api import GSCo
 from gsco.case import Answer, Task
 from gsco.errors import AnswerUnparsed, GeneralistError
 from gsco.evals.plan import Plan
-from gsco.evals.runner import Finished, replay
+from gsco.evals.runner import Finished, RunContext, replay
 from gsco.graphs.collaboration_fit import CollaborationFit
 from gsco.images import ImageStore, pixel_hash, read_image
 from gsco.models.dataset import Dataset, read_dataset
@@ -188,7 +188,8 @@ class Bench:
         return other
 
     def replay(self, out: Path, plan: Plan = PLAN) -> Finished:
-        return replay(self.gsco, self.generalist, self.dataset, SHADE, out, plan=plan, quiet=True)
+        context = RunContext(self.gsco, self.generalist)
+        return replay(context, self.dataset, SHADE, out, plan=plan, quiet=True)
 
     def image(self, name: str) -> str:
         """Id of an image of the data set."""

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gsco._support.jsonl import read_log
 from gsco.agent.api import GSCo
 from gsco.errors import ConfigurationError, GeneralistError
-from gsco.evals.abilities.ability_records import LOG, AbilityImage, AbilityRecord
-from gsco.evals.abilities.conversations import CALL, DECISION, PROTOCOL, consult
-from gsco.evals.abilities.report import MARKDOWN, report, table
-from gsco.evals.abilities.suite import TOOLS, ask, show
+from gsco.evals.abilities.ability_arms import ABILITIES, CALL, DECISION, TOOLS
+from gsco.evals.abilities.report import MARKDOWN, report
+from gsco.evals.abilities.suite import EARLIER_LOG, ask, run, show
+from gsco.evals.outcomes import current
+from gsco.evals.records import OUTCOMES, Outcome
+from gsco.evals.report import report as report_of
+from gsco.evals.runner import RunContext
+from gsco.settings import Settings
 from gsco.tasks import TaskBook
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from ...scripted import ScriptedChat, call, calls
-from ..scripted_run import SHADE, Bench, Reader, make_store
+from ..scripted_run import PLAN, SHADE, Bench, Reader, make_store
+
+SHOWN = PLAN.model_copy(update={"leaks": "exclude", "limit": 3})
 
 
 class Talker(Reader):
@@ -55,85 +61,87 @@ class Talker(Reader):
 
 
 @pytest.fixture
-def images(bench: Bench) -> list[AbilityImage]:
-    from gsco.case import Case
-
-    items = bench.dataset.split("test")[:3]
-    return [
-        AbilityImage(
-            item.path.name,
-            SHADE,
-            Case(id=item.path.name, images=(bench.gsco.images.put(item.path),)),
-            item.labels,
-        )
-        for item in items
-    ]
-
-
-def shown(out: Path) -> list[AbilityRecord]:
-    return list(read_log(out / LOG, AbilityRecord))
-
-
-def test_choices_are_counted(bench: Bench, images: list[AbilityImage], tmp_path: Path) -> None:
-    show(bench.gsco, Talker(), images, tmp_path, quiet=True)
-    by_ability = {ability: [one for one in shown(tmp_path) if one.ability == ability] for ability in TOOLS}
-    assert all(len(found) == 3 and all(one.right == 1 for one in found) for found in by_ability.values())
-    assert report(tmp_path) == 0
-    assert "| tool choice | shade | 3 | 100.0%" in (tmp_path / "abilities.md").read_text()
-
-
-def test_a_wrong_task_is_a_wrong_choice(bench: Bench, images: list[AbilityImage], tmp_path: Path) -> None:
-    show(bench.gsco, Talker(task="chest_xray"), images, tmp_path, quiet=True)
-    assert not any(one.right for one in shown(tmp_path) if one.ability in TOOLS)
-
-
-def test_nothing_is_asked_twice_and_failures_again(
-    bench: Bench, images: list[AbilityImage], tmp_path: Path
-) -> None:
-    talker = Talker()
-    talker.fails = True
-    show(bench.gsco, talker, images, tmp_path, quiet=True)
-    assert report(tmp_path) == 6 and all(one.error for one in shown(tmp_path))
-    talker.fails, talker.calls = False, 0
-    show(bench.gsco, talker, images, tmp_path, quiet=True)
-    assert talker.calls == 6 and report(tmp_path) == 0
-    show(bench.gsco, talker, images, tmp_path, quiet=True)
-    assert talker.calls == 6
-
-
-def test_consultations_stand_beside_the_fixed_protocol(
-    bench: Bench, images: list[AbilityImage], tmp_path: Path
-) -> None:
+def parts(bench: Bench, tmp_path: Path) -> Iterator[RunContext]:
+    """Parts whose task can be named in a conversation."""
     (tmp_path / "shade.toml").write_text(
         'name = "shade"\nmodality = "grey square"\noptions = ["dark", "bright"]\nabstain_below = 0.6\n'
     )
-    mine = bench.gsco
-    for task, called in (("shade", 1), ("chest_xray", 0)):
-        talker, out = Talker(task=task), tmp_path / task
-        store = make_store(tmp_path / f"{task}.sqlite", bench.dataset, mine.panels["shade"])
-        with GSCo(
-            tasks=TaskBook(tmp_path),
-            panels=mine.panels,
-            store=store,
-            generalist=talker,
-            images=mine.images,
-            gate="off",
-        ) as gsco:
-            consult(gsco, talker, images, out, quiet=True)
-            rights = {
-                name: [o.right for o in shown(out) if o.ability == name]
-                for name in (CALL, DECISION, PROTOCOL)
-            }
-            assert not any(one.error for one in shown(out))
-            assert rights[CALL] == [called] * 3 and sum(rights[PROTOCOL]) >= 2
-            assert rights[DECISION] == (rights[PROTOCOL] if called else [0] * 3)
-            before = talker.calls
-            consult(gsco, talker, images, out, quiet=True)
-            assert talker.calls == before, "nothing is asked twice"
-            assert report(out) == 0 and "| consultation: call | shade | 3 |" in (out / MARKDOWN).read_text()
+    store = make_store(tmp_path / "talk.sqlite", bench.dataset, bench.gsco.panels["shade"])
+    talker = Talker()
+    with GSCo(
+        tasks=TaskBook(tmp_path),
+        panels=bench.gsco.panels,
+        store=store,
+        generalist=talker,
+        images=bench.gsco.images,
+        gate="off",
+    ) as gsco:
+        yield RunContext(gsco, talker)
 
 
-def test_closed_questions_stand_beside_the_commonest_answer(bench: Bench, tmp_path: Path) -> None:
+def shown(parts: RunContext, bench: Bench, out: Path) -> dict[str, list[Outcome]]:
+    show(parts, [(SHADE, bench.dataset)], out, plan=SHOWN, quiet=True)
+    found = current(out / "shade")
+    return {**found.abilities, **found.outcomes}
+
+
+def talker_of(parts: RunContext) -> Talker:
+    assert isinstance(parts.generalist, Talker)
+    return parts.generalist
+
+
+def test_abilities_stand_beside_the_decision_of_the_product(
+    parts: RunContext, bench: Bench, tmp_path: Path
+) -> None:
+    found = shown(parts, bench, tmp_path / "out")
+    assert found.keys() == ABILITIES | {"gsco"} and all(len(several) == 3 for several in found.values())
+    assert not [one for several in found.values() for one in several if one.error]
+    assert all(one.hit for name in (*TOOLS, CALL) for one in found[name])
+    assert [one.hit for one in found[DECISION]] == [one.right for one in found["gsco"]]
+    assert report(tmp_path / "out") == 0
+    text = (tmp_path / "out" / MARKDOWN).read_text()
+    assert "| tool choice | shade | 3 | 100.0%" in text and "| fixed protocol: decision | shade | 3 |" in text
+    # The report of the run has them too, and scores only the arms that decide.
+    one = report_of(tmp_path / "out", rounds=20, page=False).runs[0]
+    assert {row.ability for row in one.abilities} > ABILITIES
+    assert one.scores is not None and [arm.arm for arm in one.scores.arms] == ["gsco"]
+    assert "| tool choice | shade | 3 |" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_wrong_task_is_a_wrong_choice(parts: RunContext, bench: Bench, tmp_path: Path) -> None:
+    talker_of(parts).task = "chest_xray"
+    found = shown(parts, bench, tmp_path)
+    assert not [one for name in ABILITIES for one in found[name] if one.right]
+
+
+def test_nothing_is_asked_twice_and_failures_again(parts: RunContext, bench: Bench, tmp_path: Path) -> None:
+    talker = talker_of(parts)
+    talker.fails = True
+    shown(parts, bench, tmp_path)
+    assert report(tmp_path) == 6
+    talker.fails, talker.calls = False, 0
+    whole = shown(parts, bench, tmp_path)
+    assert talker.calls == 6 and report(tmp_path) == 0
+    assert shown(parts, bench, tmp_path) == whole and talker.calls == 6
+
+
+def test_a_stopped_run_goes_on_to_the_same_outcomes(parts: RunContext, bench: Bench, tmp_path: Path) -> None:
+    whole = shown(parts, bench, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "stopped")
+    log = tmp_path / "stopped" / "shade" / OUTCOMES
+    # In the middle of a line, as a process leaves it that is killed while it writes.
+    log.write_bytes(log.read_bytes()[: len(log.read_bytes()) // 2])
+    again = shown(parts, bench, tmp_path / "stopped")
+    assert timeless(again) == timeless(whole)
+
+
+def timeless(found: dict[str, list[Outcome]]) -> dict[str, list[Outcome]]:
+    return {arm: [one.model_copy(update={"seconds": {}}) for one in of] for arm, of in found.items()}
+
+
+def test_closed_questions_stand_beside_the_commonest_answer(
+    parts: RunContext, bench: Bench, tmp_path: Path
+) -> None:
     picture = bench.dataset.split("test")[0].path
     (tmp_path / "vqa" / "images").mkdir(parents=True)
     (tmp_path / "vqa" / "images" / picture.name).write_bytes(picture.read_bytes())
@@ -143,15 +151,21 @@ def test_closed_questions_stand_beside_the_commonest_answer(bench: Bench, tmp_pa
     ]
     path = tmp_path / "vqa" / "test.json"
     path.write_text(json.dumps(records))
-    ask(bench.gsco, Talker(), path, tmp_path / "out", quiet=True)
-    found = shown(tmp_path / "out")
-    assert [(one.right, one.truth) for one in found] == [(1, "yes"), (0, "no"), (0, "no")]
-    assert "always saying 'no' is right in 66.7%" in table(found)
+    ask(parts, path, tmp_path / "out" / "vqa", plan=SHOWN, quiet=True)
+    assert report(tmp_path / "out") == 0
+    text = (tmp_path / "out" / MARKDOWN).read_text()
+    assert "| closed questions | vqa | 3 | 33.3%" in text and "always saying 'no' is right in 66.7%" in text
     path.write_text("[{}]")
     with pytest.raises(ConfigurationError, match="answer_type"):
-        ask(bench.gsco, Talker(), path, tmp_path / "out", quiet=True)
+        ask(parts, path, tmp_path / "other", plan=SHOWN, quiet=True)
 
 
 def test_a_folder_without_a_run_has_no_table(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="0 generalists"):
+    with pytest.raises(ConfigurationError, match="no run in"):
         report(tmp_path)
+
+
+def test_the_log_of_an_earlier_version_is_not_gone_on_with(tmp_path: Path) -> None:
+    (tmp_path / EARLIER_LOG).touch()
+    with pytest.raises(ConfigurationError, match="earlier version"):
+        run({}, None, tmp_path, settings=Settings(), plan=PLAN)

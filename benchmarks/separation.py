@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from ..case import Record
 from ..evals.arbitration.rates import TaskAnswers
 from ..evals.metrics.answers import Bools, Floats
-from ..evals.metrics.uncertainty import ROUNDS, Estimate, Kernel, Measure, Weights, estimate
+from ..evals.metrics.diagnosis import area
+from ..evals.metrics.uncertainty import ROUNDS, Estimate, Measure, estimate
 from ..graphs.fusion import sources_of
 from ..graphs.pool import FLOOR
 
@@ -73,7 +73,7 @@ def separation(several: Sequence[TaskAnswers], *, rounds: int = ROUNDS, seed: in
     right = np.concatenate([found.own_right for found in kept.values()])
     settled = np.concatenate([found.settled for found in kept.values()])
     groups = [f"{name}/{group}" for name, found in kept.items() for group in found.groups]
-    kernel = _auc_of(judged, right)
+    kernel = area(right, judged)
     auc = Measure(float(kernel(np.ones((1, len(right)), dtype=np.float32))[0]), kernel, len(right))
     return Separation(
         tasks={name: len(found.own_right) for name, found in kept.items()},
@@ -136,20 +136,6 @@ def _judged(found: Conflicts, seed: int) -> Floats:
         judge, found.features, found.own_right, groups=found.groups, cv=folds, method="predict_proba"
     )
     return np.asarray(judged)[:, 1]
-
-
-def _auc_of(judged: Floats, right: Bools) -> Kernel:
-    """Weighted chance that a right answer is judged higher than a wrong one; of ties half."""
-    above = judged[right][:, None] - judged[~right][None, :]
-    wins: npt.NDArray[np.float32] = ((np.sign(above) + 1) / 2).astype(np.float32)
-
-    def kernel(weights: Weights) -> Floats:
-        ours, theirs = weights[:, right], weights[:, ~right]
-        total = ours.sum(1, dtype=np.float64) * theirs.sum(1, dtype=np.float64)
-        won = ((ours @ wins) * theirs).sum(1, dtype=np.float64)
-        return np.divide(won, total, out=np.full(total.shape, math.nan), where=total > 0)
-
-    return kernel
 
 
 def _corrected(judged: Floats, right: Bools, upheld: float) -> float:

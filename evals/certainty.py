@@ -20,7 +20,8 @@ from ..graphs.certificate import certify
 from ..graphs.collaboration_fit import HeldOutScores
 from ..graphs.drift import DriftScores, drift_scores, find_drift
 from ..graphs.policy import other_doubts
-from .records import EVIDENCE, OUTCOMES, CaseEvidence, Outcome, read_run_card
+from .outcomes import gathered
+from .records import OUTCOMES, Outcome, read_run_card
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -86,24 +87,20 @@ def decided_cases(folder: Path) -> tuple[Task, list[DecidedCase]]:
         ConfigurationError: there is no such run.
     """
     card = read_run_card(folder)
-    gathered = {
-        one.case: one
-        for one in read_log(folder / EVIDENCE, CaseEvidence)
-        if one.configuration == card.evidence
-    }
+    evidence = gathered(folder, card)
     found = [
         DecidedCase(
             one.group,
             one.confidence or 0.0,
             one.right,
-            not list(other_doubts(card.task, gathered[one.case].evidence, one.labels)),
+            not list(other_doubts(card.task, evidence[one.case].evidence, one.labels)),
             one.truth,
             one.labels,
-            gathered[one.case].evidence,
-            gathered[one.case].sha256,
+            evidence[one.case].evidence,
+            evidence[one.case].sha256,
         )
         for one in read_log(folder / OUTCOMES, Outcome)
-        if one.arm == SHIPS and not one.condition and card.is_current(one) and one.case in gathered
+        if one.arm == SHIPS and not one.condition and card.is_current(one) and one.case in evidence
     ]
     return card.task, found
 
@@ -175,21 +172,11 @@ def study_drift(
         streams: how many.
         seed: of the streams.
     """
-    rng = np.random.default_rng(seed)
-    length = min(cases, len(incoming))
-    rang = []
-    for _ in range(streams):
-        drawn = [incoming[place] for place in rng.permutation(len(incoming))[:length]]
-        if (alarm := find_drift(task, reference, drawn)) is not None:
-            rang.append(alarm.after)
-    return DriftStudy(
-        task=task,
-        stream=stream,
-        streams=streams,
-        cases=length,
-        rang=len(rang) / streams,
-        median=float(np.median(rang)) if rang else None,
-    )
+
+    def draw(rng: np.random.Generator) -> tuple[Sequence[DriftScores], Sequence[DriftScores]]:
+        return reference, [incoming[place] for place in rng.permutation(len(incoming))[:cases]]
+
+    return _alarms(task, stream, draw, streams, min(cases, len(incoming)), seed)
 
 
 def study_false_alarms(
@@ -204,19 +191,31 @@ def study_false_alarms(
         cases: of each stream; the rest, where there are not so many.
         streams: how many.
     """
-    rng = np.random.default_rng(0)
-    rang = []
-    for _ in range(streams):
-        order = rng.permutation(len(scores))
-        known = [scores[place] for place in order[:reference]]
-        drawn = [scores[place] for place in order[reference : reference + cases]]
-        if (alarm := find_drift(task, known, drawn)) is not None:
-            rang.append(alarm.after)
+
+    def draw(rng: np.random.Generator) -> tuple[Sequence[DriftScores], Sequence[DriftScores]]:
+        drawn = [scores[place] for place in rng.permutation(len(scores))[: reference + cases]]
+        return drawn[:reference], drawn[reference:]
+
+    return _alarms(task, "the same source", draw, streams, min(cases, len(scores) - reference), 0)
+
+
+def _alarms(
+    task: str,
+    stream: str,
+    draw: Callable[[np.random.Generator], tuple[Sequence[DriftScores], Sequence[DriftScores]]],
+    streams: int,
+    cases: int,
+    seed: int,
+) -> DriftStudy:
+    """Count the streams in which the alarm rings; ``draw`` gives the cases of the fit and of a stream."""
+    rng = np.random.default_rng(seed)
+    found = [find_drift(task, *draw(rng)) for _ in range(streams)]
+    rang = [alarm.after for alarm in found if alarm is not None]
     return DriftStudy(
         task=task,
-        stream="the same source",
+        stream=stream,
         streams=streams,
-        cases=min(cases, len(scores) - reference),
+        cases=cases,
         rang=len(rang) / streams,
         median=float(np.median(rang)) if rang else None,
     )

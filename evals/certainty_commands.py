@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from ..agent.api import GSCo
+    from ..case import Record
     from ..graphs.drift import DriftScores
     from .certainty import DriftStudy
 
@@ -32,31 +34,26 @@ def certificate(
     The decisions are those of the product's own arm, so the cases of the run must not have been used for a
     fit.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from .certainty import decided_cases, study_certificate
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("task", "patients", "refused", "broken", "error", "answered alone", "best possible"):
-        table.add_column(heading)
-    for folder in runs:
-        task, cases = decided_cases(folder)
-        found = study_certificate(task.name, cases, max_error, rounds=rounds)
-        if as_json:
-            typer.echo(found.model_dump_json())
-            continue
-        table.add_row(
-            found.task,
-            str(found.groups),
-            f"{found.refused:.0%}",
-            f"{found.broken:.1%}",
-            f"{found.error:.1%}",
-            f"{found.coverage:.0%}",
-            f"{found.best:.0%}",
+    found = [
+        study_certificate(task.name, cases, max_error, rounds=rounds)
+        for task, cases in map(decided_cases, runs)
+    ]
+    rows = [
+        (
+            one.task,
+            str(one.groups),
+            f"{one.refused:.0%}",
+            f"{one.broken:.1%}",
+            f"{one.error:.1%}",
+            f"{one.coverage:.0%}",
+            f"{one.best:.0%}",
         )
-    if not as_json:
-        Console().print(table)
+        for one in found
+    ]
+    headings = ("task", "patients", "refused", "broken", "error", "answered alone", "best possible")
+    _print(found, headings, rows, as_json)
 
 
 def drift(
@@ -89,7 +86,17 @@ def drift(
             found.append(study_false_alarms(task.name, own, reference=reference))
             for name, scores in _corrupted(gsco, folder, images).items():
                 found.append(study_drift(task.name, name, fit.reference, scores))
-    _print(found, as_json)
+    rows = [
+        (
+            one.task,
+            one.stream,
+            str(one.cases),
+            f"{one.rang:.0%}",
+            "" if one.median is None else f"{one.median:.0f}",
+        )
+        for one in found
+    ]
+    _print(found, ("task", "stream", "cases", "alarms", "median"), rows, as_json)
 
 
 def faces(
@@ -105,9 +112,6 @@ def faces(
     """
     from tempfile import TemporaryDirectory
 
-    from rich.console import Console
-    from rich.table import Table
-
     from ..agent.api import GSCo
     from .faces import compare_faces
 
@@ -115,15 +119,8 @@ def faces(
         kept = str(Path(folder) / "conversations.sqlite")
         with GSCo.from_settings(drift="off", gate="warn", conversations=kept) as gsco:
             found = [one for run in runs for one in compare_faces(gsco, run, limit=limit, seed=seed)]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("task", "face", "cases", "same decision", "largest difference"):
-        table.add_column(heading)
-    for one in found:
-        table.add_row(one.task, one.face, str(one.cases), str(one.same), f"{one.difference:.1e}")
-        if as_json:
-            typer.echo(one.model_dump_json())
-    if not as_json:
-        Console().print(table)
+    rows = [(one.task, one.face, str(one.cases), str(one.same), f"{one.difference:.1e}") for one in found]
+    _print(found, ("task", "face", "cases", "same decision", "largest difference"), rows, as_json)
     if any(one.same < one.cases for one in found):
         raise typer.Exit(3)
 
@@ -158,7 +155,10 @@ def _corrupted(gsco: GSCo, folder: Path, images: int) -> dict[str, list[DriftSco
     return scores
 
 
-def _print(found: list[DriftStudy], as_json: bool) -> None:
+def _print(
+    found: Sequence[Record], headings: Sequence[str], rows: Sequence[Sequence[str]], as_json: bool
+) -> None:
+    """Print records, one a line as JSON or all as a table."""
     from rich.console import Console
     from rich.table import Table
 
@@ -166,10 +166,7 @@ def _print(found: list[DriftStudy], as_json: bool) -> None:
         for one in found:
             typer.echo(one.model_dump_json())
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("task", "stream", "cases", "alarms", "median"):
-        table.add_column(heading)
-    for one in found:
-        median = "" if one.median is None else f"{one.median:.0f}"
-        table.add_row(one.task, one.stream, str(one.cases), f"{one.rang:.0%}", median)
+    table = Table(*headings, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for row in rows:
+        table.add_row(*row)
     Console().print(table)

@@ -39,6 +39,12 @@ Limit = Annotated[
     int | None, typer.Option(metavar="N", help="Only a random sample of so many cases per set.")
 ]
 Leaks = Annotated[str, typer.Option(metavar="refuse|exclude|drop", help="Cases that the store knows.")]
+Gate = Annotated[
+    str, typer.Option(metavar="refuse|warn|off", help="What is done with an image that is unlike the task's.")
+]
+Concurrency = Annotated[int, typer.Option(metavar="N", help="Cases in hand at once.")]
+AsForRun = Annotated[str, typer.Option("--generalist", metavar="MODEL", help="As for run.")]
+Split = Annotated[str, typer.Option(metavar="SPLIT", help="train, val or test.")]
 Pairs = Annotated[
     list[str], typer.Argument(metavar="TASK=DATASET…", help="Tasks, each with the data set of its cases.")
 ]
@@ -80,11 +86,8 @@ def run(
     near_duplicates: Annotated[
         float | None, typer.Option(metavar="S", help="Do not retrieve known cases more similar than this.")
     ] = None,
-    gate: Annotated[
-        str,
-        typer.Option(metavar="refuse|warn|off", help="What is done with an image that is unlike the task's."),
-    ] = "warn",
-    concurrency: Annotated[int, typer.Option(metavar="N", help="Cases in hand at once.")] = 64,
+    gate: Gate = "warn",
+    concurrency: Concurrency = 64,
     retries: Annotated[
         int, typer.Option(metavar="N", help="How often a generalist that cannot be reached is asked again.")
     ] = 2,
@@ -105,7 +108,7 @@ def run(
     """
     settings = settings_with(generalist)
     plan = plan_from(
-        arms=tuple(name.strip() for name in arms.split(",") if name.strip()),
+        arms=_names(arms),
         split=split,
         limit=limit,
         leaks=leaks,
@@ -164,6 +167,10 @@ def _suite(name: str, task: str, plan: Plan) -> Suite | tuple[Any]:
     return (Member(dataset=name, task=task, split=plan.split),)
 
 
+def _names(given: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in given.split(",") if name.strip())
+
+
 def _report_lines(done: int, errors: int, out: Path) -> None:
     typer.echo(f"{done} outcomes written to {out}, {errors} of them errors", err=True)
 
@@ -174,11 +181,8 @@ def external(
     dataset: Data,
     out: Out,
     arms: Annotated[str, typer.Option(metavar="A,B", help="Some arms only; see gsco eval run.")] = "",
-    generalist: Annotated[str, typer.Option(metavar="MODEL", help="As for run.")] = "",
-    gate: Annotated[
-        str,
-        typer.Option(metavar="refuse|warn|off", help="What is done with an image that is unlike the task's."),
-    ] = "warn",
+    generalist: AsForRun = "",
+    gate: Gate = "warn",
     seed: Annotated[int, typer.Option(help="Of intervals.")] = 0,
     path_column: PathColumn = None,
     label_column: LabelColumn = None,
@@ -196,7 +200,7 @@ def external(
 
     settings = settings_with(generalist)
     plan = plan_from(
-        arms=tuple(name.strip() for name in arms.split(",") if name.strip()) or ARMS,
+        arms=_names(arms) or ARMS,
         split="test",
         gate=gate,
         seed=seed,
@@ -275,7 +279,7 @@ def export(
 def noise(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a finished run or suite.")],
     limit: Limit = None,
-    generalist: Annotated[str, typer.Option(metavar="MODEL", help="As for run.")] = "",
+    generalist: AsForRun = "",
     seed: Annotated[int, typer.Option(help="Of what is shuffled.")] = 0,
 ) -> None:
     """Replay a finished run with one part replaced by noise.
@@ -291,10 +295,10 @@ def noise(
 def arbitration(
     cases: Pairs,
     out: Out,
-    split: Annotated[str, typer.Option(metavar="SPLIT", help="train, val or test.")] = "test",
+    split: Split = "test",
     limit: Limit = None,
     leaks: Leaks = "refuse",
-    concurrency: Annotated[int, typer.Option(metavar="N", help="Cases in hand at once.")] = 64,
+    concurrency: Concurrency = 64,
     seed: Annotated[int, typer.Option(help="Of samples and alterations.")] = 0,
 ) -> None:
     """Measure what the generalist follows in conflicts.
@@ -343,7 +347,7 @@ def abilities(
         Path | None,
         typer.Option(metavar="FILE.json", help="Questions as VQA-RAD has them, images/ beside the file."),
     ] = None,
-    split: Annotated[str, typer.Option(metavar="SPLIT", help="train, val or test.")] = "test",
+    split: Split = "test",
     limit: Annotated[int, typer.Option(metavar="N", help="A random sample of so many images per task.")] = 50,
     seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
 ) -> None:

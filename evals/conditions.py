@@ -24,8 +24,8 @@ from ..errors import ConfigurationError, GscoError
 from .arms import arms_of
 from .case_runner import CaseWork
 from .cases import EvalCase
-from .outcomes import altered, counted
-from .records import EVIDENCE, OUTCOMES, RUN_CARD, CaseEvidence, Outcome, RunCard, read_run_card
+from .outcomes import altered, counted, gathered
+from .records import OUTCOMES, RUN_CARD, Outcome, RunCard, read_run_card
 from .replay import Finished, Replay
 
 if TYPE_CHECKING:
@@ -105,16 +105,15 @@ def gathered_cases(folder: Path, images: ImageStore) -> dict[str, GatheredCase]:
         one.case: one for one in read_log(folder / OUTCOMES, Outcome) if not one.condition and counts(one)
     }
     found = {}
-    for one in read_log(folder / EVIDENCE, CaseEvidence):
-        if one.configuration != card.evidence or one.case not in natural:
+    for name, one in gathered(folder, card).items():
+        if (outcome := natural.get(name)) is None:
             continue
         try:
             image = images.resolve(f"img-{one.sha256[:12]}")
         except GscoError:
             continue
-        outcome = natural[one.case]
-        case = Case(id=one.case, images=(image,), group=outcome.group or None)
-        found[one.case] = GatheredCase(one.case, outcome.group, outcome.truth, case, one.evidence)
+        case = Case(id=name, images=(image,), group=outcome.group or None)
+        found[name] = GatheredCase(name, outcome.group, outcome.truth, case, one.evidence)
     return found
 
 

@@ -22,7 +22,8 @@ from .._support.progress import Progress
 from ..case import Case, Diagnosis, Record
 from ..errors import ConfigurationError
 from .certainty import SHIPS
-from .records import EVIDENCE, OUTCOMES, CaseEvidence, Outcome, read_run_card
+from .outcomes import gathered
+from .records import OUTCOMES, Outcome, read_run_card
 
 if TYPE_CHECKING:
     from ..agent.api import GSCo
@@ -76,16 +77,12 @@ def compare_faces(gsco: GSCo, folder: Path, *, limit: int = 100, seed: int = 0) 
 
 def _sample(gsco: GSCo, folder: Path, limit: int, seed: int) -> tuple[str, list[_SampledCase]]:
     card = read_run_card(folder)
-    digests = {
-        one.case: one.sha256
-        for one in read_log(folder / EVIDENCE, CaseEvidence)
-        if one.configuration == card.evidence
-    }
+    evidence = gathered(folder, card)
     measured = sorted(
         (
             one
             for one in read_log(folder / OUTCOMES, Outcome)
-            if one.arm == SHIPS and not one.condition and card.is_current(one) and one.case in digests
+            if one.arm == SHIPS and not one.condition and card.is_current(one) and one.case in evidence
         ),
         key=lambda one: one.case,
     )
@@ -93,7 +90,7 @@ def _sample(gsco: GSCo, folder: Path, limit: int, seed: int) -> tuple[str, list[
         raise ConfigurationError(f"{folder} has no cases of the arm {SHIPS}: run it with that arm")
     random.Random(seed).shuffle(measured)
     return card.task.name, [
-        _SampledCase(one.case, one.group, gsco.images.resolve(f"img-{digests[one.case][:12]}"), one)
+        _SampledCase(one.case, one.group, gsco.images.resolve(f"img-{evidence[one.case].sha256[:12]}"), one)
         for one in measured[:limit]
     ]
 

@@ -10,12 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._support.jsonl import read_log
 from ..case import Case, Evidence, ImageRef, Task
 from ..errors import ConfigurationError
 from .arms import GENERALISTS, GeneralistArm
-from .outcomes import Current, current, runs_in
-from .records import EVIDENCE, CaseEvidence, Outcome, RunCard
+from .outcomes import Current, current, gathered, runs_in
+from .records import CaseEvidence, Outcome, RunCard
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog, EvalSample
@@ -42,11 +41,7 @@ def export_logs(folder: Path, out: Path) -> list[Path]:
     written = []
     for home in runs_in(folder):
         found = current(home)
-        evidence = {
-            one.case: one
-            for one in read_log(home / EVIDENCE, CaseEvidence)
-            if one.configuration == found.run.evidence
-        }
+        evidence = gathered(home, found.run)
         for arm, outcomes in found.outcomes.items():
             path = out / f"{home.name}_{arm.replace(':', '-')}.eval"
             write_eval_log(_log(found, home.name, arm, outcomes, evidence), str(path))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from .._support.jsonl import read_log
 from ..errors import ConfigurationError
 from .abilities.ability_arms import ABILITIES
-from .records import OUTCOMES, RUN_CARD, Outcome, RunCard, read_run_card
+from .records import EVIDENCE, OUTCOMES, RUN_CARD, CaseEvidence, Outcome, RunCard, read_run_card
 
 
 class Current(NamedTuple):
@@ -70,6 +70,16 @@ def altered(folder: Path) -> dict[tuple[str, str], dict[str, Outcome]]:
         if outcome.condition and counts(outcome):
             found.setdefault((outcome.condition, outcome.arm), {})[outcome.case] = outcome
     return found
+
+
+def gathered(folder: Path, run: RunCard) -> dict[str, CaseEvidence]:
+    """Read a run's current evidence, by case; the last of each counts.
+
+    Raises:
+        ConfigurationError: the file is damaged.
+    """
+    every = read_log(folder / EVIDENCE, CaseEvidence)
+    return {one.case: one for one in every if one.configuration == run.evidence}
 
 
 def counted(run: RunCard) -> Callable[[Outcome], bool]:

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from ..case import Record
 from ..errors import ConfigurationError
-from .metrics.registry import METRICS, contributions, kernels
-from .metrics.uncertainty import ROUNDS, Difference, bootstrap, difference, holm, sign_flip
+from .metrics.registry import METRICS
+from .metrics.uncertainty import ROUNDS, Difference, holm
 from .outcomes import current, runs_in
 from .records import Outcome, RunCard
 from .reports.blocks import Block, ReportTable, points, small
 from .reports.markdown import written
-from .scoring import COMPARED, answers_of
+from .scoring import COMPARED, columns_of, difference_of
 
 
 class ArmChange(Record):
@@ -99,35 +99,17 @@ def _matched(first: list[Path], second: list[Path]) -> dict[str, tuple[Path, Pat
 
 
 def _change(pair: _Pair, rounds: int, seed: int) -> ArmChange:
-    task = pair.first.task
-    one, other = (answers_of(task, outcomes) for outcomes in pair.outcomes)
-    groups = [outcome.group or outcome.case for outcome in pair.outcomes[0]]
-    parts = contributions(one), contributions(other)
-    every = {
-        (place, metric): kernel
-        for place, given in enumerate((one, other))
-        for metric, kernel in kernels(given).items()
-        if metric in COMPARED
-    }
-    drawn = bootstrap(every, groups, rounds=rounds, seed=seed + zlib.crc32(pair.name.encode()))
+    both: dict[str, list[Outcome]] = {"A": pair.outcomes[0], "B": pair.outcomes[1]}
+    found = columns_of(pair.first.task, both, rounds, seed + zlib.crc32(pair.name.encode()), COMPARED)
+    one, other = found["A"], found["B"]
     return ArmChange(
         name=pair.name,
         arm=pair.arm,
-        n=one.n,
+        n=one.answers.n,
         same=pair.first.arms[pair.arm] == pair.second.arms[pair.arm],
-        first=METRICS["accuracy"](one),
-        second=METRICS["accuracy"](other),
-        differences={
-            metric: difference(
-                METRICS[metric](other) - METRICS[metric](one),
-                drawn[1, metric] - drawn[0, metric],
-                one.n,
-                sign_flip(parts[1][metric] - parts[0][metric], groups)
-                if all(metric in part for part in parts)
-                else None,
-            )
-            for metric in COMPARED
-        },
+        first=METRICS["accuracy"](one.answers),
+        second=METRICS["accuracy"](other.answers),
+        differences={metric: difference_of(metric, other, one) for metric in COMPARED},
         adjusted=1.0,
     )
 

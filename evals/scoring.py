@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -130,7 +130,7 @@ class Scores(Record):
 
 
 @dataclass(frozen=True)
-class _Column:
+class ArmColumn:
     """An arm's outcomes in the order of the cases, its answers, and its metrics on every draw."""
 
     outcomes: Sequence[Outcome]
@@ -142,6 +142,7 @@ class _Column:
 
     @property
     def right(self) -> Bools:
+        """Which cases are right, (n,)."""
         return self.answers.right
 
 
@@ -179,7 +180,7 @@ def scored(
         rounds: bootstrap draws.
         seed: of the draws.
     """
-    columns = _columns(task, outcomes, rounds, seed)
+    columns = columns_of(task, outcomes, rounds, seed)
     first = next(iter(outcomes.values()), ())
     groups = [outcome.group or outcome.case for outcome in first]
     disputed, agreed = _dispute(outcomes.values())
@@ -226,21 +227,31 @@ def answers_of(task: Task, outcomes: Sequence[Outcome]) -> Answers:
     )
 
 
-def _columns(
-    task: Task, outcomes: Mapping[str, Sequence[Outcome]], rounds: int, seed: int
-) -> dict[str, _Column]:
+def columns_of(
+    task: Task,
+    outcomes: Mapping[str, Sequence[Outcome]],
+    rounds: int,
+    seed: int,
+    metrics: Collection[str] = METRICS,
+) -> dict[str, ArmColumn]:
+    """Compute metrics of arms on the same draws, so that their differences are paired ones."""
     given = {name: answers_of(task, several) for name, several in outcomes.items()}
     groups = [outcome.group or outcome.case for outcome in next(iter(outcomes.values()), ())]
     if not groups:
         return {}
     # One call for all arms: the draws of two arms can only be subtracted where they are the same ones.
-    every = {(name, metric): kernel for name, one in given.items() for metric, kernel in kernels(one).items()}
+    every = {
+        (name, metric): kernel
+        for name, one in given.items()
+        for metric, kernel in kernels(one).items()
+        if metric in metrics
+    }
     drawn = bootstrap(every, groups, rounds=rounds, seed=seed)
     return {
-        name: _Column(
+        name: ArmColumn(
             several,
             given[name],
-            {metric: drawn[name, metric] for metric in METRICS},
+            {metric: drawn[name, metric] for metric in metrics},
             contributions(given[name]),
             groups,
         )
@@ -248,7 +259,7 @@ def _columns(
     }
 
 
-def _same(columns: Mapping[str, _Column]) -> dict[str, str]:
+def _same(columns: Mapping[str, ArmColumn]) -> dict[str, str]:
     """Arms that say and state of every case what an earlier one does."""
     found: dict[str, str] = {}
     names = list(columns)
@@ -271,7 +282,7 @@ def _dispute(outcomes: Iterable[Sequence[Outcome]]) -> tuple[Bools, Bools]:
     return disputed, agreed & ~disputed
 
 
-def _arm_score(name: str, column: _Column, disputed: Bools, agreed: Bools) -> ArmScore:
+def _arm_score(name: str, column: ArmColumn, disputed: Bools, agreed: Bools) -> ArmScore:
     right, outcomes, groups = column.right, column.outcomes, column.groups
     covered = np.array([outcome.error is None and not outcome.abstained for outcome in outcomes], dtype=bool)
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
@@ -341,7 +352,7 @@ def pairs_of(names: Sequence[str], best: str, same: Mapping[str, str]) -> list[t
 
 
 def _comparisons(
-    columns: Mapping[str, _Column], best: str, same: Mapping[str, str]
+    columns: Mapping[str, ArmColumn], best: str, same: Mapping[str, str]
 ) -> tuple[Comparison, ...]:
     found = [
         _comparison(name, columns[name], other, columns[other])
@@ -355,27 +366,28 @@ def _comparisons(
     )
 
 
-def _comparison(name: str, arm: _Column, reference_name: str, reference: _Column) -> Comparison:
+def _comparison(name: str, arm: ArmColumn, reference_name: str, reference: ArmColumn) -> Comparison:
     return Comparison(
         arm=name,
         reference=reference_name,
         differences={
             metric: found
             for metric in COMPARED
-            if not np.isnan((found := _difference(metric, arm, reference)).value)
+            if not np.isnan((found := difference_of(metric, arm, reference)).value)
         },
         adjusted={},
     )
 
 
-def _difference(metric: str, arm: _Column, reference: _Column) -> Difference:
+def difference_of(metric: str, arm: ArmColumn, reference: ArmColumn) -> Difference:
+    """Compare two arms by a metric: interval by bootstrap, p by sign flips where it is a sum over cases."""
     value = METRICS[metric](arm.answers) - METRICS[metric](reference.answers)
     mine, theirs = arm.parts.get(metric), reference.parts.get(metric)
     p = None if mine is None or theirs is None else sign_flip(mine - theirs, arm.groups)
     return difference(value, arm.drawn[metric] - reference.drawn[metric], arm.answers.n, p)
 
 
-def _influences(columns: Mapping[str, _Column]) -> tuple[Influence, ...]:
+def _influences(columns: Mapping[str, ArmColumn]) -> tuple[Influence, ...]:
     if ALONE.name not in columns:
         return ()
     alone = columns[ALONE.name].right

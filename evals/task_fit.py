@@ -11,12 +11,12 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
 from .. import __version__
-from .._support.jsonl import read_log, write_atomically
+from .._support.jsonl import write_atomically
 from ..case import Answer, Case, Evidence, ImageRef, Task, TaskKind
 from ..errors import ConfigurationError
 from ..graphs.collaboration_fit import (
@@ -40,15 +40,15 @@ from ..graphs.nodes.decide import conclude
 from ..graphs.policy import other_doubts
 from ..graphs.selection import Selection, select_rule
 from .arms import EVIDENCE_ONLY, PAPER
-from .outcomes import current
-from .records import EVIDENCE, CaseEvidence, RunCard
+from .outcomes import current, gathered
+from .provenance import generalist_parts
+from .records import RunCard
 from .runner import known_cases
 
 if TYPE_CHECKING:
     from ..agent.api import GSCo
     from ..case import Diagnosis
     from ..graphs.diagnosis_context import DiagnosisContext
-    from ..models.generalist.protocol import Generalist
     from .plan import Plan
     from .runner import RunContext
     from .suites import Member
@@ -121,7 +121,6 @@ def fit_task(
         independent=_independent(bench.gsco, held_run),
         unseen=_independent(bench.gsco, run),
         reference=cases,
-        profile=str(run.configuration["profile"].get("profile", "")),
     )
 
 
@@ -136,7 +135,6 @@ def fit_cases(
     independent: bool,
     unseen: bool,
     reference: Sequence[LabelledCase] | None = None,
-    profile: str = "",
     max_error: float | None = None,
 ) -> CollaborationFit:
     """Fit a task's rule on labelled cases, and measure it on others.
@@ -151,7 +149,6 @@ def fit_cases(
         independent: whether the kept cases chose nothing of the specialists either.
         unseen: whether no specialist was stopped or calibrated on the cases of the fit.
         reference: what incoming cases are compared with; None: all of these.
-        profile: by which the generalist was asked, with its hash.
         max_error: the limit that holds where no setting names another.
 
     Raises:
@@ -160,7 +157,7 @@ def fit_cases(
     known = known_cases(bench.gsco, task, plan)
     selection = _selected(task, fitting, None if known is None else known.reliability, unseen=unseen)
     digest = "" if known is None else known.digest
-    fit = _fit_of(bench, task, data, fitting, selection, plan, digest, profile)
+    fit = _fit_of(bench, task, data, fitting, selection, plan, digest)
     collaboration = _collaboration(bench.gsco, task, fit, plan)
     held_out = held_out_scores(kept, task, collaboration, independent=independent, seed=plan.seed)
     return fit.model_copy(
@@ -185,7 +182,19 @@ def write_fit(fit: CollaborationFit, folder: Path) -> Path:
     return path
 
 
-def halves(cases: Sequence[LabelledCase], seed: int = 0) -> tuple[list[LabelledCase], list[LabelledCase]]:
+class Grouped(Protocol):
+    """Something of a patient or group."""
+
+    @property
+    def group(self) -> str:
+        """Whose it is."""
+        ...
+
+
+G = TypeVar("G", bound=Grouped)
+
+
+def halves(cases: Sequence[G], seed: int = 0) -> tuple[list[G], list[G]]:
     """Draw half of the groups for the fit and half for the certificate; few groups all go to the fit."""
     groups = sorted({case.group for case in cases})
     if len(groups) < CERTIFIED_APART:
@@ -240,11 +249,7 @@ def read_cases(folder: Path) -> tuple[RunCard, list[LabelledCase]]:
     """
     found = current(folder)
     outcomes = {arm: {one.case: one for one in several} for arm, several in found.outcomes.items()}
-    gathered = {
-        one.case: one
-        for one in read_log(folder / EVIDENCE, CaseEvidence)
-        if one.configuration == found.run.evidence
-    }
+    evidence = gathered(folder, found.run)
     failed = {one.case for several in found.outcomes.values() for one in several if one.error is not None}
     every = outcomes[EVIDENCE_ONLY.name]
     if len(failed) > MOST_ERRORS * len(every):
@@ -258,13 +263,13 @@ def read_cases(folder: Path) -> tuple[RunCard, list[LabelledCase]]:
         LabelledCase(
             id=name,
             group=one.group or name,
-            sha256=gathered[name].sha256,
+            sha256=evidence[name].sha256,
             truth=one.truth,
-            evidence=gathered[name].evidence,
+            evidence=evidence[name].evidence,
             answer=answers[name].answer if name in answers else None,
         )
         for name, one in sorted(every.items())
-        if name not in failed and name in gathered
+        if name not in failed and name in evidence
     ]
     return found.run, cases
 
@@ -326,10 +331,8 @@ def _fit_of(
     chosen: Selection,
     plan: Plan,
     digest: str,
-    profile: str,
 ) -> CollaborationFit:
-    gsco = bench.gsco
-    asked = bench.generalist is not None
+    generalist = bench.generalist
     opinions = [opinion for case in cases for opinion in case.evidence.opinions if opinion.probabilities]
     encoders = [known.encoder for case in cases for known in case.evidence.similar_cases[:1]]
     return CollaborationFit(
@@ -349,18 +352,14 @@ def _fit_of(
             store=digest if encoders else "",
             encoder=encoders[0] if encoders else "",
             neighbours=plan.neighbours,
-            generalist=_named(gsco.generalist()) if asked else "",
-            profile=profile if asked else "",
+            generalist="" if generalist is None else f"{generalist.name} {generalist.version}".strip(),
+            profile=str(generalist_parts(generalist, plan.profile)["profile"].get("profile", "")),
         ),
         cases=len(cases),
         groups=len({case.group for case in cases}),
         data=data,
         gsco=__version__,
     )
-
-
-def _named(generalist: Generalist) -> str:
-    return f"{generalist.name} {generalist.version}".strip()
 
 
 def _collaboration(gsco: GSCo, task: Task, fit: CollaborationFit, plan: Plan) -> DiagnosisContext:

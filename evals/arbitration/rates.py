@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...case import Task
+from ...case import Record, Task
 from ..conditions import GatheredCase
 from ..metrics.answers import Bools, Floats
 from ..metrics.draws import mean_of, mean_over
@@ -124,9 +124,7 @@ def same_in_any_order(said: TaskAnswers, arm: Arm) -> Share:
 
 def same_alone_in_any_order(said: TaskAnswers, arm: Arm) -> Share:
     """The same for the generalist alone."""
-    usual = said.labels["", "generalist"]
-    same = [said.equal(f"options permuted {k}", "generalist", usual) for k in range(1, PERMUTATIONS + 1)]
-    return Share(np.ones(len(said.cases), dtype=bool), np.logical_and.reduce(same))
+    return same_in_any_order(said, "generalist")
 
 
 def split(said: TaskAnswers) -> Bools:
@@ -153,8 +151,7 @@ MEASURES: Mapping[str, tuple[tuple[Arm, ...], Measure]] = {
 }
 
 
-@dataclass(frozen=True)
-class Rate:
+class ArbitrationRow(Record):
     """One measure of one arm: per task, and the mean of the tasks that have such cases."""
 
     name: str
@@ -163,7 +160,7 @@ class Rate:
     mean: Estimate | None
 
 
-def rates(several: Sequence[TaskAnswers], *, rounds: int = ROUNDS, seed: int = 0) -> list[Rate]:
+def rates(several: Sequence[TaskAnswers], *, rounds: int = ROUNDS, seed: int = 0) -> list[ArbitrationRow]:
     """All measures, with percentile intervals over draws of whole groups."""
     return [
         _rate(name, arm, measure, several, rounds, seed)
@@ -172,7 +169,9 @@ def rates(several: Sequence[TaskAnswers], *, rounds: int = ROUNDS, seed: int = 0
     ]
 
 
-def accuracies(several: Sequence[TaskAnswers], *, rounds: int = ROUNDS, seed: int = 0) -> list[Rate]:
+def accuracies(
+    several: Sequence[TaskAnswers], *, rounds: int = ROUNDS, seed: int = 0
+) -> list[ArbitrationRow]:
     """Accuracy of the generalist's arms, the vote, the similar cases and the specialists."""
     names = dict.fromkeys(arm for said in several for condition, arm in said.labels if not condition)
     measures = {arm: _accuracy(arm) for arm in names}
@@ -203,7 +202,7 @@ def _accuracy(arm: str) -> Measure:
 
 def _rate(
     name: str, arm: str, measure: Measure, several: Sequence[TaskAnswers], rounds: int, seed: int
-) -> Rate:
+) -> ArbitrationRow:
     values: list[float] = []
     drawn: list[Floats] = []
     tasks: dict[str, Estimate | None] = {}
@@ -222,7 +221,7 @@ def _rate(
             drawn.append(draws)
             n += int(among.sum())
     mean = _estimate(float(np.mean(values)), np.stack(drawn).mean(axis=0), n) if values else None
-    return Rate(name, arm, tasks, mean)
+    return ArbitrationRow(name=name, arm=arm, tasks=tasks, mean=mean)
 
 
 def _estimate(value: float, drawn: Floats, n: int) -> Estimate:

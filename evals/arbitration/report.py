@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from ..._support.jsonl import read_log, write_atomically
+from ..._support.jsonl import write_atomically
 from ...case import DISCLAIMER, Case, ImageRef, Record
 from ...errors import ConfigurationError
 from ..arms import ALONE, PAPER
 from ..conditions import GatheredCase
-from ..metrics.uncertainty import ROUNDS, Difference, Estimate
-from ..outcomes import altered, current
-from ..records import EVIDENCE, RUN_CARD, CaseEvidence, Outcome, read_run_card
+from ..metrics.uncertainty import ROUNDS, Difference
+from ..outcomes import altered, current, gathered
+from ..records import RUN_CARD, Outcome, read_run_card
 from ..reports.conditions import arbitration_blocks, cell
 from ..reports.markdown import written
 from .conditions import CONDITIONS
-from .rates import TaskAnswers, accuracies, against_vote, rates
+from .rates import ArbitrationRow, TaskAnswers, accuracies, against_vote, rates
 
 MARKDOWN, JSON = "arbitration.md", "arbitration.json"
 _UNSEEN = Case(id="unseen", images=(ImageRef(sha256="0" * 64, width=1, height=1),))
@@ -34,15 +34,6 @@ CURVE = (
     ("truth found: specialists wrong, neighbours real", "gsco-paper"),
 )
 """What is compared between generalists: the trade-off between holding out and giving way."""
-
-
-class ArbitrationRow(Record):
-    """One measure of one arm."""
-
-    name: str
-    arm: str
-    tasks: Mapping[str, Estimate | None]
-    mean: Estimate | None
 
 
 class Arbitration(Record):
@@ -93,12 +84,9 @@ def arbitration_of(homes: Sequence[Path], *, rounds: int = ROUNDS, seed: int = 0
         profile=str(card.configuration.get("profile", {}).get("profile")),
         tasks={answered.task.name: len(answered.cases) for answered in several},
         errors=errors,
-        rows=tuple(
-            ArbitrationRow(name=rate.name, arm=rate.arm, tasks=dict(rate.tasks), mean=rate.mean)
-            for rate in (
-                *accuracies(several, rounds=rounds, seed=seed),
-                *rates(several, rounds=rounds, seed=seed),
-            )
+        rows=(
+            *accuracies(several, rounds=rounds, seed=seed),
+            *rates(several, rounds=rounds, seed=seed),
         ),
         split_panel=against_vote(several, rounds=rounds, seed=seed),
         rounds=rounds,
@@ -150,7 +138,7 @@ def read_answers(home: Path) -> tuple[TaskAnswers, int]:
     found, under = current(home), altered(home)
     card, keys = found.run, [(condition.name, arm) for condition in CONDITIONS for arm in condition.arms]
     natural = {arm: {one.case: one for one in several} for arm, several in found.outcomes.items()}
-    evidence = {one.case: one.evidence for one in read_log(home / EVIDENCE, CaseEvidence)}
+    evidence = gathered(home, card)
     answered = [natural[PAPER.name].keys(), evidence.keys(), *(under.get(key, {}).keys() for key in keys)]
     names = sorted(set.intersection(*map(set, answered)))
     if not names or len(names) < card.cases * 0.9:
@@ -158,7 +146,7 @@ def read_answers(home: Path) -> tuple[TaskAnswers, int]:
             f"the suite in {home} is not finished: {len(names)} of {card.cases} cases; run its command again"
         )
     cases = [
-        GatheredCase(name, one.group, one.truth, _UNSEEN, evidence[name])
+        GatheredCase(name, one.group, one.truth, _UNSEEN, evidence[name].evidence)
         for name in names
         for one in [natural[PAPER.name][name]]
     ]

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ... import __version__
-from ..._support.jsonl import read_log, write_atomically
+from ..._support.jsonl import write_atomically
 from ...agent.builds import group_mark
-from ...case import DISCLAIMER, ImageRef, TaskKind
-from ...errors import ImageError
+from ...case import DISCLAIMER, TaskKind
 from ..arms import GSCO
-from ..outcomes import current
-from ..records import EVIDENCE, CaseEvidence, Outcome
+from ..outcomes import current, gathered
+from ..records import CaseEvidence, Outcome
 from ..report import report_of
+from ..reports.gallery import data_address, thumbnail
 from .checklist import checklist
 from .record import BASELINE, BuildRecord
 
@@ -60,7 +58,7 @@ def write_page(record: BuildRecord, path: Path, run: Path, images: Path) -> None
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     store = ImageStore(images)
-    by_sha = {one.case: one.sha256 for one in read_log(run / EVIDENCE, CaseEvidence)}
+    evidence = gathered(run, found.run)
     page = environment.get_template("build.html.jinja").render(
         record=record,
         own=own.accuracy if (own := record.arm(GSCO.name)) else None,
@@ -68,8 +66,8 @@ def write_page(record: BuildRecord, path: Path, run: Path, images: Path) -> None
         figure=_figure(found),
         confusion=_confusion(record, outcomes),
         labels=list(record.counts),
-        helped=_examples([one for one in outcomes if one.right], by_sha, store),
-        hurt=_examples([one for one in outcomes if not one.right and not one.error], by_sha, store),
+        helped=_examples([one for one in outcomes if one.right], evidence, store),
+        hurt=_examples([one for one in outcomes if not one.right and not one.error], evidence, store),
         best=_against_best(record, run),
         checklist=checklist(record),
         disclaimer=DISCLAIMER,
@@ -84,7 +82,7 @@ def _figure(found: RunReport) -> str:
         from ..reports.figures import overview_png
 
         scores = found.scores
-        return "" if scores is None else _address("png", overview_png(scores.arms, scores.best_source))
+        return "" if scores is None else data_address("png", overview_png(scores.arms, scores.best_source))
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
@@ -113,7 +111,9 @@ def _against_best(record: BuildRecord, run: Path) -> dict[str, int]:
     return {"helped": pairs[True, False], "hurt": pairs[False, True]}
 
 
-def _examples(outcomes: Sequence[Outcome], by_sha: dict[str, str], store: ImageStore) -> list[PageExample]:
+def _examples(
+    outcomes: Sequence[Outcome], evidence: Mapping[str, CaseEvidence], store: ImageStore
+) -> list[PageExample]:
     """The surest ones, one of each label in turn."""
     surest = sorted(outcomes, key=lambda one: -(one.confidence or 0.0))
     seen: Counter[tuple[str, ...]] = Counter()
@@ -125,25 +125,10 @@ def _examples(outcomes: Sequence[Outcome], by_sha: dict[str, str], store: ImageS
     return [
         PageExample(
             group_mark(one.group),
-            _small(by_sha.get(one.case, ""), store),
+            thumbnail(evidence[one.case].sha256, store, _SIDE) if one.case in evidence else "",
             " + ".join(one.truth) or "none",
             " + ".join(one.labels) or "none",
             "" if one.confidence is None else f"{one.confidence:.2f}",
         )
         for one in chosen
     ]
-
-
-def _small(sha256: str, store: ImageStore) -> str:
-    try:
-        image = store.get(ImageRef(sha256=sha256, width=1, height=1)).convert("RGB")
-    except (ImageError, ValueError):
-        return ""
-    image.thumbnail((_SIDE, _SIDE))
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=80)
-    return _address("jpeg", file.getvalue())
-
-
-def _address(kind: str, data: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

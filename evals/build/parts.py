@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -16,7 +15,7 @@ from ...case import Record
 from ...errors import ConfigurationError
 from ...models.dataset import Dataset, Item
 from ...models.splits import Shares, draw_splits
-from ..task_fit import CERTIFIED_APART
+from ..task_fit import halves
 
 Part = Literal["train", "fit", "certify", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -112,7 +111,7 @@ def divide(dataset: Dataset, seed: int = 0) -> DataParts:
             f"data set {dataset.name!r} is too small to build on: it has {len(train)} images to learn from, "
             f"{len(validation)} to choose and {len(test)} to measure by, of different patients or groups"
         )
-    fit, certify = _halves(validation, seed)
+    fit, certify = halves(validation, seed)
     return DataParts(
         dataset,
         {"train": tuple(train), "fit": tuple(fit), "certify": tuple(certify), "test": tuple(test)},
@@ -166,16 +165,3 @@ def extended(known: Sequence[PartItem], dataset: Dataset, added: Dataset) -> Dat
         items=tuple(item for part in PARTS for item in items[part]),
     )
     return DataParts(whole, {part: tuple(items[part]) for part in PARTS})
-
-
-def _halves(items: Iterable[Item], seed: int) -> tuple[list[Item], list[Item]]:
-    """Half of the groups for the fit, half for the certificate; few groups all go to the fit."""
-    items = list(items)
-    groups = sorted({item.group for item in items})
-    if len(groups) < CERTIFIED_APART:
-        return items, []
-    random.Random(seed).shuffle(groups)
-    fitting = frozenset(groups[: len(groups) // 2])
-    return [item for item in items if item.group in fitting], [
-        item for item in items if item.group not in fitting
-    ]

@@ -41,7 +41,7 @@ from ..outcomes import current
 from ..plan import Plan
 from ..report import report_of
 from ..runner import RunContext, asks_generalist, replay
-from ..task_fit import arms_to_run, fit_cases, read_cases, write_fit
+from ..task_fit import LabelledCase, arms_to_run, fit_cases, read_cases, write_fit
 from .cross_fitting import cross_fitted_cases, keep_out_of_fold
 from .panel import Speed, estimated_seconds, panel_of
 from .parts import PARTS, SHARES, DataParts, divide, extended, read_parts, write_parts
@@ -282,28 +282,16 @@ class _Job:
         write_panel(self.target.specialists / task.name, choice.retriever)
 
     def _fit(self) -> None:
-        if (found := self._cross_fitted() if self.inputs.cross_fitted else self._fitted()) is not None:
-            write_fit(found, self.target.specialists)
-
-    def _cross_fitted(self) -> CollaborationFit | None:
-        request, parts, task = self.inputs.request, self.inputs.parts, self.inputs.task
-        plan = self.plan.model_copy(update={"arms": arms_to_run(False)})
-        items = [*parts["train"], *parts["fit"]]
+        request, crossed = self.inputs.request, self.inputs.cross_fitted
+        plan = self.plan.model_copy(update={"arms": arms_to_run(request.generalist and not crossed)})
         with self._run_context(plan) as bench:
-            store, panel = bench.gsco.retrieval.store(), bench.gsco.panels[task.name]
-            said = self.target.folder / OUT_OF_FOLD
-            fitting = cross_fitted_cases(items, task, panel, said, store, plan.neighbours)
+            data, fitting, kept = (self._cross_fitted if crossed else self._replayed)(bench, plan)
             if len(fitting) < LEAST:
-                return None
-            kept = []
-            if parts["certify"]:
-                out = self.work / FIT_RUN
-                replay(bench, parts.certifying, task, out, plan=plan, quiet=self.quiet)
-                _, kept = read_cases(out)
-            return fit_cases(
+                return
+            found = fit_cases(
                 bench,
-                task,
-                parts.dataset.sha256,
+                self.inputs.task,
+                data,
                 fitting,
                 kept,
                 plan,
@@ -311,34 +299,38 @@ class _Job:
                 unseen=True,
                 max_error=request.max_error,
             )
+        write_fit(found, self.target.specialists)
 
-    def _fitted(self) -> CollaborationFit | None:
-        parts = self.inputs.parts
-        if len(parts["fit"]) < LEAST:
-            return None
-        request = self.inputs.request
-        plan = self.plan.model_copy(update={"arms": arms_to_run(request.generalist)})
-        with self._run_context(plan) as bench:
+    def _cross_fitted(
+        self, bench: RunContext, plan: Plan
+    ) -> tuple[str, Sequence[LabelledCase], Sequence[LabelledCase]]:
+        """Hash of the data; what heads said of all images out of fold; cases that taught nobody."""
+        parts, task = self.inputs.parts, self.inputs.task
+        store, panel = bench.gsco.retrieval.store(), bench.gsco.panels[task.name]
+        items, said = [*parts["train"], *parts["fit"]], self.target.folder / OUT_OF_FOLD
+        fitting = cross_fitted_cases(items, task, panel, said, store, plan.neighbours)
+        kept: Sequence[LabelledCase] = ()
+        if parts["certify"] and len(fitting) >= LEAST:
             out = self.work / FIT_RUN
-            replay(bench, parts.fitting, self.inputs.task, out, plan=plan, quiet=self.quiet)
-            run, cases = read_cases(out)
-            apart = parts.certified_groups
-            fitting = [case for case in cases if case.group not in apart]
-            kept = [case for case in cases if case.group in apart]
-            if len(fitting) < LEAST:
-                return None
-            return fit_cases(
-                bench,
-                run.task,
-                run.dataset_sha256,
-                fitting,
-                kept,
-                plan,
-                independent=True,
-                unseen=True,
-                profile=str(run.configuration["profile"].get("profile", "")),
-                max_error=request.max_error,
-            )
+            replay(bench, parts.certifying, task, out, plan=plan, quiet=self.quiet)
+            _, kept = read_cases(out)
+        return parts.dataset.sha256, fitting, kept
+
+    def _replayed(
+        self, bench: RunContext, plan: Plan
+    ) -> tuple[str, Sequence[LabelledCase], Sequence[LabelledCase]]:
+        """Hash of the data, and cases for the fit and for its certificate; none of them taught anybody."""
+        parts, out = self.inputs.parts, self.work / FIT_RUN
+        if len(parts["fit"]) < LEAST:
+            return "", (), ()
+        replay(bench, parts.fitting, self.inputs.task, out, plan=plan, quiet=self.quiet)
+        run, cases = read_cases(out)
+        apart = parts.certified_groups
+        return (
+            run.dataset_sha256,
+            [case for case in cases if case.group not in apart],
+            [case for case in cases if case.group in apart],
+        )
 
     def _measure(self) -> None:
         self._test(self.target, self.work / TEST_RUN, self.inputs.task)

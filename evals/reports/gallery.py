@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..._support.jsonl import read_log
 from ...errors import GscoError
 from ..arms import ALONE, GSCO, PAPER
-from ..records import EVIDENCE, CaseEvidence, Outcome
+from ..outcomes import gathered
+from ..records import CaseEvidence, Outcome, read_run_card
 
 if TYPE_CHECKING:
     from ...images import ImageStore
@@ -78,9 +78,7 @@ def galleries(
     ]
     chosen = {title: sorted(found, key=_surest)[:SHOWN] for title, _, found in kinds}
     names = {one.case for several in chosen.values() for one in several}
-    evidence = {
-        found.case: found for found in read_log(folder / EVIDENCE, CaseEvidence) if found.case in names
-    }
+    evidence = gathered(folder, read_run_card(folder))
     said = {name: {} for name in names}
     for arm, several in outcomes.items():
         for outcome in several:
@@ -105,7 +103,7 @@ def _case(said: Mapping[str, Outcome], found: CaseEvidence | None, images: Image
         truth=", ".join(first.truth),
         said={arm: _answer(outcome) for arm, outcome in said.items()},
         neighbours=_neighbours(found),
-        image=_thumbnail(found, images),
+        image="" if found is None or images is None else thumbnail(found.sha256, images, _SIDE),
     )
 
 
@@ -128,14 +126,18 @@ def _counted(labels: Iterable[str]) -> str:
     return ", ".join(f"{label} × {count}" for label, count in Counter(labels).most_common())
 
 
-def _thumbnail(found: CaseEvidence | None, images: ImageStore | None) -> str:
-    if found is None or images is None:
-        return ""
+def thumbnail(sha256: str, images: ImageStore, side: int) -> str:
+    """Data address of a small image; empty where the store does not have it."""
     try:
-        image = images.get(f"img-{found.sha256[:12]}")
+        image = images.get(f"img-{sha256[:12]}").convert("RGB")
     except GscoError:
         return ""
-    image.thumbnail((_SIDE, _SIDE))
+    image.thumbnail((side, side))
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    image.save(buffer, "JPEG", quality=80)
+    return data_address("jpeg", buffer.getvalue())
+
+
+def data_address(kind: str, content: bytes) -> str:
+    """Address of an image that stands in the page itself."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

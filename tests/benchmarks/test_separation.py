@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from gsco.benchmarks.separation import _auc_of, _corrected, conflicts_of, separation
+from gsco.benchmarks.separation import _corrected, conflicts_of, separation
 from gsco.evals.arbitration.rates import TaskAnswers
+from gsco.evals.metrics.diagnosis import area
 from sklearn.metrics import roc_auc_score
 
 from ..evals.arbitration.test_conditions import TASK, known
@@ -73,7 +74,7 @@ def test_auc_and_limit_are_those_of_the_field() -> None:
     judged = np.round(random.normal(right.astype(float), 1.0), 1)
     weights = random.integers(0, 4, size=(5, 80)).astype(np.float32)
     expected = [roc_auc_score(right, judged, sample_weight=row) for row in weights]
-    assert _auc_of(judged, right)(weights) == pytest.approx(expected, abs=1e-6)
+    assert area(right, judged)(weights) == pytest.approx(expected, abs=1e-6)
     limit = np.quantile(judged[right], 0.1, method="lower")
     assert (judged[right] >= limit).mean() >= 0.9
     assert _corrected(judged, right, 0.9) == pytest.approx((judged[~right] < limit).mean(), abs=0.05)

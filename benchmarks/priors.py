@@ -17,9 +17,9 @@ import numpy as np
 from .._support.jsonl import write_atomically
 from ..case import Record
 from ..errors import ConfigurationError
-from ..evals.metrics.answers import Answers
-from ..evals.metrics.registry import METRICS, kernels
 from ..evals.metrics.uncertainty import Difference, Estimate, Measure, estimate, paired
+from ..models.metrics.answers import Answers
+from ..models.metrics.registry import METRICS, kernels
 from .prior_shift import Floats, fit_threshold, reestimate_prior, under_prior
 
 if TYPE_CHECKING:

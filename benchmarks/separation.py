@@ -18,11 +18,11 @@ import numpy as np
 
 from ..case import Record
 from ..evals.arbitration.rates import TaskAnswers
-from ..evals.metrics.answers import Bools, Floats
-from ..evals.metrics.diagnosis import area
 from ..evals.metrics.uncertainty import ROUNDS, Estimate, Measure, estimate
 from ..graphs.fusion import sources_of
 from ..graphs.pool import FLOOR
+from ..models.metrics.answers import Bools, Floats
+from ..models.metrics.diagnosis import area
 
 FOLDS = 5
 PENALTY = 10.0

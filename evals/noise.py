@@ -19,10 +19,10 @@ import numpy as np
 from .._support.jsonl import write_atomically
 from ..case import Record
 from ..errors import ConfigurationError
+from ..models.metrics.answers import Bools
+from ..models.metrics.draws import mean_of
 from .arms import ALONE, KNN, MEAN, PAPER
 from .conditions import Cohort, Condition, ConditionQuestion, GatheredCase, gathered_cases, replay_conditions
-from .metrics.answers import Bools
-from .metrics.draws import mean_of
 from .metrics.uncertainty import ROUNDS, Difference, bootstrap, difference
 from .outcomes import altered, current, runs_in
 from .plan import Plan

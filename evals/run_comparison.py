@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..case import Record
 from ..errors import ConfigurationError
-from .metrics.registry import METRICS
+from ..models.metrics.registry import METRICS
 from .metrics.uncertainty import ROUNDS, Difference, holm
 from .outcomes import current, runs_in
 from .records import Outcome, RunCard

@@ -11,10 +11,17 @@ import numpy as np
 from pydantic import Field
 
 from ..case import Record, Task, TaskKind
+from ..models.metrics.answers import Answers, Bools, Floats, answers
+from ..models.metrics.calibration import (
+    Bin,
+    aurc,
+    calibration_floor,
+    error_at_coverage,
+    reliability,
+    risk_coverage,
+)
+from ..models.metrics.registry import METRICS, contributions, kernels
 from .arms import ALONE, ASKING, GSCO, KNN, MEAN, PAPER, STACKING, VOTE
-from .metrics.answers import Answers, Bools, Floats, answers
-from .metrics.calibration import Bin, aurc, calibration_floor, error_at_coverage, reliability, risk_coverage
-from .metrics.registry import METRICS, contributions, kernels
 from .metrics.uncertainty import (
     ROUNDS,
     Difference,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...case import Record, Task
+from ...models.metrics.answers import Bools, Floats
+from ...models.metrics.draws import mean_of, mean_over
 from ..conditions import GatheredCase
-from ..metrics.answers import Bools, Floats
-from ..metrics.draws import mean_of, mean_over
 from ..metrics.uncertainty import ROUNDS, Difference, Estimate, bootstrap, difference, interval
 from .conditions import PERMUTATIONS, Arm, evidence_label, hard_lure, random_lure
 

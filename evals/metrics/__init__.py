@@ -1,5 +1,1 @@
-"""Metrics, registered in the order of a report."""
-
-from . import diagnosis as diagnosis
-
-from . import calibration as calibration  # isort: skip
+"""Intervals, tests and metrics of texts, and what they are computed with."""

@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from ...errors import ConfigurationError
-from .answers import Answers, Bools
-from .diagnosis import macro_f1, micro_f1
+from ...models.metrics.answers import Answers, Bools
+from ...models.metrics.diagnosis import macro_f1, micro_f1
 from .uncertainty import Measure, mean
 
 T = TypeVar("T")

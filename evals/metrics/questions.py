@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .answers import Bools, Floats
+from ...models.metrics.answers import Bools, Floats
 from .uncertainty import Measure, mean
 from .words import answer_words, same_answer
 

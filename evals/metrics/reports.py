@@ -12,9 +12,9 @@ from typing import Any, cast
 import numpy as np
 
 from ...errors import ConfigurationError
-from .answers import Floats
+from ...models.metrics.answers import Floats
+from ...models.metrics.draws import divide, of_sums
 from .clinical import ClinicalMetric, clinical_measures
-from .draws import divide, of_sums
 from .uncertainty import Measure, mean
 from .words import report_words
 

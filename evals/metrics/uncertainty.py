@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...case import Record
-from .answers import Answers, Bools, Floats
-from .draws import ROUNDS, Kernel, Weights, bootstrap, draws, interval, mean_of, mean_over
-from .registry import METRICS, kernels
+from ...models.metrics.answers import Answers, Bools, Floats
+from ...models.metrics.draws import ROUNDS, Kernel, Weights, bootstrap, draws, interval, mean_of, mean_over
+from ...models.metrics.registry import METRICS, kernels
 
 __all__ = [
     "ROUNDS",

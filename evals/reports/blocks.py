@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...case import TaskKind
+from ...models.metrics.registry import METRICS
 from ..arms import GSCO, PAPER
-from ..metrics.registry import METRICS
 from ..metrics.uncertainty import Difference, Estimate
 from ..overall import BEST_SOURCE, Contrast, Overall, found_in
 from ..records import RunCard

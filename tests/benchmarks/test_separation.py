@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gsco.benchmarks.separation import _corrected, conflicts_of, separation
 from gsco.evals.arbitration.rates import TaskAnswers
-from gsco.evals.metrics.diagnosis import area
+from gsco.models.metrics.diagnosis import area
 from sklearn.metrics import roc_auc_score
 
 from ..evals.arbitration.test_conditions import TASK, known

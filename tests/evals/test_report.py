@@ -5,11 +5,17 @@ import re
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from gsco._support.jsonl import JsonlLog, read_log
 from gsco.errors import ConfigurationError
+from gsco.evals.outcomes import current
 from gsco.evals.records import OUTCOMES, Outcome
 from gsco.evals.report import JSON, MARKDOWN, report, report_of
+from gsco.evals.reports.blocks import ReportTable, sections
+from gsco.models.metrics.answers import Answers
+from gsco.models.metrics.draws import Kernel, mean_of
+from gsco.models.metrics.registry import METRICS, metric
 
 from .scripted_run import PLAN, Bench
 
@@ -164,3 +170,21 @@ def test_many_records_take_seconds(run_folder: Path) -> None:
     start = time.process_time()
     assert report_of(run_folder, rounds=500).scores.n == 5000
     assert time.process_time() - start < 20
+
+
+def test_a_registered_metric_is_in_the_report(finished_run: Path) -> None:
+    @metric("says_dark", "dark is said")
+    def says_dark(given: Answers) -> Kernel:
+        return mean_of(given.said[:, 0])
+
+    try:
+        found = report_of(finished_run, rounds=20)
+        arm = next(one for one in found.scores.arms if one.arm == "vote")
+        said = [outcome.labels for outcome in current(finished_run).outcomes["vote"]]
+        assert arm.metrics["says_dark"].value == np.mean([labels == ("dark",) for labels in said])
+        assert arm.metrics["says_dark"].low <= arm.metrics["says_dark"].high
+        assert any(
+            "dark is said" in block.headings for block in sections(found) if isinstance(block, ReportTable)
+        )
+    finally:
+        del METRICS["says_dark"]

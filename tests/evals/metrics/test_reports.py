@@ -9,10 +9,10 @@ import pytest
 import sacrebleu
 from gsco.errors import ConfigurationError
 from gsco.evals.metrics.clinical import CONDITIONS, FIVE, NEEDS, condition_measures
-from gsco.evals.metrics.draws import draws
 from gsco.evals.metrics.reports import bleu, cider, has_wordnet, meteor, report_measures, rouge_l
 from gsco.evals.metrics.uncertainty import estimate
 from gsco.evals.metrics.words import report_words
+from gsco.models.metrics.draws import draws
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge

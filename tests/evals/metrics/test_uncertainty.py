@@ -7,8 +7,6 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from gsco.evals.metrics.answers import Answers
-from gsco.evals.metrics.registry import METRICS, kernels
 from gsco.evals.metrics.uncertainty import (
     bootstrap,
     difference,
@@ -19,6 +17,8 @@ from gsco.evals.metrics.uncertainty import (
     share,
     sign_flip,
 )
+from gsco.models.metrics.answers import Answers
+from gsco.models.metrics.registry import METRICS, kernels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -65,7 +65,7 @@ def test_draws_take_whole_groups_and_keep_their_number() -> None:
 def test_draws_depend_on_the_seed_and_not_on_the_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = [str(case) for case in range(30)]
     whole = np.concatenate(list(draws(groups, rounds=50, seed=7)))
-    monkeypatch.setattr("gsco.evals.metrics.draws._CHUNK", 100)
+    monkeypatch.setattr("gsco.models.metrics.draws._CHUNK", 100)
     pieces = list(draws(groups, rounds=50, seed=7))
     assert len(pieces) > 10
     assert (np.concatenate(pieces) == whole).all()

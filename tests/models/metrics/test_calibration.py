@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from gsco.evals.metrics.answers import Answers, certainty
-from gsco.evals.metrics.calibration import (
+from gsco.models.metrics.answers import Answers, certainty
+from gsco.models.metrics.calibration import (
     aurc,
     brier,
     calibration_error,
@@ -18,7 +18,7 @@ from gsco.evals.metrics.calibration import (
     reliability,
     risk_coverage,
 )
-from gsco.evals.metrics.diagnosis import auroc, macro_f1, micro_f1, precision
+from gsco.models.metrics.diagnosis import auroc, macro_f1, micro_f1, precision
 from hypothesis import given as every
 from hypothesis import settings
 from hypothesis import strategies as st

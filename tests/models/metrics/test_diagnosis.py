@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
-from gsco.evals.metrics.answers import Answers, answers
-from gsco.evals.metrics.calibration import brier, calibration_error
-from gsco.evals.metrics.diagnosis import accuracy, auroc, balanced_accuracy, binary_f1, macro_f1
-from gsco.evals.metrics.draws import Kernel, mean_of
-from gsco.evals.metrics.registry import METRICS, metric
-from gsco.evals.outcomes import current
-from gsco.evals.report import report_of
-from gsco.evals.reports.blocks import ReportTable, sections
-from gsco.models.specialist.metrics import score
+from gsco.models.metrics.answers import Answers, answers
+from gsco.models.metrics.calibration import brier, calibration_error
+from gsco.models.metrics.diagnosis import accuracy, auroc, balanced_accuracy, binary_f1, macro_f1
+from gsco.models.metrics.registry import METRICS
 from sklearn import metrics as sklearn
 
 OPTIONS = ("a", "b", "c", "d")
@@ -118,11 +112,6 @@ class TestSingleLabel:
         assert macro_f1(given) == pytest.approx((2 / 3 + 0) / 2)
         assert math.isnan(auroc(given))
 
-    def test_agrees_with_the_specialists_own_metrics(self) -> None:
-        given, truth, said = single()
-        own = score(truth, said, given.probabilities)
-        assert {name: METRICS[name](given) for name in own} == pytest.approx(own)
-
 
 class TestMultiLabel:
     def test_equals_scikit_learn(self) -> None:
@@ -140,11 +129,6 @@ class TestMultiLabel:
             for label in range(3)
         ]
         assert brier(given) == pytest.approx(np.mean(losses))
-
-    def test_agrees_with_the_specialists_own_metrics(self) -> None:
-        given = several()
-        own = score(given.truth.astype(int), given.said.astype(int), given.probabilities)
-        assert {name: METRICS[name](given) for name in own} == pytest.approx(own)
 
     def test_none_of_the_options_is_an_answer_but_an_error_is_not(self) -> None:
         empty = [{"a": 0.1, "b": 0.1}, None]
@@ -167,21 +151,3 @@ def test_the_f1_of_the_finding_is_that_of_two_classes_alone() -> None:
 def test_no_cases_give_no_numbers() -> None:
     given = answers([], [], [], ("a", "b"), exclusive=True)
     assert all(math.isnan(metric(given)) for metric in METRICS.values())
-
-
-def test_a_registered_metric_is_in_the_report(finished_run: Path) -> None:
-    @metric("says_dark", "dark is said")
-    def says_dark(given: Answers) -> Kernel:
-        return mean_of(given.said[:, 0])
-
-    try:
-        found = report_of(finished_run, rounds=20)
-        arm = next(one for one in found.scores.arms if one.arm == "vote")
-        said = [outcome.labels for outcome in current(finished_run).outcomes["vote"]]
-        assert arm.metrics["says_dark"].value == np.mean([labels == ("dark",) for labels in said])
-        assert arm.metrics["says_dark"].low <= arm.metrics["says_dark"].high
-        assert any(
-            "dark is said" in block.headings for block in sections(found) if isinstance(block, ReportTable)
-        )
-    finally:
-        del METRICS["says_dark"]

@@ -18,11 +18,12 @@ import numpy as np
 
 from ..case import Record
 from ..evals.arbitration.rates import TaskAnswers
-from ..evals.metrics.uncertainty import ROUNDS, Estimate, Measure, estimate
+from ..evals.metrics.uncertainty import Estimate, Measure, estimate
 from ..graphs.fusion import sources_of
 from ..graphs.pool import FLOOR
 from ..models.metrics.answers import Bools, Floats
 from ..models.metrics.diagnosis import area
+from ..models.metrics.draws import ROUNDS
 
 FOLDS = 5
 PENALTY = 10.0

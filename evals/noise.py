@@ -20,10 +20,10 @@ from .._support.jsonl import write_atomically
 from ..case import Record
 from ..errors import ConfigurationError
 from ..models.metrics.answers import Bools
-from ..models.metrics.draws import mean_of
+from ..models.metrics.draws import ROUNDS, bootstrap, mean_of
 from .arms import ALONE, KNN, MEAN, PAPER
 from .conditions import Cohort, Condition, ConditionQuestion, GatheredCase, gathered_cases, replay_conditions
-from .metrics.uncertainty import ROUNDS, Difference, bootstrap, difference
+from .metrics.uncertainty import Difference, difference
 from .outcomes import altered, current, runs_in
 from .plan import Plan
 from .records import RunCard

@@ -12,20 +12,24 @@ from typing import NamedTuple
 import numpy as np
 
 from ..case import Record
+from ..models.metrics.draws import interval
 from .arms import GSCO, SPECIALIST
-from .metrics.uncertainty import Difference, Estimate, difference, holm, interval, sign_flip
-from .scoring import AVERAGED, COMPARED, ArmScore, BootstrapMetric, Draws, Scores, pairs_of
+from .metrics.uncertainty import Difference, Estimate, difference, sign_flip
+from .scoring import AVERAGED, COMPARED, ArmColumn, ArmScore, Scores, adjusted_by_holm, defined, pairs_of
 
 BEST_SOURCE = "best single source"
 """Another one on each set: the one that validation cases favour."""
 
 
+_Pair = tuple[ArmColumn, ArmColumn]
+
+
 class SetScores(NamedTuple):
-    """One set's numbers and draws."""
+    """One set's numbers, and by arm what they come from."""
 
     name: str
     scores: Scores
-    draws: Draws
+    columns: Mapping[str, ArmColumn]
 
 
 class Mean(Record):
@@ -79,7 +83,7 @@ def overall(sets: Sequence[SetScores]) -> Overall | None:
 
 def _columns(one: SetScores) -> dict[str, str]:
     """By name of an arm over all sets, its name in this one."""
-    own = {arm: arm for arm in one.draws.by_arm if not arm.startswith(SPECIALIST)}
+    own = {arm: arm for arm in one.columns if not arm.startswith(SPECIALIST)}
     best = one.scores.best_source
     return {**({BEST_SOURCE: best} if best else {}), **own}
 
@@ -91,10 +95,10 @@ def _mean(name: str, sets: Sequence[SetScores], columns: Sequence[Mapping[str, s
     ]
     metrics = {}
     for metric in AVERAGED:
-        parts = [one.draws.by_arm[mine][metric] for one, mine in zip(sets, own, strict=True)]
-        value = float(np.mean([part.value for part in parts]))
+        parts = [one.columns[mine] for one, mine in zip(sets, own, strict=True)]
+        value = float(np.mean([part.value(metric) for part in parts]))
         if not np.isnan(value):
-            low, high = interval(np.mean([part.draws for part in parts], axis=0))
+            low, high = interval(np.mean([part.drawn[metric] for part in parts], axis=0))
             metrics[metric] = Estimate(value=value, low=low, high=high, n=sum(one.scores.n for one in sets))
     floors = [score.ece_floor for score in scores if score.ece_floor is not None]
     return Mean(
@@ -121,56 +125,49 @@ def _selective(scores: Sequence[ArmScore]) -> tuple[float, float, float] | None:
 def _contrasts(
     pairs: Sequence[tuple[str, str]], sets: Sequence[SetScores], columns: Sequence[Mapping[str, str]]
 ) -> tuple[Contrast, ...]:
-    found = []
-    for name, reference in pairs:
-        both = [
-            (one.draws.by_arm[column[name]], one.draws.by_arm[column[reference]])
+    every = [
+        [
+            (one.columns[column[name]], one.columns[column[other]])
             for one, column in zip(sets, columns, strict=True)
         ]
-        differences = {
-            metric: found_one
-            for metric in COMPARED
-            if not np.isnan(
-                (found_one := _difference([(arm[metric], other[metric]) for arm, other in both], sets)).value
-            )
-        }
-        per_set = {
-            metric: {
-                one.name: arm[metric].value - other[metric].value
-                for one, (arm, other) in zip(sets, both, strict=True)
-            }
-            for metric in ("accuracy", "log_loss")
-        }
-        found.append((name, reference, differences, per_set))
-    tested = [metric for metric in COMPARED if all(metric in entry[2] for entry in found)]
-    adjusted = {metric: holm([entry[2][metric].p for entry in found]) for metric in tested}
+        for name, other in pairs
+    ]
+    found = [defined({metric: _difference(metric, both) for metric in COMPARED}) for both in every]
     return tuple(
         Contrast(
             arm=name,
-            reference=reference,
+            reference=other,
             differences=differences,
-            adjusted={metric: adjusted[metric][place] for metric in tested},
-            per_set=per_set["accuracy"],
-            per_set_log_loss=per_set["log_loss"],
+            adjusted=adjusted,
+            per_set=_per_set("accuracy", sets, both),
+            per_set_log_loss=_per_set("log_loss", sets, both),
         )
-        for place, (name, reference, differences, per_set) in enumerate(found)
+        for (name, other), both, differences, adjusted in zip(
+            pairs, every, found, adjusted_by_holm(found), strict=True
+        )
     )
 
 
-def _difference(
-    both: Sequence[tuple[BootstrapMetric, BootstrapMetric]], sets: Sequence[SetScores]
-) -> Difference:
-    """Difference of the means; signs are flipped by group, in all sets at once."""
+def _per_set(metric: str, sets: Sequence[SetScores], both: Sequence[_Pair]) -> dict[str, float]:
+    return {
+        one.name: arm.value(metric) - other.value(metric)
+        for one, (arm, other) in zip(sets, both, strict=True)
+    }
+
+
+def _difference(metric: str, both: Sequence[_Pair]) -> Difference:
+    """Difference of the means over sets; signs are flipped by group, in all sets at once."""
     parts, groups = [], []
-    for place, ((arm, other), one) in enumerate(zip(both, sets, strict=True)):
-        if arm.parts is not None and other.parts is not None:
-            parts.append((arm.parts - other.parts) / len(arm.parts))
-            groups += [f"{place}/{group}" for group in one.draws.groups]
+    for place, (arm, other) in enumerate(both):
+        if metric in arm.parts and metric in other.parts:
+            mine, theirs = arm.parts[metric], other.parts[metric]
+            parts.append((mine - theirs) / len(mine))
+            groups += [f"{place}/{group}" for group in arm.groups]
     p = sign_flip(np.concatenate(parts), groups) if len(parts) == len(both) else None
     return difference(
-        float(np.mean([arm.value - other.value for arm, other in both])),
-        np.mean([arm.draws - other.draws for arm, other in both], axis=0),
-        sum(one.scores.n for one in sets),
+        float(np.mean([arm.value(metric) - other.value(metric) for arm, other in both])),
+        np.mean([arm.drawn[metric] - other.drawn[metric] for arm, other in both], axis=0),
+        sum(arm.answers.n for arm, _ in both),
         p,
     )
 

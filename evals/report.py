@@ -10,18 +10,18 @@ from typing import Any
 
 from .._support.jsonl import write_atomically
 from ..errors import ConfigurationError
+from ..models.metrics.draws import ROUNDS
 from . import noise
 from .abilities.report import abilities_of
 from .arbitration.conditions import CONDITIONS as ARBITRATION
 from .arbitration.report import arbitration_of
 from .metrics.clinical import ClinicalMetric
-from .metrics.uncertainty import ROUNDS
 from .outcomes import Current, current, runs_in
 from .overall import SetScores, overall
 from .records import RunCard
 from .reports.contents import Report, RunReport
 from .reports.markdown import markdown
-from .scoring import Draws, scored
+from .scoring import ArmColumn, scored
 from .texts import text_scores
 
 MARKDOWN, JSON, PAGE = "report.md", "report.json", "report.html"
@@ -55,8 +55,8 @@ def report(
     runs = [current(home) for home in homes]
     several = [_scored(home, run, rounds, seed, clinical) for home, run in zip(homes, runs, strict=True)]
     sets = [
-        SetScores(home.name, one.scores, draws)
-        for home, (one, draws) in zip(homes, several, strict=True)
+        SetScores(home.name, one.scores, columns)
+        for home, (one, columns) in zip(homes, several, strict=True)
         if one.scores is not None
     ]
     together = overall(sets) if len(sets) > 1 else None
@@ -75,7 +75,7 @@ def report_of(folder: Path, *, rounds: int = ROUNDS, seed: int = 0) -> RunReport
 
 def _scored(
     home: Path, found: Current, rounds: int, seed: int, clinical: Sequence[ClinicalMetric] = ()
-) -> tuple[RunReport, Draws]:
+) -> tuple[RunReport, dict[str, ArmColumn]]:
     # The draws of different sets must not go together, or their mean would seem too uncertain or too sure.
     own = seed + zlib.crc32(found.run.dataset.encode())
     under = _under_conditions(home, found.run, rounds, seed)
@@ -88,11 +88,11 @@ def _scored(
     )
     if not found.run.task.kind.closed:
         texts = text_scores(found.run.task, found.outcomes, clinical=clinical, rounds=rounds, seed=own)
-        return one.model_copy(update={"texts": texts}), Draws({}, ())
-    scores, draws = scored(
+        return one.model_copy(update={"texts": texts}), {}
+    scores, columns = scored(
         found.run.task, found.outcomes, best_source=found.run.best_source, rounds=rounds, seed=own
     )
-    return one.model_copy(update={"scores": scores}), draws
+    return one.model_copy(update={"scores": scores}), columns
 
 
 def _under_conditions(home: Path, run: RunCard, rounds: int, seed: int) -> dict[str, Any]:

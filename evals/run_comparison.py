@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from ..case import Record
 from ..errors import ConfigurationError
+from ..models.metrics.draws import ROUNDS
 from ..models.metrics.registry import METRICS
-from .metrics.uncertainty import ROUNDS, Difference, holm
+from .metrics.uncertainty import Difference, holm
 from .outcomes import current, runs_in
 from .records import Outcome, RunCard
 from .reports.blocks import Block, ReportTable, points, small

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -20,19 +19,10 @@ from ..models.metrics.calibration import (
     reliability,
     risk_coverage,
 )
+from ..models.metrics.draws import ROUNDS, bootstrap
 from ..models.metrics.registry import METRICS, contributions, kernels
 from .arms import ALONE, ASKING, GSCO, KNN, MEAN, PAPER, STACKING, VOTE
-from .metrics.uncertainty import (
-    ROUNDS,
-    Difference,
-    Estimate,
-    bootstrap,
-    difference,
-    estimates,
-    holm,
-    share,
-    sign_flip,
-)
+from .metrics.uncertainty import Difference, Estimate, difference, estimates, holm, share, sign_flip
 from .records import Outcome
 
 COMPARED = ("accuracy", "balanced_accuracy", "log_loss")
@@ -152,22 +142,9 @@ class ArmColumn:
         """Which cases are right, (n,)."""
         return self.answers.right
 
-
-@dataclass(frozen=True)
-class BootstrapMetric:
-    """A metric of an arm: its value, and its value on every draw of the bootstrap."""
-
-    value: float
-    draws: Floats
-    parts: Floats | None = None
-    """What each case adds to it, if it is a sum over cases, (n,)."""
-
-
-class Draws(NamedTuple):
-    """What the intervals and tests of a run come from."""
-
-    by_arm: Mapping[str, Mapping[str, BootstrapMetric]]
-    groups: Sequence[str]
+    def value(self, metric: str) -> float:
+        """A metric on the cases themselves."""
+        return METRICS[metric](self.answers)
 
 
 def scored(
@@ -177,8 +154,8 @@ def scored(
     best_source: str = "",
     rounds: int = ROUNDS,
     seed: int = 0,
-) -> tuple[Scores, Draws]:
-    """Score arms on the same cases, and return what their intervals and tests come from.
+) -> tuple[Scores, dict[str, ArmColumn]]:
+    """Score arms on the same cases, and return by arm what their intervals and tests come from.
 
     Args:
         task: a closed task.
@@ -210,16 +187,7 @@ def scored(
         rounds=rounds,
         seed=seed,
     )
-    by_arm = {
-        name: {
-            metric: BootstrapMetric(
-                METRICS[metric](column.answers), column.drawn[metric], column.parts.get(metric)
-            )
-            for metric in AVERAGED
-        }
-        for name, column in columns.items()
-    }
-    return scores, Draws(by_arm, groups)
+    return scores, columns
 
 
 def answers_of(task: Task, outcomes: Sequence[Outcome]) -> Answers:
@@ -361,34 +329,32 @@ def pairs_of(names: Sequence[str], best: str, same: Mapping[str, str]) -> list[t
 def _comparisons(
     columns: Mapping[str, ArmColumn], best: str, same: Mapping[str, str]
 ) -> tuple[Comparison, ...]:
+    pairs = pairs_of(list(columns), best, same)
     found = [
-        _comparison(name, columns[name], other, columns[other])
-        for name, other in pairs_of(list(columns), best, same)
+        defined({metric: difference_of(metric, columns[name], columns[other]) for metric in COMPARED})
+        for name, other in pairs
     ]
-    tested = [metric for metric in COMPARED if all(metric in one.differences for one in found)]
-    adjusted = {metric: holm([one.differences[metric].p for one in found]) for metric in tested}
     return tuple(
-        one.model_copy(update={"adjusted": {metric: values[place] for metric, values in adjusted.items()}})
-        for place, one in enumerate(found)
+        Comparison(arm=name, reference=other, differences=differences, adjusted=adjusted)
+        for (name, other), differences, adjusted in zip(pairs, found, adjusted_by_holm(found), strict=True)
     )
 
 
-def _comparison(name: str, arm: ArmColumn, reference_name: str, reference: ArmColumn) -> Comparison:
-    return Comparison(
-        arm=name,
-        reference=reference_name,
-        differences={
-            metric: found
-            for metric in COMPARED
-            if not np.isnan((found := difference_of(metric, arm, reference)).value)
-        },
-        adjusted={},
-    )
+def defined(differences: Mapping[str, Difference]) -> dict[str, Difference]:
+    """Leave out what the cases do not determine."""
+    return {metric: one for metric, one in differences.items() if not np.isnan(one.value)}
+
+
+def adjusted_by_holm(found: Sequence[Mapping[str, Difference]]) -> list[dict[str, float]]:
+    """Adjust the p-values of each metric that all comparisons have for their number."""
+    tested = [metric for metric in COMPARED if all(metric in one for one in found)]
+    adjusted = {metric: holm([one[metric].p for one in found]) for metric in tested}
+    return [{metric: adjusted[metric][place] for metric in tested} for place in range(len(found))]
 
 
 def difference_of(metric: str, arm: ArmColumn, reference: ArmColumn) -> Difference:
     """Compare two arms by a metric: interval by bootstrap, p by sign flips where it is a sum over cases."""
-    value = METRICS[metric](arm.answers) - METRICS[metric](reference.answers)
+    value = arm.value(metric) - reference.value(metric)
     mine, theirs = arm.parts.get(metric), reference.parts.get(metric)
     p = None if mine is None or theirs is None else sign_flip(mine - theirs, arm.groups)
     return difference(value, arm.drawn[metric] - reference.drawn[metric], arm.answers.n, p)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..case import Record, Task, TaskKind
+from ..models.metrics.draws import ROUNDS
 from .metrics.clinical import ClinicalMetric
 from .metrics.questions import question_measures
 from .metrics.reports import report_measures
-from .metrics.uncertainty import ROUNDS, Estimate, Measure, estimate
+from .metrics.uncertainty import Estimate, Measure, estimate
 from .records import Outcome
 
 CLOSED = "CLOSED"

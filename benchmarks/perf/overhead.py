@@ -28,7 +28,6 @@ CASES = 100
 LIMIT_MS = 5.0
 """``diagnosis graph`` may take so much longer than ``bare calls``."""
 BARE = "bare calls: heads and search"
-PLAIN = "the same steps as plain calls"
 EMPTY = "empty graph of the same shape"
 GRAPH = "diagnosis graph"
 
@@ -49,30 +48,6 @@ async def bare(case: Case, task: str, collaboration: DiagnosisContext) -> object
         retrieval.surroundings(case.images, 10),
         retrieval.similar(case.images, task, collaboration.neighbours),
     )
-
-
-async def plain(case: Case, task: str, collaboration: DiagnosisContext) -> object:
-    """Take the graph's own steps one after the other, without a graph."""
-    from langgraph.runtime import Runtime
-
-    from ...graphs.nodes.ask import ask_generalist
-    from ...graphs.nodes.decide import decide
-    from ...graphs.nodes.gate import gate
-    from ...graphs.nodes.moed import moed
-    from ...graphs.nodes.rad import rad
-
-    runtime = Runtime(context=collaboration)
-    state: Any = {"case": case, "task": task}
-    state |= await gate(state, runtime)
-    questions = [
-        {"case": case, "task": task, "specialist": name} for name in collaboration.specialists.members(task)
-    ]
-    branches: list[Awaitable[dict[str, Any]]] = [moed(question, runtime) for question in questions]  # type: ignore[arg-type]
-    said = await asyncio.gather(*branches, rad({"case": case, "task": task, "specialist": ""}, runtime))
-    state["opinions"] = sum((update.get("opinions", ()) for update in said), ())
-    state["similar_cases"] = said[-1].get("similar_cases", ())
-    state |= await ask_generalist(state, runtime)
-    return await decide(state, runtime)
 
 
 async def graph(case: Case, task: str, collaboration: DiagnosisContext) -> object:
@@ -125,7 +100,6 @@ def contenders(
 
     return {
         BARE: times(lambda: bare(case, task, collaboration)),
-        PLAIN: times(lambda: plain(case, task, collaboration)),
         EMPTY: times(lambda: empty.ainvoke({"case": case, "found": ()})),
         GRAPH: times(lambda: graph(case, task, collaboration)),
     }

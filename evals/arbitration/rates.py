@@ -9,9 +9,9 @@ import numpy as np
 
 from ...case import Record, Task
 from ...models.metrics.answers import Bools, Floats
-from ...models.metrics.draws import mean_of, mean_over
+from ...models.metrics.draws import ROUNDS, bootstrap, interval, mean_of, mean_over
 from ..conditions import GatheredCase
-from ..metrics.uncertainty import ROUNDS, Difference, Estimate, bootstrap, difference, interval
+from ..metrics.uncertainty import Difference, Estimate, difference
 from .conditions import PERMUTATIONS, Arm, evidence_label, hard_lure, random_lure
 
 ARMS: tuple[Arm, ...] = ("moed", "rad", "gsco-paper")

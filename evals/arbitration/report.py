@@ -12,11 +12,13 @@ from pydantic import ValidationError
 from ..._support.jsonl import write_atomically
 from ...case import DISCLAIMER, Case, ImageRef, Record
 from ...errors import ConfigurationError
+from ...models.metrics.draws import ROUNDS
 from ..arms import ALONE, PAPER
 from ..conditions import GatheredCase
-from ..metrics.uncertainty import ROUNDS, Difference
+from ..metrics.uncertainty import Difference
 from ..outcomes import altered, current, gathered
 from ..records import RUN_CARD, Outcome, read_run_card
+from ..reports.blocks import ReportTable
 from ..reports.conditions import arbitration_blocks, cell
 from ..reports.markdown import written
 from .conditions import CONDITIONS
@@ -111,10 +113,7 @@ def curve(folders: Sequence[Path]) -> str:
     Raises:
         ConfigurationError: a folder has no finished suite.
     """
-    lines = [
-        f"| run | {' | '.join(f'{arm}, {name}' for name, arm in CURVE)} |",
-        "|" + "---|" * (len(CURVE) + 1),
-    ]
+    rows = []
     for folder in folders:
         try:
             made = Arbitration.model_validate_json((folder / JSON).read_bytes())
@@ -125,8 +124,9 @@ def curve(folders: Sequence[Path]) -> str:
                 f"{JSON} of {folder} was not written by this version of gsco: run its command again"
             ) from error
         by_name = {(row.name, row.arm): row.mean for row in made.rows}
-        lines.append(f"| {folder.name} | {' | '.join(cell(by_name.get(key)) for key in CURVE)} |")
-    return "\n".join(lines) + "\n"
+        rows.append((folder.name, *(cell(by_name.get(key)) for key in CURVE)))
+    headings = ("run", *(f"{arm}, {name}" for name, arm in CURVE))
+    return "\n".join(written([ReportTable(headings, rows)]))
 
 
 def read_answers(home: Path) -> tuple[TaskAnswers, int]:

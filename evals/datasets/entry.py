@@ -68,8 +68,6 @@ class TableLayout(Record):
     """Files by split that list row numbers, from 0, in their first column."""
     label: str = ""
     """Column of the label."""
-    separator: str = ""
-    """Between several labels in that column."""
     marks: Mapping[str, str] = Field(default_factory=dict)
     """Columns of 0 and 1 that each stand for one option."""
     otherwise: str = ""
@@ -116,8 +114,6 @@ class Dicom(Record):
     table: str = "labels.csv"
     """Columns: ``label``, perhaps ``split``, and one of ``path``, ``SOPInstanceUID``,
     ``SeriesInstanceUID``, ``StudyInstanceUID``, ``PatientID``."""
-    per: Literal["image", "study"] = "image"
-    """Whether each file is a case, or each study with all of its files."""
 
 
 Layout = Annotated[

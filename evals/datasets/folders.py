@@ -92,7 +92,7 @@ def read_dicom(folder: Path, layout: Dicom) -> Read:
         )
     for row in table:
         rows[str(row[column]).strip()] = row
-    found: dict[str, Example] = {}
+    found: list[Example] = []
     unknown = []
     with warnings.catch_warnings():
         # Odd values in headers are the rule; only the identifiers are read here.
@@ -103,19 +103,15 @@ def read_dicom(folder: Path, layout: Dicom) -> Read:
             if row is None:
                 unknown.append(tags["path"])
                 continue
-            name = tags["path"] if layout.per == "image" else f"study-{_short(tags['StudyInstanceUID'])}"
-            before = found.get(name)
-            images = (path,) if before is None else (*before.images, path)
-            found[name] = _dicom_example(name, images, row, tags)
+            found.append(_dicom_example(path, row, tags))
     if not found:
         raise ConfigurationError(f"{layout.table} labels none of the DICOM files in {folder}")
     notes = [f"{len(unknown)} DICOM files have no row in {layout.table}"] if unknown else []
-    return Read(list(found.values()), notes)
+    return Read(found, notes)
 
 
-def _dicom_example(
-    name: str, images: tuple[Path, ...], row: Mapping[str, Any], tags: Mapping[str, str]
-) -> Example:
+def _dicom_example(path: Path, row: Mapping[str, Any], tags: Mapping[str, str]) -> Example:
+    name = tags["path"]
     split: Split | Literal[""] = ""
     if given := str(row.get("split") or "").strip().lower():
         if given not in SPLIT_NAMES:
@@ -123,7 +119,7 @@ def _dicom_example(
         split = SPLIT_NAMES[given]
     labels = tuple(part.strip() for part in str(row["label"]).split("+") if part.strip())
     patient = tags["PatientID"] or tags["StudyInstanceUID"] or tags["path"]
-    return Example(name, images, labels, group=f"patient-{_short(patient)}", split=split)
+    return Example(name, (path,), labels, group=f"patient-{_short(patient)}", split=split)
 
 
 def _dicom_files(folder: Path) -> Iterator[Path]:

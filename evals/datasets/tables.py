@@ -205,8 +205,6 @@ def _labels(layout: TableLayout, row: Row) -> tuple[str, ...]:
         return ()
     value = row.get(layout.label)
     texts = [str(one) for one in value] if isinstance(value, list) else [_text(row, layout.label)]
-    if layout.separator:
-        texts = [part for text in texts for part in text.split(layout.separator)]
     texts = [text.strip() for text in texts if text.strip()]
     return tuple(option for text in texts if (option := layout.values.get(text, text)))
 

@@ -14,30 +14,8 @@ import numpy as np
 
 from ...case import Record
 from ...models.metrics.answers import Answers, Bools, Floats
-from ...models.metrics.draws import ROUNDS, Kernel, Weights, bootstrap, draws, interval, mean_of, mean_over
-from ...models.metrics.registry import METRICS, kernels
-
-__all__ = [
-    "ROUNDS",
-    "Difference",
-    "Estimate",
-    "Kernel",
-    "Measure",
-    "Weights",
-    "bootstrap",
-    "difference",
-    "draws",
-    "estimate",
-    "estimates",
-    "holm",
-    "interval",
-    "kernels",
-    "mean",
-    "paired",
-    "share",
-    "sign_flip",
-]
-
+from ...models.metrics.draws import ROUNDS, Kernel, bootstrap, interval, mean_of, mean_over
+from ...models.metrics.registry import METRICS
 
 _NOTHING = 1e-12
 _CELLS = 4000

@@ -178,8 +178,6 @@ def test_a_dicom_folder_is_labelled_by_any_identifier(tmp_path: Path, column: st
     assert opened.labels() == {"healthy": 2, "ill": 2}
     assert len({one.group for one in opened}) == 2
     assert not any("Doe" in one.group for one in opened)
-    whole = open_dataset(tmp_path / "ct", task=EYES, layout=Dicom(per="study"))
-    assert [len(one.images) for one in whole] == [2, 2]
 
 
 def test_a_dicom_folder_per_class_is_read_by_its_extension(tmp_path: Path) -> None:

@@ -7,17 +7,9 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from gsco.evals.metrics.uncertainty import (
-    bootstrap,
-    difference,
-    draws,
-    estimates,
-    holm,
-    interval,
-    share,
-    sign_flip,
-)
+from gsco.evals.metrics.uncertainty import difference, estimates, holm, share, sign_flip
 from gsco.models.metrics.answers import Answers
+from gsco.models.metrics.draws import bootstrap, draws, interval
 from gsco.models.metrics.registry import METRICS, kernels
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -10,19 +10,18 @@ from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from ...case import Task
-
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
+from .topic_model import TopicModel, folded, plain
 
 PHRASINGS = Path(__file__).with_name("phrasings.toml")
-LEAST = 0.30
-"""A topic that is less probable than this is not taken: the question counts as ``Topic.OTHER``."""
-KEYWORD_WEIGHT = 2.0
-WHOLE = 3
-"""A keyword of at most so many letters must be a whole word."""
+LEAST = -0.5
+"""A topic whose score is less than this is not taken: the question counts as ``Topic.OTHER``."""
+CLEAR = -0.35
+"""What follows a greeting is read alone where a topic scores as much as this."""
+ASKED = 0.2
+"""A question after something that is not about the record is read alone where its topic scores as much."""
 LONG = 6
 """A word of at least so many letters may be misspelt."""
 ALIKE = 0.85
@@ -45,6 +44,7 @@ _NUMBERED = re.compile(
     r"|专家\s*(\d{1,2})",
     re.IGNORECASE,
 )
+_CLAUSE = re.compile(r"(?<=[.,;:!?。、\n])")
 _IMAGE_ID = re.compile(r"img-[0-9a-f]{6,64}")
 
 
@@ -131,7 +131,7 @@ def understand(text: str, tasks: Iterable[Task] = (), specialists: Iterable[str]
     masked = _masked(text, (options, "{label}"), (names, "{specialist}"), (places, "{place}"))
     return UserQuestion(
         text=text,
-        topic=_topic(masked, of_specialist=bool(named), several="all" in placed),
+        topic=_topic(masked, of_specialist=bool(named)),
         specialists=tuple(names[word] for word in named),
         places=tuple(int(place) if place.isdigit() else place for place in placed if place != "all"),
         images=tuple(_IMAGE_ID.findall(text)),
@@ -161,49 +161,61 @@ def labels_in(text: str, task: Task) -> tuple[str, ...]:
     return tuple(dict.fromkeys(words[found] for found in _found(text, words)))
 
 
-def _topic(masked: str, *, of_specialist: bool, several: bool) -> Topic:
+def _topic(masked: str, *, of_specialist: bool) -> Topic:
     if not any(character.isalnum() for character in masked):
         return Topic.DECISION if not masked.strip(" ?？!.") else Topic.OTHER
-    if rest := _after_courtesies(masked):
-        topic = _topic(rest, of_specialist=of_specialist, several=several)
-        if topic is not Topic.OTHER or "?" in rest or "？" in rest:
-            return topic
-    model = _model()
-    shares = dict(zip(model.classes_, model.predict_proba([masked])[0], strict=True))
-    if "?" in masked or "？" in masked:
-        del shares[Topic.THANKS]
-    if masked.count("{place}") == 1 and not several:
-        del shares[Topic.COMPARE]  # one image is asked about
-    best = max(shares, key=lambda topic: shares[topic])
-    if shares[best] < LEAST or best == Topic.OTHER:
+    text = folded(masked)
+    rest, last = _without_courtesies(text), _last_clause(text)
+    score, best = _scored(rest)
+    if score < CLEAR:
+        score, best = max(_scored(one) for one in (rest, text, last))
+    if best == Topic.OTHER and (asked := _scored(last))[0] >= ASKED:
+        score, best = asked  # what stands before it is the history of the patient
+    if score < LEAST or best == Topic.OTHER:
         # A question that names a specialist is about it.
         return Topic.SPECIALISTS if of_specialist else Topic.OTHER
     return Topic(best)
 
 
-def _after_courtesies(text: str) -> str:
-    """What follows a greeting or thanks at the beginning; empty where nothing does."""
-    rest = text.strip()
-    if _plain(rest) in _courtesies() or (found := _courtesy().match(rest)) is None:
-        return ""
-    rest = rest[found.end() :]
-    return rest if any(character.isalnum() for character in rest) else ""
+def _scored(text: str) -> tuple[float, str]:
+    """The topic that fits a text best, after how well it does."""
+    scores = _model().scores(text)
+    if "?" in text:
+        del scores[Topic.THANKS]
+    return max((score, topic) for topic, score in scores.items())
+
+
+def _without_courtesies(text: str) -> str:
+    """What stands between greetings and thanks; the text where that is nothing but who is greeted."""
+    if plain(text) in _courtesies():
+        return text
+    before, after = _courtesy()
+    rest = after.sub("", before.sub("", text, 1), 1)
+    return rest if plain(rest) not in {"", *_vocabulary()["courtesies"]["greeted"]} else text
+
+
+def _last_clause(text: str) -> str:
+    clauses = [clause for clause in _CLAUSE.split(text) if plain(clause) not in {"", *_courtesies()}]
+    return clauses[-1] if clauses else text
 
 
 @cache
 def _courtesies() -> frozenset[str]:
     questions = _vocabulary()["questions"]
-    return frozenset(_plain(one) for topic in ("greeting", "thanks") for one in questions[topic])
+    return frozenset(plain(one) for topic in ("greeting", "thanks") for one in questions[topic])
 
 
 @cache
-def _courtesy() -> re.Pattern[str]:
-    """A greeting or thanks with a mark after it, or with none after the few that nothing else begins with."""
+def _courtesy() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What may stand before and after a question: with a mark, or without where it is nothing else."""
+    polite = _vocabulary()["courtesies"]
     ended, alone = (
         "|".join(re.escape(one) for one in sorted(words, key=len, reverse=True))
-        for words in (_courtesies(), _vocabulary()["courtesies"]["plain"])
+        for words in ({*_courtesies(), *map(folded, polite["greeted"])}, map(folded, polite["plain"]))
     )
-    return re.compile(rf"(?:{ended})\s*[,.;:!，。！;–-]+\s*|(?:{alone})(?:(?<=[\u4e00-\u9fff])|\s+)")
+    before = rf"\s*(?:(?:{ended})\s*[,.;:!。–-]+\s*|(?:{alone})(?:(?<=[\u4e00-\u9fff])|\s+))+"
+    after = rf"(?:[,.;!。\s]+|(?<=[\u4e00-\u9fff?]))(?:{alone})[.!。\s]*$"
+    return re.compile(before), re.compile(after)
 
 
 @cache
@@ -212,54 +224,8 @@ def _vocabulary() -> Mapping[str, Mapping[str, Sequence[str]]]:
 
 
 @cache
-def _model() -> Pipeline:
-    """Characters, words and keywords into a logistic regression, fitted in one to two seconds."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import FeatureUnion, make_pipeline
-
-    pairs = [(text, topic) for topic, texts in _vocabulary()["questions"].items() for text in texts]
-    characters = TfidfVectorizer(
-        analyzer="char_wb", ngram_range=(1, 4), min_df=2, sublinear_tf=True, preprocessor=_plain
-    )
-    words = TfidfVectorizer(
-        token_pattern=r"\{\w+\}|\w+", ngram_range=(1, 2), sublinear_tf=True, preprocessor=_plain
-    )
-    # scikit-learn takes a function as analyzer; its stubs know the names of its own only.
-    beginnings = TfidfVectorizer(analyzer=cast(Any, _beginnings))
-    keywords = TfidfVectorizer(analyzer=cast(Any, _keywords), sublinear_tf=True)
-    features = FeatureUnion(
-        [("characters", characters), ("words", words), ("beginnings", beginnings), ("keywords", keywords)],
-        transformer_weights={"keywords": KEYWORD_WEIGHT},
-    )
-    chooser = LogisticRegression(C=10.0, class_weight="balanced", max_iter=500, tol=1e-3)
-    return make_pipeline(features, chooser).fit([text for text, _ in pairs], [topic for _, topic in pairs])
-
-
-def _plain(text: str) -> str:
-    return " ".join(re.sub(r"[?？!¿¡.,;:。，！“”\"()]", " ", text.casefold()).split())
-
-
-def _beginnings(text: str) -> list[str]:
-    return [word[:5] for word in re.findall(r"\{\w+\}|\w+", _plain(text))]
-
-
-def _keywords(text: str) -> list[str]:
-    """The topics that words point to, each as often as one does, and which kinds of names stand there."""
-    plain = _plain(text)
-    found = [topic for topic, pattern in _keyword_patterns().items() for _ in pattern.finditer(plain)]
-    return [*found, *re.findall(r"\{\w+\}", plain)]
-
-
-@cache
-def _keyword_patterns() -> Mapping[str, re.Pattern[str]]:
-    patterns = {}
-    for topic, words in _vocabulary()["keywords"].items():
-        latin = [word for word in words if not _CHINESE.search(word)]
-        spaced = [re.escape(word) + ("" if len(word) > WHOLE else r"(?!\w)") for word in latin]
-        joined = [re.escape(word) for word in words if _CHINESE.search(word)]
-        patterns[topic] = re.compile("|".join([rf"(?<!\w)(?:{'|'.join(spaced)})", *joined]))
-    return patterns
+def _model() -> TopicModel:
+    return TopicModel(_vocabulary()["questions"], _vocabulary()["meanings"])
 
 
 def _spellings(task: Task) -> dict[str, str]:

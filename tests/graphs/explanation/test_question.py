@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
+
 import pytest
-from gsco.graphs.explanation.question import Topic, understand
+from gsco.graphs.explanation.question import PHRASINGS, Topic, understand
+from gsco.graphs.explanation.topic_model import TopicModel, plain
 from gsco.tasks import TaskBook
 
 BUSI, LUNGS = TaskBook().get("busi"), TaskBook().get("chest_xray")
+TASKS = [BUSI, LUNGS, TaskBook().get("brain_mri"), TaskBook().get("lung_histology")]
+KEPT_BACK = [
+    (language, text, tuple(topics.split("|")))
+    for languages in tomllib.loads(Path(__file__).with_name("kept_back.toml").read_text("utf-8")).values()
+    for language, by_topic in languages.items()
+    for topics, texts in by_topic.items()
+    for text in texts
+]
 
 
 @pytest.mark.parametrize(
@@ -27,6 +39,17 @@ BUSI, LUNGS = TaskBook().get("busi"), TaskBook().get("chest_xray")
         ("Hello again", Topic.GREETING),
         ("Hi, I am Dr. Smith", Topic.GREETING),
         ("Thank you, that helps", Topic.THANKS),
+        ("how sure are you thanks", Topic.CONFIDENCE),
+        ("Hello there, doctor", Topic.GREETING),
+        ("The patient smokes and is 54, where is it?", Topic.LOCATION),
+        ("what differs from the first image", Topic.COMPARE),
+        ("donde esta", Topic.LOCATION),
+        ("C'est où ?", Topic.LOCATION),
+        ("wie wahrscheinlich ist das", Topic.CONFIDENCE),
+        ("wie warscheinlich ist das", Topic.CONFIDENCE),
+        ("gibt es aehnliche faelle", Topic.SIMILAR),
+        ("What do you think of climate change?", Topic.OTHER),
+        ("Thanks! Should I give antibiotics?", Topic.OTHER),
         ("Hello, what is the capital of France?", Topic.OTHER),
         ("", Topic.DECISION),
         ("???", Topic.DECISION),
@@ -58,3 +81,48 @@ def test_images_specialists_and_counts():
     assert understand("Compare both images").everything
     assert understand("How sure are you about the first image?").topic is Topic.CONFIDENCE
     assert understand("How sure are you about img-0123456789ab?").images == ("img-0123456789ab",)
+
+
+@pytest.mark.parametrize("language", ["en", "de", "es", "fr", "zh"])
+@pytest.mark.parametrize("of_record", [True, False])
+def test_questions_that_were_kept_back(language, of_record):
+    asked = [
+        (text, topics)
+        for own, text, topics in KEPT_BACK
+        if own == language and of_record == (topics != ("other",))
+    ]
+    missed = [
+        (text, topics) for text, topics in asked if understand(text, TASKS).topic not in same(text, topics)
+    ]
+    assert len(asked) >= 25
+    assert len(missed) <= 0.05 * len(asked), missed
+
+
+def same(text: str, topics: tuple[str, ...]) -> tuple[str, ...]:
+    """The topics that are answered alike: whether it is a label, and why it is not."""
+    named = any(understand(text).labels(task) for task in TASKS)
+    return (*topics, "decision", "why_not") if named and {*topics} & {"decision", "why_not"} else topics
+
+
+def test_what_was_kept_back_is_no_phrasing():
+    fitted = tomllib.loads(PHRASINGS.read_text("utf-8"))["questions"].values()
+    assert not {plain(text) for _, text, _ in KEPT_BACK} & {plain(text) for texts in fitted for text in texts}
+
+
+def test_a_phrasing_has_one_topic():
+    questions = tomllib.loads(PHRASINGS.read_text("utf-8"))["questions"]
+    topics = [(plain(text), topic) for topic, texts in questions.items() for text in texts if plain(text)]
+    assert {*questions} == {str(topic) for topic in Topic}
+    assert [text for text, topic in topics if (text, topic) != (text, dict(topics)[text])] == []
+
+
+def test_meanings_carry_what_is_learnt_to_another_language():
+    phrasings = {
+        "why": ["give me a reason", "what reason"],
+        "where": ["which side", "on the side"],
+        "who": ["who was it", "who else"],
+    }
+    model = TopicModel(phrasings, {"reason": ["reason", "grund"], "side": ["side", "seite"]})
+    for text, topic in (("Grund?", "why"), ("Seite?", "where")):
+        scores = model.scores(text)
+        assert max(scores, key=lambda one: scores[one]) == topic, scores

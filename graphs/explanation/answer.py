@@ -92,9 +92,13 @@ def compared(records: Sequence[ImageRecord]) -> str:
     lines = [_in_short(record) for record in records]
     tasks = {record.diagnosis.task for record in records if record.diagnosis}
     labels = {
-        record.diagnosis.labels for record in records if record.diagnosis and not _rejected(record.diagnosis)
+        record.diagnosis.labels
+        for record in records
+        if record.diagnosis and not rests_on.rejected(record.diagnosis)
     }
-    undecided = [record for record in records if record.diagnosis is None or _rejected(record.diagnosis)]
+    undecided = [
+        record for record in records if record.diagnosis is None or rests_on.rejected(record.diagnosis)
+    ]
     if undecided:
         verdict = f"Their decisions cannot be compared: {listed([one.name for one in undecided])} has none."
     elif len(tasks) > 1:
@@ -222,10 +226,6 @@ def _in_short(record: ImageRecord) -> str:
 
 def _labels(question: UserQuestion, record: ImageRecord) -> tuple[str, ...]:
     return question.labels(record.task) if record.task else ()
-
-
-def _rejected(diagnosis: Diagnosis) -> bool:
-    return diagnosis.review is not None and diagnosis.review.decision.action == "reject"
 
 
 def _abilities(tasks: Sequence[Task]) -> str:

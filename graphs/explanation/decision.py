@@ -111,12 +111,10 @@ def alternatives(record: ImageRecord, diagnosis: Diagnosis) -> str:
     if not order:
         return f"{decision(record, diagnosis)} There are no probabilities to rank the other options by."
     told = listed([f"{label} {percent(share)}" for label, share in order])
-    decided = (
-        f" {reviewed(record, diagnosis, diagnosis.review)}"
-        if overruled(diagnosis) and diagnosis.review
-        else ""
-    )
-    return f"The options by probability are: {told}.{decided}"
+    if diagnosis.review and overruled(diagnosis):
+        decided = reviewed(record, diagnosis, diagnosis.review)
+        return f"{decided} Before that the options by probability were: {told}."
+    return f"The options by probability are: {told}."
 
 
 def why(record: ImageRecord, diagnosis: Diagnosis) -> str:

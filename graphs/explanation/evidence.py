@@ -21,6 +21,11 @@ def supported(diagnosis: Diagnosis) -> tuple[str, ...]:
     return diagnosis.review.proposed if edited and diagnosis.review else diagnosis.labels
 
 
+def rejected(diagnosis: Diagnosis) -> bool:
+    """Whether a person rejected what was proposed."""
+    return diagnosis.review is not None and diagnosis.review.decision.action == "reject"
+
+
 def ranked(diagnosis: Diagnosis) -> list[tuple[str, float]]:
     """The options with their probability, the likeliest first."""
     return sorted((diagnosis.probabilities or {}).items(), key=lambda pair: (-pair[1], pair[0]))
@@ -149,12 +154,12 @@ def counter_example(diagnosis: Diagnosis, wanted: Sequence[str] = ()) -> str:
         diagnosis: with the evidence.
         wanted: of which labels it must be; empty for any other than the decision's.
     """
-    decided = set(supported(diagnosis))
+    decided = set(diagnosis.labels)
     labels = set(wanted) - decided
     cases = list(diagnosis.evidence.similar_cases)
     fits = [case for case in cases if (set(case.labels) & labels if labels else set(case.labels) != decided)]
     held = diagnosis.fusion.counter_example if diagnosis.fusion else None
-    if held is not None and (not labels or set(held.labels) & labels):
+    if held is not None and (set(held.labels) & labels if labels else set(held.labels) != decided):
         fits = fits or [held]
     if fits:
         first = (
@@ -201,6 +206,7 @@ def disagreement(diagnosis: Diagnosis) -> str:
     decided = set(diagnosis.labels)
     against = {labels: names for labels, names in votes(diagnosis).items() if set(labels) != decided}
     total = sum(map(len, votes(diagnosis).values()))
+    what, verb = ("rejected proposal", "was") if rejected(diagnosis) else ("decision", "is")
     parts = [
         f"{together(names)} {'says' if len(names) == 1 else 'say'} {named(labels)}"
         for labels, names in against.items()
@@ -208,9 +214,9 @@ def disagreement(diagnosis: Diagnosis) -> str:
     said = []
     if total:
         said.append(
-            f"The decision is {named(diagnosis.labels)}, but {listed(parts)}."
+            f"The {what} {verb} {named(diagnosis.labels)}, but {listed(parts)}."
             if parts
-            else f"All {total} specialists agree with the decision, {named(diagnosis.labels)}."
+            else f"All {total} specialists agree with the {what}, {named(diagnosis.labels)}."
         )
     else:
         said.append("No specialist gave an opinion.")
@@ -228,7 +234,7 @@ def disagreement(diagnosis: Diagnosis) -> str:
 def accuracy(diagnosis: Diagnosis) -> str:
     """How often such answers were right, and how reliable each specialist is."""
     said = []
-    if diagnosis.observed is not None:
+    if diagnosis.observed is not None and not rejected(diagnosis):
         said.append(observed(diagnosis))
     measured = []
     for opinion in diagnosis.evidence.opinions:

@@ -80,7 +80,8 @@ def records_in_question(
     latest = _latest_images(state["messages"])
     about = subject(question, records, latest)
     if question.topic is Topic.COMPARE and len(about) < 2 and len(records) > 1:
-        return tuple(records[-2:])
+        other = next(one for one in reversed(records) if one not in about)
+        return tuple(sorted((*about, other), key=lambda one: one.place))
     return about
 
 

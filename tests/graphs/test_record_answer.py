@@ -115,6 +115,20 @@ def test_two_images_are_both_answered_and_compared(make, pictures):
     assert consultation.send("How sure are you about the first image?").text.count("Image 2") == 0
 
 
+def test_an_image_is_compared_with_the_one_that_is_named(make, pictures):
+    gsco, _ = make(DIAGNOSE)
+    consultation = gsco.consult("a")
+    for number in (61, 62, 63):
+        consultation.send("What is this?", [pictures.shade("dark" if number % 2 else "bright", number)])
+    for question, compared in (
+        ("What differs from the first image?", ["Image 1", "Image 3"]),
+        ("Compare it with the second image", ["Image 2", "Image 3"]),
+        ("What is the difference to the one before?", ["Image 2", "Image 3"]),
+    ):
+        answer = consultation.send(question).text
+        assert re.findall(r"^Image \d", answer, re.MULTILINE) == compared, answer
+
+
 def test_an_image_that_no_task_fits_is_told_of_in_words(make, pictures):
     gsco, _ = make(FRAGMENT)
     consultation = gsco.consult("a")
@@ -149,6 +163,14 @@ def test_after_a_review_every_answer_is_the_persons_decision(make, pictures, act
         else:
             assert f"rejected {proposed}" in text and "There is no accepted diagnosis." in text
     assert "ana" in consultation.send("Who reviewed it?").text
+    disagreement, others = consultation.send("Who disagrees?").text, consultation.send("What else?").text
+    counter_example = consultation.send("Is there a counter-example?").text
+    if action == "reject":
+        assert "decision" not in disagreement and "rejected proposal" in disagreement
+        assert "measured answers" not in consultation.send("How accurate are you?").text
+    if action == "edit":
+        assert f"with another label is {other}" not in counter_example
+    assert others.startswith("The options by" if action == "approve" else "A person (ana)"), others
 
 
 def test_a_conversation_that_is_resent_is_answered_from_evidence_gathered_anew(make, pictures, images):

@@ -103,7 +103,9 @@ def _statements(diagnosis: Diagnosis) -> Iterator[str]:
         count, [vote] = len(evidence.opinions), votes
         yield f"All {count} specialists say {', '.join(vote)}"
         if vote == diagnosis.labels:
-            yield f"All {count} specialists agree with the decision, {', '.join(vote)}"
+            rejected = diagnosis.review is not None and diagnosis.review.decision.action == "reject"
+            what = "rejected proposal" if rejected else "decision"
+            yield f"All {count} specialists agree with the {what}, {', '.join(vote)}"
     if diagnosis.observed:
         seen = diagnosis.observed
         yield f"Of {seen.n} measured answers about this sure {seen.right} were right"

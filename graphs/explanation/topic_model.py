@@ -26,7 +26,7 @@ _NAME = re.compile(r"\{\w+\}")
 
 
 class TopicModel:
-    """A linear support vector machine, fitted on phrasings in well under a second.
+    """A linear support vector machine, fitted on phrasings in less than a second.
 
     Args:
         phrasings: by topic.

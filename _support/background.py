@@ -28,7 +28,7 @@ class BackgroundLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._submitted: WeakSet[Coroutine[Any, Any, Any]] = WeakSet()
+        self._submitted: WeakSet[Coroutine[object, object, object]] = WeakSet()
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Start a coroutine; the future is done when it is. Cancelling the future cancels it.
@@ -91,7 +91,7 @@ class BackgroundLoop:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
 
-    def abandon(self, last: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    def abandon(self, last: Callable[[], Coroutine[object, object, object]]) -> None:
         """The same without waiting, for finalizers, which may run in any thread at any time."""
         loop, _ = self._end()
         if loop is not None and not loop.is_closed():
@@ -104,7 +104,7 @@ class BackgroundLoop:
             self._loop = self._thread = None
         return loop, thread
 
-    async def _finish(self, last: Callable[[], Coroutine[Any, Any, object]] | None) -> None:
+    async def _finish(self, last: Callable[[], Coroutine[object, object, object]] | None) -> None:
         """End what was submitted, then what it was done with: a pool of connections has tasks of its own."""
         await _cancelled(task for task in asyncio.all_tasks() if task.get_coro() in self._submitted)
         if last is not None:
@@ -120,7 +120,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
     loop.close()
 
 
-async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
+async def _cancelled(tasks: Iterable[asyncio.Task[object]]) -> None:
     ending = list(tasks)
     for task in ending:
         task.cancel()

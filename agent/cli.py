@@ -29,7 +29,7 @@ RENAMED = {"index": "store", "threads": "conversations"}
 class _Commands(PluggableGroup):
     """The commands in order; an error becomes one line on stderr and an exit status."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: object) -> list[str]:
         """Names of all commands, in order of use."""
         names = super().list_commands(ctx)
         return sorted(names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from .._support.background import BackgroundLoop
 from ..case import Diagnosis, ReviewDecision
@@ -197,7 +197,7 @@ class Conversation:
     async def _export(self) -> ThreadRecord:
         return record_of(self._key, await self._desk.known(self._key))
 
-    async def _awaited(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _awaited(self, work: Coroutine[object, object, T]) -> T:
         return await asyncio.wrap_future(self._loop.submit(work))
 
 

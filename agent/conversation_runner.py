@@ -220,7 +220,7 @@ class ConversationRunner:
         return self._graph[1]
 
 
-def _begun(said: UserTurn, *, new: bool) -> dict[str, Any]:
+def _begun(said: UserTurn, *, new: bool) -> dict[str, object]:
     """What the graph gets at the beginning of a turn."""
     from langchain_core.messages import HumanMessage
 

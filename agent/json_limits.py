@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .http_messages import RequestRefused, answer, read_body, replayed
 
@@ -37,7 +37,7 @@ def check_json(body: bytes) -> None:
         raise JsonTooComplex(f"the JSON holds more than {MOST_VALUES} values and separators; send less")
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytes) -> object:
     """Parse a body within the limits.
 
     Raises:
@@ -55,7 +55,7 @@ def parse_json(body: bytes) -> Any:
         raise JsonTooComplex("the JSON holds a number that is too long, or text that is not UTF-8") from None
 
 
-async def parsed_json(body: bytes) -> Any:
+async def parsed_json(body: bytes) -> object:
     """``parse_json``, in a thread where the body is large."""
     return parse_json(body) if len(body) < _SMALL else await asyncio.to_thread(parse_json, body)
 

@@ -126,7 +126,7 @@ class Service:
         """What was found about an image of a user's, each finding once; None where there is none."""
         return self._records.get((user, id))
 
-    def add_schema(self) -> dict[str, Any]:
+    def add_schema(self) -> dict[str, object]:
         """What ``add_image`` takes: data, and where folders are open a path."""
         opened = bool(self.folders.folders)
         properties = {"data": _DATA, "path": _PATH} if opened else {"data": _DATA}
@@ -146,7 +146,7 @@ class Service:
             return CallResult("give nothing but `below`, the beginning of a path", failed=True)
         return CallResult("\n".join(await asyncio.to_thread(self.folders.listed, below)) or "no images")
 
-    async def _added(self, user: str, arguments: dict[str, Any]) -> CallResult:
+    async def _added(self, user: str, arguments: dict[str, object]) -> CallResult:
         ways = ("data", "path") if self.folders.folders else ("data",)
         [way] = arguments if len(arguments) == 1 else [""]
         value = arguments.get(way)

@@ -32,7 +32,7 @@ class TurnLocks:
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._connection: AsyncConnection[Any] | None = None
+        self._connection: AsyncConnection[object] | None = None
         self._connecting = asyncio.Lock()
 
     @asynccontextmanager
@@ -63,7 +63,7 @@ class TurnLocks:
             await self._connection.close()
             self._connection = None
 
-    async def _acquired(self, number: int) -> AsyncConnection[Any]:
+    async def _acquired(self, number: int) -> AsyncConnection[object]:
         """The connection that holds a lock; a connection that died while it was idle is made anew, once."""
         from psycopg import Error
 
@@ -79,7 +79,7 @@ class TurnLocks:
                     raise
         raise AssertionError("the last try returns or raises")
 
-    async def _connected(self) -> AsyncConnection[Any]:
+    async def _connected(self) -> AsyncConnection[object]:
         from psycopg import AsyncConnection
 
         async with self._connecting:
@@ -90,7 +90,7 @@ class TurnLocks:
                 await self._connection.execute(_KEEPALIVE)
             return self._connection
 
-    async def _released(self, connection: AsyncConnection[Any], number: int) -> None:
+    async def _released(self, connection: AsyncConnection[object], number: int) -> None:
         from psycopg import Error
 
         with suppress(Error):  # with the connection the lock is gone, too

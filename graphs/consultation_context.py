@@ -127,7 +127,7 @@ def findings_of_turn(state: Mapping[str, Any]) -> list[Finding]:
     return [finding for finding in found if finding.turn == state["turn"]]
 
 
-def examined(state: Mapping[str, Any]) -> bool:
+def examined(state: Mapping[str, object]) -> bool:
     """Whether anything was found about an image in the latest turn; a call that failed found nothing."""
     return any(finding.image for finding in findings_of_turn(state))
 

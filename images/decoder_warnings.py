@@ -21,7 +21,7 @@ _RULE = ("ignore", None, Warning, _LIBRARIES, 0)
 
 _lock = threading.Lock()
 _readers = 0
-_ruled: list[list[Any]] = []
+_ruled: list[list[object]] = []
 _silenced: set[str] = set()
 _here = threading.local()
 

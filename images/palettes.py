@@ -42,7 +42,7 @@ class LookupTable:
         return self.entries[np.clip(values.astype(np.int64) - self.first, 0, len(self.entries) - 1)]
 
 
-def lookup_table(dataset: Dataset, descriptor: Any, data: Any) -> LookupTable:
+def lookup_table(dataset: Dataset, descriptor: object, data: object) -> LookupTable:
     """Read a table.
 
     Args:
@@ -95,7 +95,7 @@ def _colour_table(dataset: Dataset, colour: str) -> LookupTable:
     return _checked(first, _expanded(words, count, wide=depth > 8), depth)
 
 
-def _descriptor(dataset: Dataset, descriptor: Any, order: str) -> tuple[int, int, int]:
+def _descriptor(dataset: Dataset, descriptor: object, order: str) -> tuple[int, int, int]:
     if isinstance(descriptor, bytes):
         descriptor = np.frombuffer(descriptor[: len(descriptor) // 2 * 2], f"{order}u2")
     if not isinstance(descriptor, Sequence | np.ndarray) or len(descriptor) != 3:

@@ -21,7 +21,7 @@ class _Compiler(ModuleType):
     def is_compile_supported(self, device_type: str) -> bool:
         return _real().is_compile_supported(device_type)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(_real(), name)

@@ -117,7 +117,7 @@ def licences_text(name: str, licences: Mapping[str, str]) -> str:
 
 def bundle_metadata(
     task: Task, cards: Mapping[str, SpecialistCard], licences: Mapping[str, str]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return ``configs/metadata.json`` in the form of a MONAI bundle, with one network per specialist."""
     return {
         "version": __version__,
@@ -140,7 +140,7 @@ def bundle_metadata(
     }
 
 
-def _data_format(task: Task, card: SpecialistCard) -> dict[str, Any]:
+def _data_format(task: Task, card: SpecialistCard) -> dict[str, object]:
     side = card.transform.side
     low, high = ((edge - card.transform.mean[0]) / card.transform.std[0] for edge in (0, 1))
     several = task.kind is TaskKind.MULTILABEL

@@ -6,7 +6,7 @@ import json
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ... import __version__
 from ...case import Task
@@ -104,7 +104,7 @@ def _specialists(folders: list[Path], name: str) -> tuple[dict[str, bytes | Path
     return files, cards
 
 
-def _record(build: InstalledBuild | None) -> dict[str, Any]:
+def _record(build: InstalledBuild | None) -> dict[str, object]:
     """What a build wrote down of itself, without the place of its images on this machine."""
     if build is None or not build.record.is_file():
         return {}

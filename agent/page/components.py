@@ -82,7 +82,7 @@ class PageComponents:
             told |= {self.task: shown.about.task, self.context: shown.about.context}
         return told | self._over(shown) if shown.over else told
 
-    def _over(self, shown: PageUpdate) -> dict[Any, Any]:
+    def _over(self, shown: PageUpdate) -> dict[object, object]:
         review = shown.review
         told: dict[Any, Any] = {
             self.box: idle(review is not None),
@@ -126,14 +126,14 @@ class PageComponents:
         return told
 
 
-def idle(waits: bool = False) -> dict[str, Any]:
+def idle(waits: bool = False) -> dict[str, object]:
     """The question's box, ready for the next one, or closed until a person has decided."""
     return gr.update(
         submit_btn=True, stop_btn=False, interactive=not waits, placeholder=WAITING if waits else HINT
     )
 
 
-def busy() -> dict[str, Any]:
+def busy() -> dict[str, object]:
     """The question's box while an answer comes."""
     return gr.update(value={"text": ""}, submit_btn=False, stop_btn=True)
 
@@ -195,7 +195,7 @@ def lay_out(room: ChatSession, *, named: bool = True) -> PageComponents:
     return PageComponents(**made)
 
 
-def _conversations(made: dict[str, Any]) -> None:
+def _conversations(made: dict[str, object]) -> None:
     with gr.Sidebar(label="Conversations", open=False, width=300, elem_id="sidebar"):
         gr.HTML("<h2>Conversations</h2>")
         made["new"] = gr.Button("New conversation", variant="primary", size="sm", elem_id="new")
@@ -208,7 +208,7 @@ def _conversations(made: dict[str, Any]) -> None:
                 made["no"] = gr.Button("Keep", size="sm", min_width=80)
 
 
-def _review(made: dict[str, Any], named: bool) -> None:
+def _review(made: dict[str, object], named: bool) -> None:
     with gr.Group(visible=False, elem_id="review") as made["review"]:
         gr.HTML("<h2>Your decision</h2>", padding=True)
         made["action"] = gr.Radio(ACTIONS, value="approve", label="Decision", elem_id="action")
@@ -226,7 +226,7 @@ def _review(made: dict[str, Any], named: bool) -> None:
         made["decide"] = gr.Button("Decide", variant="primary", elem_id="decide")
 
 
-def _about(made: dict[str, Any], tasks: Sequence[tuple[str, str]]) -> None:
+def _about(made: dict[str, object], tasks: Sequence[tuple[str, str]]) -> None:
     with gr.Accordion("About the case", open=False, elem_id="about"):
         made["task"] = gr.Dropdown(
             [("chosen from the image", ""), *tasks], value="", label="Task", elem_id="task"
@@ -241,7 +241,7 @@ def _about(made: dict[str, Any], tasks: Sequence[tuple[str, str]]) -> None:
         )
 
 
-def _window(made: dict[str, Any]) -> None:
+def _window(made: dict[str, object]) -> None:
     with gr.Accordion("Window of DICOM images", open=False, elem_id="window") as made["window"]:
         with gr.Row():
             made["preset"] = gr.Dropdown(
@@ -252,7 +252,7 @@ def _window(made: dict[str, Any]) -> None:
         made["preview"] = gr.HTML("", elem_id="preview")
 
 
-def _look(made: dict[str, Any]) -> None:
+def _look(made: dict[str, object]) -> None:
     with gr.Accordion("Where each specialist looked", open=False, visible=False, elem_id="looks") as made[
         "looks"
     ]:

@@ -12,7 +12,7 @@ class ForeignReference(ValueError):
     """An event names a file by something other than the id of an upload."""
 
 
-def with_upload_ids(value: Any) -> Any:
+def with_upload_ids(value: object) -> object:
     """An event in which each file reference is nothing but the id of an upload.
 
     A reference that is marked as a stream is neither copied nor opened by Gradio; a listener gets the id.

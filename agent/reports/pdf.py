@@ -47,7 +47,7 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _story(sheet: Sheet, width: float) -> Iterator[Any]:
+def _story(sheet: Sheet, width: float) -> Iterator[object]:
     view = sheet.view
     yield _text(f"{view.disclaimer} {sheet.note}".strip(), "note")
     yield _beside(list(_answer(view)), _pictures(sheet.pictures, width * 0.45), width)
@@ -77,7 +77,7 @@ def _story(sheet: Sheet, width: float) -> Iterator[Any]:
     )
 
 
-def _answer(view: CaseView) -> Iterator[Any]:
+def _answer(view: CaseView) -> Iterator[object]:
     yield _text(f"Case {view.case_id}", "small")
     question = "?" if view.abstained else ""
     yield _text(view.verdict + question, "verdict", tone="bad" if view.abstained else "plain")
@@ -88,7 +88,7 @@ def _answer(view: CaseView) -> Iterator[Any]:
     yield from (_text(f"• {reason}") for reason in (*view.reasons, *view.remarks))
 
 
-def _beside(left: list[Any], right: Any, width: float) -> Any:
+def _beside(left: list[object], right: object, width: float) -> object:
     return _grid([[left, right]], [width * 0.55, width * 0.45])
 
 
@@ -100,7 +100,7 @@ def _pictures(pictures: Sequence[ReportImage], width: float) -> Any:
     return _grid([cells], [each + 6] * len(cells))
 
 
-def _bars(bars: Sequence[Bar], width: float) -> Any:
+def _bars(bars: Sequence[Bar], width: float) -> object:
     shown = bars[:_MOST_BARS]
     rows = [
         [_text(bar.label, bold=bar.said), _track(bar, width * 0.42), _text(bar.percent, "number")]
@@ -111,7 +111,7 @@ def _bars(bars: Sequence[Bar], width: float) -> Any:
     return _grid(rows, [width * 0.36, width * 0.44, width * 0.2])
 
 
-def _shares(shares: Sequence[ShareView], width: float) -> Any:
+def _shares(shares: Sequence[ShareView], width: float) -> object:
     rows = []
     for share in shares:
         words = ": ".join(filter(None, [share.source, share.says]))
@@ -121,7 +121,7 @@ def _shares(shares: Sequence[ShareView], width: float) -> Any:
     return _grid(rows, [width * 0.36, width * 0.44, width * 0.2])
 
 
-def _track(bar: Bar, width: float) -> Any:
+def _track(bar: Bar, width: float) -> object:
     from reportlab.graphics.shapes import Drawing, Rect
     from reportlab.lib.colors import HexColor
 
@@ -182,7 +182,7 @@ def _grid(rows: list[list[Any]], widths: list[float], *, boxed: bool = False) ->
     from reportlab.platypus import Table
 
     padding = 4 if boxed else 1
-    style: list[tuple[Any, ...]] = [
+    style: list[tuple[object, ...]] = [
         ("VALIGN", (0, 0), (-1, -1), "TOP"),
         ("LEFTPADDING", (0, 0), (-1, -1), padding if boxed else 0),
         ("RIGHTPADDING", (0, 0), (-1, -1), 4),

@@ -6,7 +6,7 @@ import re
 import statistics
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from ...case import Task
 from ...errors import ImageError
@@ -24,7 +24,7 @@ LEAST_FINE_TUNED, LEAST_SCRATCH = 300, 1000
 STEPS = 1500
 """Batches that a trained network sees at the least: small sets need more epochs."""
 _LOOKED_AT = 24
-_HEAD: dict[str, Any] = {
+_HEAD: dict[str, object] = {
     "architecture": "tf_efficientnet_lite0",
     "init": LITE0,
     "trainable": "head",
@@ -86,7 +86,7 @@ def panel_of(
     # Heads alone learn from all images, and are fitted together by what they say out of fold.
     only_heads = speed == "fast" or images < LEAST_FINE_TUNED
     refit, mirror = only_heads and not asking, speed == "thorough" and may_be_mirrored(task)
-    recipes: list[dict[str, Any]] = [
+    recipes: list[dict[str, object]] = [
         {"name": "probe", "image_size": 160, "refit": refit, **_HEAD},
         {"name": f"probe{size}", "image_size": size, "refit": refit, "mirror": mirror, **_HEAD},
     ]
@@ -120,7 +120,7 @@ def panel_of(
     return [TrainingConfig.model_validate({**given, **recipe}) for recipe in recipes]
 
 
-_LEARNT: dict[str, Any] = {
+_LEARNT: dict[str, object] = {
     "batch_size": 32,
     "patience": 100,
     "class_weighting": "none",

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ...case import Task, TaskKind
 from ...errors import ConfigurationError
@@ -110,7 +110,7 @@ def read_dicom(folder: Path, layout: Dicom) -> Read:
     return Read(found, notes)
 
 
-def _dicom_example(path: Path, row: Mapping[str, Any], tags: Mapping[str, str]) -> Example:
+def _dicom_example(path: Path, row: Mapping[str, object], tags: Mapping[str, str]) -> Example:
     name = tags["path"]
     split: Split | Literal[""] = ""
     if given := str(row.get("split") or "").strip().lower():

@@ -81,7 +81,7 @@ def _listed(content: Any, path: Path, split: str) -> Iterator[Row]:
 class _PlainUnpickler(pickle.Unpickler):  # noqa: S301 (it resolves no name, so it runs nothing)
     """Reads lists, mappings, texts and numbers; whatever would need code is refused."""
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         raise pickle.UnpicklingError(
             f"it holds a {module}.{name}, not only plain values; such a file is not read, since reading it "
             "could run code"

@@ -150,7 +150,7 @@ def meteor(said: Sequence[str], truth: Sequence[str], *, synonyms: bool = True) 
 
 
 class _NoSynonyms:
-    def synsets(self, word: str) -> list[Any]:
+    def synsets(self, word: str) -> list[object]:
         return []
 
 

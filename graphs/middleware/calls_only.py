@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from langchain.agents.middleware import AgentMiddleware, hook_config
 from langchain_core.messages import ToolMessage
 from langgraph.runtime import Runtime
@@ -19,7 +17,7 @@ class CallsOnly(AgentMiddleware[ConsultationState, ConsultationContext]):
     @hook_config(can_jump_to=["end"])
     async def abefore_agent(
         self, state: ConsultationState, runtime: Runtime[ConsultationContext]
-    ) -> dict[str, Any] | None:
+    ) -> dict[str, object] | None:
         """Leave it out of turns in which it has nothing to call."""
         context = runtime.context
         # Where a person named the task there is nothing to choose: the fixed protocol diagnoses for it.
@@ -31,7 +29,7 @@ class CallsOnly(AgentMiddleware[ConsultationState, ConsultationContext]):
     @hook_config(can_jump_to=["end"])
     async def abefore_model(
         self, state: ConsultationState, runtime: Runtime[ConsultationContext]
-    ) -> dict[str, Any] | None:
+    ) -> dict[str, object] | None:
         """End the loop once it has made its calls."""
         called = any(isinstance(one, ToolMessage) for one in latest_turn(state["messages"]))
         return {"jump_to": "end"} if called and not runtime.context.converses else None

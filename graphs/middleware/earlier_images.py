@@ -30,7 +30,7 @@ class EarlierImages(AgentMiddleware[ConsultationState, ConsultationContext]):
 
     async def abefore_agent(
         self, state: ConsultationState, runtime: Runtime[ConsultationContext]
-    ) -> dict[str, Any] | None:
+    ) -> dict[str, object] | None:
         """Run the fixed protocol on each of them, where the question needs it."""
         refs = earlier(state)
         if not refs or not needed(state, runtime.context):

@@ -39,7 +39,7 @@ class CompleteDiagnoses(AgentMiddleware[ConsultationState, ConsultationContext])
 
     async def aafter_agent(
         self, state: ConsultationState, runtime: Runtime[ConsultationContext]
-    ) -> dict[str, Any] | None:
+    ) -> dict[str, object] | None:
         """Decide on what was classified in this turn and not diagnosed, or shown in it and not examined."""
         found = [
             await _concluded(ref, task, state, runtime)
@@ -57,12 +57,14 @@ class EndOfTurn(AgentMiddleware[ConsultationState, ConsultationContext]):
 
     async def aafter_agent(
         self, state: ConsultationState, runtime: Runtime[ConsultationContext]
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         """Mark it."""
         return {"over": state["turn"]}
 
 
-def _undecided(state: Mapping[str, Any], collaboration: DiagnosisContext) -> Iterator[tuple[ImageRef, Task]]:
+def _undecided(
+    state: Mapping[str, object], collaboration: DiagnosisContext
+) -> Iterator[tuple[ImageRef, Task]]:
     """Image and closed task of which specialists were asked in this turn without a diagnosis."""
     turn = findings_of_turn(state)
     diagnosed = {(one.image and one.image.sha256, one.task) for one in turn if one.diagnosis}

@@ -31,7 +31,7 @@ class ProtocolFirst(AgentMiddleware[ConsultationState, ConsultationContext]):
 
     async def abefore_agent(
         self, state: ConsultationState, runtime: Runtime[ConsultationContext]
-    ) -> dict[str, Any] | None:
+    ) -> dict[str, object] | None:
         """Run the protocol on the images that came with this turn, if any did."""
         refs = images_of_turn(state)
         if runtime.context.level != "none" or not refs:

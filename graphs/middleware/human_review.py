@@ -32,18 +32,20 @@ class HumanReview(AgentMiddleware[ConsultationState, ConsultationContext]):
 
     async def abefore_model(
         self, state: ConsultationState, runtime: Runtime[ConsultationContext]
-    ) -> dict[str, Any] | None:
+    ) -> dict[str, object] | None:
         """Have the turn's diagnoses reviewed."""
         return await _confirmed(state, runtime.context)
 
     async def aafter_agent(
         self, state: ConsultationState, runtime: Runtime[ConsultationContext]
-    ) -> dict[str, Any] | None:
+    ) -> dict[str, object] | None:
         """The same for a diagnosis that was made last."""
         return await _confirmed(state, runtime.context)
 
 
-async def _confirmed(state: Mapping[str, Any], consulting: ConsultationContext) -> dict[str, Any] | None:
+async def _confirmed(
+    state: Mapping[str, object], consulting: ConsultationContext
+) -> dict[str, object] | None:
     changed: dict[str, Finding] = {}
     for finding in findings_of_turn(state):
         if finding.diagnosis is None or finding.diagnosis.review is not None:
@@ -104,7 +106,7 @@ def decided(
     what was measured and promised holds for the program's decisions.
     """
     review = Review(decision=decision, at=at, proposed=diagnosis.labels, asked=asked)
-    changes: dict[str, Any] = {"review": review, "abstained": decision.action == "reject"}
+    changes: dict[str, object] = {"review": review, "abstained": decision.action == "reject"}
     if decision.action == "edit":
         changes |= {"labels": decision.labels, "label": ", ".join(decision.labels)}
         changes |= dict.fromkeys(("confidence", "observed", "promise"))

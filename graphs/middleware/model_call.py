@@ -82,7 +82,7 @@ class ModelCall(AgentMiddleware[ConsultationState, ConsultationContext]):
     @hook_config(can_jump_to=["model"])
     async def aafter_model(
         self, state: ConsultationState, runtime: Runtime[ConsultationContext]
-    ) -> dict[str, Any] | None:
+    ) -> dict[str, object] | None:
         """Tell the model of a call that could not be read, so that it can write it anew."""
         last = state["messages"][-1]
         if not isinstance(last, AIMessage) or last.tool_calls or not last.invalid_tool_calls:

@@ -31,7 +31,7 @@ class RecordAnswer(AgentMiddleware[ConsultationState, ConsultationContext]):
 
     async def aafter_agent(
         self, state: ConsultationState, runtime: Runtime[ConsultationContext]
-    ) -> dict[str, Any] | None:
+    ) -> dict[str, object] | None:
         """Write the answer, after people have decided."""
         if runtime.context.converses:
             return None
@@ -44,7 +44,7 @@ class RecordAnswer(AgentMiddleware[ConsultationState, ConsultationContext]):
         return {"messages": [*wordless, AIMessage(text, id=f"answer-{state['turn']}")]}
 
 
-async def record_answer(state: Mapping[str, Any], context: ConsultationContext) -> str:
+async def record_answer(state: Mapping[str, object], context: ConsultationContext) -> str:
     """Answer the latest question of a conversation from its record.
 
     Args:
@@ -91,7 +91,7 @@ def askable(collaboration: DiagnosisContext) -> tuple[Task, ...]:
     return tuple(task for task in closed if collaboration.specialists.members(task.name)) or tuple(closed)
 
 
-def _latest_images(messages: Iterable[Any]) -> tuple[str, ...]:
+def _latest_images(messages: Iterable[object]) -> tuple[str, ...]:
     shown: tuple[str, ...] = ()
     for one in messages:
         shown = (isinstance(one, HumanMessage) and parts(one)[0]) or shown

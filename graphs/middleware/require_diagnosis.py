@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from langchain.agents.middleware import AgentMiddleware, hook_config
 from langchain_core.messages import AIMessage, AnyMessage
 from langgraph.runtime import Runtime
@@ -33,7 +31,7 @@ class RequireDiagnosis(AgentMiddleware[ConsultationState, ConsultationContext]):
     @hook_config(can_jump_to=["model"])
     async def aafter_model(
         self, state: ConsultationState, runtime: Runtime[ConsultationContext]
-    ) -> dict[str, Any] | None:
+    ) -> dict[str, object] | None:
         """Go back to the model where its first answer is in words and nothing is known of a new image."""
         context = runtime.context
         if not context.converses or context.level == "none":

@@ -82,7 +82,7 @@ def _finding(result: ToolMessage, request: ToolCallRequest, toolbox: Toolbox) ->
 def _records(artifact: Any) -> dict[str, Any]:
     if isinstance(artifact, Diagnosis):
         return {"diagnosis": artifact}
-    records: Sequence[Any] = artifact if isinstance(artifact, Sequence) else ()
+    records: Sequence[object] = artifact if isinstance(artifact, Sequence) else ()
     kinds = {"opinions": Opinion, "similar_cases": SimilarCase, "missing": Missing}
     found = {
         name: tuple(record for record in records if isinstance(record, kind)) for name, kind in kinds.items()
@@ -90,7 +90,7 @@ def _records(artifact: Any) -> dict[str, Any]:
     return {**found, "tasks": tuple(record.name for record in records if isinstance(record, Task))}
 
 
-def _tell(finding: Finding, name: str, write: Callable[[Any], None]) -> None:
+def _tell(finding: Finding, name: str, write: Callable[[object], None]) -> None:
     """Tell of the evidence; that of ``diagnose`` was told of on its way."""
     if finding.image is None or not (finding.opinions or finding.similar_cases or finding.missing):
         return

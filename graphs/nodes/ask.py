@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
-from typing import Any
 
 from langgraph.runtime import Runtime
 
@@ -27,7 +26,7 @@ logger = logging.getLogger(__name__)
 _CERTAINTY = ("probabilities", "exact", "alias", "text")
 
 
-async def ask_generalist(state: DiagnosisState, runtime: Runtime[DiagnosisContext]) -> dict[str, Any]:
+async def ask_generalist(state: DiagnosisState, runtime: Runtime[DiagnosisContext]) -> dict[str, object]:
     """Gather the evidence of all branches, and ask the generalist where the decision rule wants it.
 
     Where the decision can do without it, a generalist that fails is missing like any other source.

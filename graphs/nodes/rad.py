@@ -30,7 +30,7 @@ async def rad(state: BranchInput, runtime: Runtime[DiagnosisContext]) -> dict[st
     return {**update, "timings": {"rad": time.perf_counter() - start}}
 
 
-async def retrieve(case: Case, task: Task, collaboration: DiagnosisContext) -> dict[str, Any]:
+async def retrieve(case: Case, task: Task, collaboration: DiagnosisContext) -> dict[str, object]:
     """Search the store; a failure becomes ``Missing`` or an error, by policy."""
     try:
         found = await collaboration.retrieval.similar(

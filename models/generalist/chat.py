@@ -30,7 +30,7 @@ class InProcessChat(BaseChatModel):
         return "gsco-in-process"
 
     @property
-    def _identifying_params(self) -> dict[str, Any]:
+    def _identifying_params(self) -> dict[str, object]:
         return {"model": self.generalist.name, "version": self.generalist.version}
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:

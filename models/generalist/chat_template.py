@@ -149,7 +149,7 @@ class ChatTemplate:
         lead = answered[len(opened) :].partition("Answer")[0] if answered.startswith(opened) else ""
         return opened.removeprefix(closed), lead
 
-    def _plain_turn(self, role: str, text: str, images: int = 0) -> dict[str, Any]:
+    def _plain_turn(self, role: str, text: str, images: int = 0) -> dict[str, object]:
         if not images and not self._text_in_parts:
             return _turn(role, text)
         return _turn(role, [*({"type": "image"} for _ in range(images)), {"type": "text", "text": text}])
@@ -162,7 +162,7 @@ class ChatTemplate:
         except Exception as error:  # jinja raises what the template's author chose
             raise GeneralistError(f"the model's chat template refuses these messages: {error}") from error
 
-    def _shows(self, text: str, conversation: list[dict[str, Any]]) -> bool:
+    def _shows(self, text: str, conversation: list[dict[str, object]]) -> bool:
         """Whether a text stands in what the template makes of a conversation."""
         try:
             return text in self._rendered(conversation, answer_follows=False)

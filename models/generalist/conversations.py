@@ -163,7 +163,7 @@ def _parsed(text: str, place: str) -> Any:
         raise ConfigurationError(f"{place} is not JSON: {error}") from error
 
 
-def _conversation(entry: Any, place: str) -> TrainingConversation:
+def _conversation(entry: object, place: str) -> TrainingConversation:
     if not isinstance(entry, dict):
         raise ConfigurationError(f"{place} is not a conversation: an object with `conversations` is needed")
     image, given = entry.get("image"), entry.get("conversations")
@@ -206,7 +206,7 @@ def _check_image(given: Sequence[Any], image: str | None, place: str) -> None:
         raise ConfigurationError(f"{place} has the token {IMAGE} {sum(counts)} times; one image is supported")
 
 
-def _collection(name: str, entry: Any, path: Path) -> Collection:
+def _collection(name: str, entry: object, path: Path) -> Collection:
     place = f"{path.name}, {name}"
     if not isinstance(entry, dict):
         raise ConfigurationError(f"{place} must be an object with `root` and `annotation`")
@@ -221,11 +221,11 @@ def _collection(name: str, entry: Any, path: Path) -> Collection:
     return Collection(name, path.parent / entry["root"], annotation, float(repeats))
 
 
-def _record(one: TrainingConversation) -> dict[str, Any]:
+def _record(one: TrainingConversation) -> dict[str, object]:
     turns = [{"from": turn.speaker, "value": turn.text} for turn in one.turns]
     if one.image is not None:
         first = next(turn for turn in turns if turn["from"] == "human")
         first["value"] = f"{IMAGE}\n{first['value']}"
-    record: dict[str, Any] = {"id": one.id}
+    record: dict[str, object] = {"id": one.id}
     record |= {name: value for name, value in (("group", one.group), ("split", one.split)) if value}
     return record | ({} if one.image is None else {"image": one.image}) | {"conversations": turns}

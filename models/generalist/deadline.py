@@ -20,7 +20,7 @@ import openai
 from ...errors import GeneralistError
 
 # The client stands on httpx or on its successor, by version.
-_http: Any = importlib.import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
+_http: object = importlib.import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
 
 
 class Deadline(NamedTuple):

@@ -255,7 +255,7 @@ def connect(
 _ONLY_NATIVE = ("strict", "parallel_tool_calls", "response_format")
 
 
-def _choice(given: Any) -> str:
+def _choice(given: object) -> str:
     """``tool_choice`` in any of LangChain's spellings: auto, any, or a tool's name."""
     if isinstance(given, dict):
         return str(given.get("function", given).get("name", "any"))

@@ -211,7 +211,7 @@ def sentence(outcome: Opinion | Missing) -> str:
     return f"{outcome.specialist}: {said} ({numbers}{trust})"
 
 
-def _explain(error: Any) -> str:
+def _explain(error: object) -> str:
     """Say to the model which argument is wrong and why."""
     if not isinstance(error, ValidationError):
         return str(error)

@@ -44,7 +44,7 @@ class ImageChatModel(BaseChatModel):
         return self.model._llm_type
 
     @property
-    def _identifying_params(self) -> Mapping[str, Any]:
+    def _identifying_params(self) -> Mapping[str, object]:
         return self.model._identifying_params
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, AIMessage]:

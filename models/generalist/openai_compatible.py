@@ -321,7 +321,7 @@ class OpenAICompatibleGeneralist:
                 said = await self._own.ainvoke(list(messages), max_tokens=max_new_tokens)
             return without_thoughts(said.text)
 
-    async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+    async def _post(self, body: dict[str, object]) -> dict[str, object]:
         async with self._slots:
             answer: Any = await self._own.root_async_client.post(
                 "/chat/completions", body=body, cast_to=object

@@ -52,7 +52,7 @@ def form_of(tools: Sequence[Mapping[str, Any]], choice: str = "auto") -> dict[st
     return {"anyOf": forms}
 
 
-def in_words(messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, Any]]) -> list[BaseMessage]:
+def in_words(messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, object]]) -> list[BaseMessage]:
     """The conversation for a model without tools: told of them, and with calls and results as text."""
     instruction = _INSTRUCTION.format(tools="\n".join(_json(tool["function"]) for tool in tools))
     spoken = list(_joined(_spoken(messages)))
@@ -85,7 +85,7 @@ def read_call(text: str) -> AIMessage:
     return AIMessage(content="", tool_calls=[call])
 
 
-def _form(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _form(name: str, arguments: Mapping[str, object]) -> dict[str, object]:
     return {
         "type": "object",
         "properties": {"tool": {"const": name}, "arguments": {**arguments}},

@@ -25,7 +25,7 @@ _TEMPLATE = Path(__file__).parent / "templates" / "hermes2.jinja"
 _CLASS = Path(__file__).parent / "meddr_config.py"
 _ENTRY_POINTS = "[vllm.general_plugins]\ngsco_meddr = gsco_meddr_config:register\n"
 _METADATA = "Metadata-Version: 2.1\nName: gsco-meddr\nVersion: 1\n"
-_FIELDS: Mapping[str, Any] = {
+_FIELDS: Mapping[str, object] = {
     # The order of the first versions' pixel shuffle. With any other one the model loads and answers wrongly.
     "ps_version": "v1",
     "min_dynamic_patch": 1,
@@ -33,7 +33,7 @@ _FIELDS: Mapping[str, Any] = {
     "dynamic_image_size": False,
     "use_thumbnail": False,
 }
-_VISION_FIELDS: Mapping[str, Any] = {"norm_type": "rms_norm"}
+_VISION_FIELDS: Mapping[str, object] = {"norm_type": "rms_norm"}
 _LEFT = ("config.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja", "card.json")
 
 
@@ -100,5 +100,5 @@ def _write_plugin(folder: Path) -> None:
     (described / "entry_points.txt").write_text(_ENTRY_POINTS, encoding="utf-8")
 
 
-def _save(path: Path, value: Mapping[str, Any]) -> None:
+def _save(path: Path, value: Mapping[str, object]) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -72,6 +72,6 @@ def _load(folder: Path) -> Any:
         ) from error
 
 
-def _described(token: str) -> dict[str, Any]:
+def _described(token: str) -> dict[str, object]:
     shape = dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word"), False)
     return {"content": token, **shape, "special": True}

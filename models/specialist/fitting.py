@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -239,7 +239,7 @@ class Fitting:
                 name: tensor.detach().cpu().clone() for name, tensor in self.kept.state_dict().items()
             }
 
-    def _parameter_groups(self) -> list[dict[str, Any]]:
+    def _parameter_groups(self) -> list[dict[str, object]]:
         prefix, _ = classifier_of(self.network)
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():

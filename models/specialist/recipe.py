@@ -123,7 +123,7 @@ class TrainingConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_the_hub_owner(cls, given: Any) -> Any:
+    def _without_the_hub_owner(cls, given: object) -> object:
         """Take ``timm/resnet18.a1_in1k``, as the hub writes it, for timm's own ``resnet18.a1_in1k``."""
         if not isinstance(given, Mapping) or not isinstance(given.get("architecture"), str):
             return given
@@ -141,7 +141,7 @@ class TrainingConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_from_preset(cls, given: Any) -> Any:
+    def _fill_from_preset(cls, given: object) -> object:
         if isinstance(given, Mapping) and given.get("preset") in PRESETS:
             return {**PRESETS[given["preset"]], **given}
         return given

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -147,12 +147,12 @@ class Settings(BaseSettings):
 
     @field_validator("generalist_omit", "reviewers", mode="before")
     @classmethod
-    def _names(cls, value: Any) -> Any:
+    def _names(cls, value: object) -> object:
         return {name.strip() for name in value.split(",")} - {""} if isinstance(value, str) else value
 
     @field_validator("review", mode="before")
     @classmethod
-    def _listed(cls, value: Any) -> Any:
+    def _listed(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         names = {name.strip() for name in value.split(",")} - {""}

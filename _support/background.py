@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 from weakref import WeakSet
 
 T = TypeVar("T")
@@ -28,9 +28,9 @@ class BackgroundLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._submitted: WeakSet[Coroutine[object, object, object]] = WeakSet()
+        self._submitted: WeakSet[Coroutine[object, None, object]] = WeakSet()
 
-    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+    def submit(self, coroutine: Coroutine[object, None, T]) -> Future[T]:
         """Start a coroutine; the future is done when it is. Cancelling the future cancels it.
 
         Raises:
@@ -49,7 +49,7 @@ class BackgroundLoop:
             self._submitted.add(coroutine)
             return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def run(self, coroutine: Coroutine[object, None, T]) -> T:
         """Run a coroutine and wait for its result; an interrupt of the waiting cancels it."""
         future = self.submit(coroutine)
         try:
@@ -78,7 +78,7 @@ class BackgroundLoop:
         finally:
             pumping.cancel()
 
-    def close(self, last: Callable[[], Coroutine[Any, Any, object]] | None = None) -> None:
+    def close(self, last: Callable[[], Coroutine[object, None, object]] | None = None) -> None:
         """Cancel what still runs and end the thread; closing twice is harmless.
 
         Args:
@@ -91,7 +91,7 @@ class BackgroundLoop:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
 
-    def abandon(self, last: Callable[[], Coroutine[object, object, object]]) -> None:
+    def abandon(self, last: Callable[[], Coroutine[object, None, object]]) -> None:
         """The same without waiting, for finalizers, which may run in any thread at any time."""
         loop, _ = self._end()
         if loop is not None and not loop.is_closed():
@@ -104,7 +104,7 @@ class BackgroundLoop:
             self._loop = self._thread = None
         return loop, thread
 
-    async def _finish(self, last: Callable[[], Coroutine[object, object, object]] | None) -> None:
+    async def _finish(self, last: Callable[[], Coroutine[object, None, object]] | None) -> None:
         """End what was submitted, then what it was done with: a pool of connections has tasks of its own."""
         await _cancelled(task for task in asyncio.all_tasks() if task.get_coro() in self._submitted)
         if last is not None:

@@ -500,7 +500,7 @@ class GSCo:
         policies: Policies,
         strict: bool,
         done: Callable[[], object],
-    ) -> list[Any]:
+    ) -> list[Diagnosis | GscoError]:
         slots = asyncio.Semaphore(IN_FLIGHT)
         results: list[Any] = [None] * len(cases)
 
@@ -602,7 +602,7 @@ class GSCo:
     def _anywhere(self, tool: Any) -> BaseTool:
         """A tool that may be called in any event loop."""
 
-        async def call(**arguments: Any) -> Any:
+        async def call(**arguments: object) -> object:
             return await asyncio.wrap_future(self._loop.submit(tool.coroutine(**arguments)))
 
         return tool.model_copy(update={"coroutine": call})

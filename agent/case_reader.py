@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..case import Case, ImageRef
 from ..errors import ConfigurationError
@@ -57,7 +57,7 @@ class CaseReader:
             ConfigurationError: there is no image.
         """
         given = asked.image
-        changes: dict[str, Any] = {
+        changes: dict[str, str] = {
             name: value
             for name in ("question", "context", "group")
             if (value := getattr(asked, name)) is not None
@@ -81,7 +81,7 @@ class CaseReader:
         """Let the threads end."""
         self._readers.shutdown(wait=True, cancel_futures=True)
 
-    async def _image(self, source: Any) -> ImageRef:
+    async def _image(self, source: Source | ImageRef) -> ImageRef:
         if isinstance(source, ImageRef):
             return source
         return await asyncio.get_running_loop().run_in_executor(self._readers, self.store.put, source)

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Collection
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..disk import read_file
 from ..errors import ConfigurationError, UnknownArgument
@@ -26,11 +26,14 @@ RENAMED = {"GSCO_THREADS": "torch_threads"}
 """Old variables that still work in this version, with the setting that each of them means now."""
 
 
+T = TypeVar("T")
+
+
 class RenamedVariable(FutureWarning):
     """An environment variable has a new name; the old one stops working with the next version."""
 
 
-def settings_from(**given: Any) -> Settings:
+def settings_from(**given: object) -> Settings:
     """Read the settings from the environment; what is given goes before it.
 
     Raises:
@@ -95,7 +98,7 @@ def _renamed(file: object) -> dict[str, str]:
     return values
 
 
-def only_given(**options: Any) -> dict[str, Any]:
+def only_given(**options: T | None) -> dict[str, T]:
     """Keep the options that were given on the command line: those that are not None."""
     return {name: value for name, value in options.items() if value is not None}
 

@@ -41,7 +41,7 @@ class ConnectionLimits:
 class StrictParser(h11.Connection):
     """h11's parser, which takes the encoding where a request names both a length and an encoding."""
 
-    def next_event(self) -> Any:
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
         """The next part of a request.
 
         Raises:
@@ -127,7 +127,7 @@ def timed_connections(limits: ConnectionLimits) -> type[TimedConnection]:
     return type("TimedConnection", (TimedConnection,), {"limits": limits, "waiting": OrderedDict()})
 
 
-def server_options(limits: ConnectionLimits | None = None) -> dict[str, Any]:
+def server_options(limits: ConnectionLimits | None = None) -> dict[str, object]:
     """Arguments of ``uvicorn.Config`` that put the limits on a server's connections."""
     limits = limits or ConnectionLimits()
     return {"http": timed_connections(limits), "ws": "none", "timeout_keep_alive": limits.idle_seconds}

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -17,9 +17,9 @@ from .conversation_store import ConversationKey, ConversationStore
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langgraph.checkpoint.base import CheckpointTuple
-    from langgraph.graph.state import CompiledStateGraph
 
-    from ..graphs.consultation_context import ConsultationContext
+    from ..graphs.consultation import ConsultationGraph
+    from ..graphs.consultation_context import ConsultationContext, ConsultationState
     from ..graphs.events import Event, Finding, ReviewRequested
     from ..images import ImageStore
 
@@ -70,7 +70,7 @@ class ConversationRunner:
         self._others = others
         self._consulting = consulting
         self._turns: WeakValueDictionary[ConversationKey, asyncio.Lock] = WeakValueDictionary()
-        self._graph: tuple[int, CompiledStateGraph[Any, Any, Any, Any]] | None = None
+        self._graph: tuple[int, ConsultationGraph] | None = None
 
     async def take_turn(self, key: ConversationKey, said: UserTurn) -> AsyncIterator[Event]:
         """Take a turn: what the user says, then events until it is over or a person must decide.
@@ -176,7 +176,7 @@ class ConversationRunner:
         async with lock, self.threads.turn(key):
             yield
 
-    async def _run(self, key: ConversationKey, given: Any) -> AsyncIterator[Event]:
+    async def _run(self, key: ConversationKey, given: object) -> AsyncIterator[Event]:
         from ..graphs.middleware.end_of_turn import closing
         from .streaming import events_of
 
@@ -195,7 +195,7 @@ class ConversationRunner:
                 stopped = stopped or event.kind == "review"
                 yield event
         if not stopped:
-            values = (await self.known(key)).checkpoint["channel_values"]
+            values = cast("ConsultationState", (await self.known(key)).checkpoint["channel_values"])
             await self.threads.prune(key)
             yield closing(values, consulting)
 
@@ -207,7 +207,7 @@ class ConversationRunner:
         except GscoError:
             return
 
-    async def _compiled(self, consulting: ConsultationContext) -> CompiledStateGraph[Any, Any, Any, Any]:
+    async def _compiled(self, consulting: ConsultationContext) -> ConsultationGraph:
         """The graph for this generalist; compiled once."""
         from ..graphs.consultation import build_consultation_graph
 

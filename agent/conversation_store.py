@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ..disk import disk_error
@@ -18,9 +18,12 @@ from .shutdown import remember_database
 from .turn_locks import SETUP, TurnLocks
 
 if TYPE_CHECKING:
+    import aiosqlite
     from langchain_core.runnables import RunnableConfig
     from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+    from langgraph.checkpoint.serde.base import SerializerProtocol
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+    from typing_extensions import TypeIs
 
 LOCAL = "local"
 """The user where there is only one."""
@@ -73,11 +76,11 @@ class ConversationStore:
     def __init__(self, address: str | Path = MEMORY) -> None:
         self._address = str(address)
         self._stack = AsyncExitStack()
-        self._saver: BaseCheckpointSaver[Any] | None = None
+        self._saver: BaseCheckpointSaver[str] | None = None
         self._locks: TurnLocks | None = None
         """Of a database that other processes use too."""
 
-    async def saver(self) -> BaseCheckpointSaver[Any]:
+    async def saver(self) -> BaseCheckpointSaver[str]:
         """Return LangGraph's checkpointer, opened.
 
         Raises:
@@ -104,7 +107,7 @@ class ConversationStore:
             if isinstance(error, sqlite3.Error) and _is_sqlite(self._saver):
                 # What was half written must not be committed with what is written next.
                 with suppress(sqlite3.Error):
-                    await cast(Any, self._saver).conn.rollback()
+                    await self._saver.conn.rollback()
             raise self._failure(error) from None
 
     def _failure(self, error: Exception) -> Exception:
@@ -206,7 +209,7 @@ class ConversationStore:
         Raises:
             ThreadError: another program has the file open.
         """
-        saver: Any = await self.saver()
+        saver = await self.saver()
         if not _is_sqlite(saver):
             return
         try:
@@ -220,18 +223,18 @@ class ConversationStore:
                 "stop it and run the same command again"
             )
 
-    async def _empty_log(self, saver: Any) -> bool:
+    async def _empty_log(self, saver: AsyncSqliteSaver) -> bool:
         """Empty SQLite's log, which holds what was deleted; False while another program needs it."""
         async with saver.lock, saver.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)") as cursor:
-            busy, *_ = await cursor.fetchone()
-        return not busy
+            row = await cursor.fetchone()
+        return row is not None and not row[0]
 
     async def close(self) -> None:
         """Close file or database."""
         self._saver = self._locks = None
         await self._stack.aclose()
 
-    async def _opened(self) -> BaseCheckpointSaver[Any]:
+    async def _opened(self) -> BaseCheckpointSaver[str]:
         from ..graphs.state import serializer
 
         if self._address == MEMORY:
@@ -242,7 +245,7 @@ class ConversationStore:
             return await self._postgres(serializer())
         return await self._sqlite(Path(self._address), serializer())
 
-    async def _sqlite(self, path: Path, serde: Any) -> BaseCheckpointSaver[Any]:
+    async def _sqlite(self, path: Path, serde: SerializerProtocol) -> BaseCheckpointSaver[str]:
         import aiosqlite
         from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
@@ -261,7 +264,7 @@ class ConversationStore:
             raise problem or ThreadError(f"conversations cannot be kept in {path}: {error}") from error
         return saver
 
-    async def _postgres(self, serde: Any) -> BaseCheckpointSaver[Any]:
+    async def _postgres(self, serde: SerializerProtocol) -> BaseCheckpointSaver[str]:
         try:
             from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
             from psycopg import Error
@@ -313,7 +316,7 @@ def _write_after(id: str) -> None:
         ids._last_v6_timestamp = max(latest, known.time)  # pyright: ignore[reportPrivateUsage]
 
 
-async def _truncate_log(connection: Any) -> None:
+async def _truncate_log(connection: aiosqlite.Connection) -> None:
     """Write the log back into the file, which holds the conversations alone then."""
     with suppress(sqlite3.Error):
         await connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -323,7 +326,7 @@ def _id(key: ConversationKey) -> str:
     return key.config.get("configurable", {})["thread_id"]
 
 
-def _is_sqlite(saver: BaseCheckpointSaver[Any] | None) -> bool:
+def _is_sqlite(saver: BaseCheckpointSaver[str] | None) -> TypeIs[AsyncSqliteSaver]:
     return type(saver).__name__ == "AsyncSqliteSaver"
 
 
@@ -339,7 +342,7 @@ async def _set_up(saver: AsyncSqliteSaver) -> None:
         await asyncio.sleep(0.01)
 
 
-async def _in_sqlite(saver: Any, hashes: Sequence[str]) -> set[str]:
+async def _in_sqlite(saver: AsyncSqliteSaver, hashes: Sequence[str]) -> set[str]:
     """Look for hashes in the bytes of all checkpoints, which is many times as fast as reading them."""
     query = (
         "SELECT EXISTS (SELECT 1 FROM checkpoints WHERE instr(checkpoint, ?)) "
@@ -349,7 +352,8 @@ async def _in_sqlite(saver: Any, hashes: Sequence[str]) -> set[str]:
     async with saver.lock:
         for one in hashes:
             async with saver.conn.execute(query, (one.encode(), one.encode())) as cursor:
-                if (await cursor.fetchone())[0]:
+                row = await cursor.fetchone()
+                if row and row[0]:
                     found.add(one)
     return found
 
@@ -368,7 +372,7 @@ async def _in_postgres(saver: Any, hashes: Sequence[str]) -> set[str]:
     return found
 
 
-async def _prune_sqlite(saver: Any, key: ConversationKey) -> None:
+async def _prune_sqlite(saver: AsyncSqliteSaver, key: ConversationKey) -> None:
     """LangGraph's SQLite checkpointer has no pruning of its own, unlike that of Postgres."""
     newest = "SELECT MAX(checkpoint_id) FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ''"
     async with saver.lock:

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
@@ -91,7 +91,7 @@ def images_in(state: CheckpointTuple) -> frozenset[str]:
     return frozenset(record.sha256 for record in _records(_held(state)) if isinstance(record, ImageRef))
 
 
-def _held(state: CheckpointTuple) -> list[Any]:
+def _held(state: CheckpointTuple) -> list[object]:
     """All that a checkpoint holds, and what a turn that was cut off has written after it."""
     return [state.checkpoint["channel_values"], [value for _, _, value in state.pending_writes or ()]]
 
@@ -102,7 +102,7 @@ def _is_about(state: CheckpointTuple, group: str) -> bool:
     return group in (values.get("group"), *own)
 
 
-def _records(value: Any) -> Iterator[BaseModel]:
+def _records(value: object) -> Iterator[BaseModel]:
     """All records within a value, however deep."""
     if isinstance(value, BaseModel):
         yield value

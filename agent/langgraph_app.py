@@ -15,7 +15,7 @@ import binascii
 import threading
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Required, TypedDict
+from typing import TYPE_CHECKING, Required, TypedDict
 from uuid import uuid4
 
 from langchain_core.messages import AnyMessage, HumanMessage
@@ -50,7 +50,7 @@ class DiagnosisFields(TypedDict, total=False):
 class DiagnosisOutcome(DiagnosisFields, total=False):
     """What it leaves."""
 
-    diagnosis: dict[str, Any]
+    diagnosis: dict[str, object]
 
 
 @cache
@@ -59,7 +59,9 @@ def installation() -> GSCo:
     return GSCo.from_settings()
 
 
-async def diagnosis(config: RunnableConfig) -> CompiledStateGraph[Any, Any, Any, Any]:
+async def diagnosis(
+    config: RunnableConfig,
+) -> CompiledStateGraph[DiagnosisOutcome, None, DiagnosisFields, DiagnosisOutcome]:
     """The fixed protocol: ``{"image": …, "task": …}`` becomes ``{"diagnosis": …}``.
 
     Args:
@@ -68,7 +70,7 @@ async def diagnosis(config: RunnableConfig) -> CompiledStateGraph[Any, Any, Any,
     return await asyncio.to_thread(_diagnosis)
 
 
-async def consultation(config: RunnableConfig) -> CompiledStateGraph[Any, Any, Any, Any]:
+async def consultation(config: RunnableConfig) -> CompiledStateGraph[ConsultationState]:
     """The consultation: takes messages, with images in base64 or by id, and stops for reviews.
 
     Args:
@@ -89,12 +91,12 @@ def _loaded() -> GSCo:
 
 
 @cache
-def _diagnosis() -> CompiledStateGraph[Any, Any, Any, Any]:
+def _diagnosis() -> CompiledStateGraph[DiagnosisOutcome, None, DiagnosisFields, DiagnosisOutcome]:
     from ..graphs.diagnosis import diagnosis_graph
 
     inner, gsco = diagnosis_graph(), _loaded()
 
-    async def diagnose(state: DiagnosisFields) -> dict[str, Any]:
+    async def diagnose(state: DiagnosisFields) -> dict[str, object]:
         ref = await asyncio.to_thread(stored, gsco, state["image"])
         more = {name: state.get(name) for name in ("question", "context", "group")}
         collaboration = await asyncio.to_thread(gsco.collaboration)
@@ -110,14 +112,14 @@ def _diagnosis() -> CompiledStateGraph[Any, Any, Any, Any]:
 
 
 @cache
-def _consultation() -> CompiledStateGraph[Any, Any, Any, Any]:
+def _consultation() -> CompiledStateGraph[ConsultationState]:
     from ..graphs.consultation import build_consultation_graph
 
     gsco = _loaded()
     consulting = gsco.consulting()
     inner = build_consultation_graph(consulting.generalist.chat_model(), consulting.toolbox({}).tools())
 
-    async def take_in(state: ConsultationState) -> dict[str, Any]:
+    async def take_in(state: ConsultationState) -> dict[str, object]:
         said = state["messages"][-1]
         if not isinstance(said, HumanMessage):
             return {}
@@ -126,7 +128,7 @@ def _consultation() -> CompiledStateGraph[Any, Any, Any, Any]:
         content = message("human", said.text, [ref.id for ref in refs]).content
         return {"messages": [HumanMessage(content, id=id)], "turn": id, "images": tuple(refs)}
 
-    async def consult(state: ConsultationState) -> dict[str, Any]:
+    async def consult(state: ConsultationState) -> dict[str, object]:
         return dict(await inner.ainvoke(state, context=consulting))
 
     graph = StateGraph(ConsultationState)

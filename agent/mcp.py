@@ -33,12 +33,14 @@ from .mcp_prompts import PROMPTS
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
-    from mcp.server import Server
+    from mcp.server import Server, ServerRequestContext
     from starlette.applications import Starlette
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from ..settings import Settings
     from .api import GSCo
+
+    RequestContext = ServerRequestContext[object]
 
 PATH = "/mcp"
 NAME = "gsco"
@@ -92,7 +94,7 @@ class Service:
         """The tools for a user's images."""
         return await self._gsco.atools(tuple(self._images[user].values()))
 
-    async def call(self, user: str, name: str, arguments: dict[str, Any]) -> CallResult:
+    async def call(self, user: str, name: str, arguments: dict[str, object]) -> CallResult:
         """Carry out one call; what goes wrong is said in its answer."""
         try:
             if name == ADD:
@@ -133,14 +135,14 @@ class Service:
         needed = {} if opened else {"required": ["data"]}
         return {"type": "object", "properties": properties, "additionalProperties": False, **needed}
 
-    def _remember(self, user: str, arguments: dict[str, Any], said: CallResult) -> None:
+    def _remember(self, user: str, arguments: dict[str, object], said: CallResult) -> None:
         latest = next(reversed(self._images[user].values()), None)
-        id = arguments.get("image") or (latest.id if latest else "")
+        id = str(arguments.get("image") or (latest.id if latest else ""))
         if said.records and id and not said.failed:
             known = self._records.get((user, id), ())
             self._records[user, id] = (*known, *(record for record in said.records if record not in known))
 
-    async def _listed(self, arguments: dict[str, Any]) -> CallResult:
+    async def _listed(self, arguments: dict[str, object]) -> CallResult:
         below = arguments.get("below", "")
         if not isinstance(below, str) or set(arguments) - {"below"}:
             return CallResult("give nothing but `below`, the beginning of a path", failed=True)
@@ -171,13 +173,13 @@ class Service:
         return self._gsco.images.put(source)
 
 
-async def _run(tool: BaseTool, arguments: dict[str, Any]) -> CallResult:
+async def _run(tool: BaseTool, arguments: dict[str, object]) -> CallResult:
     said = await tool.ainvoke({"name": tool.name, "args": arguments, "id": "mcp", "type": "tool_call"})
     found = said.artifact if isinstance(said.artifact, Sequence) else filter(None, [said.artifact])
     return CallResult(said.text, tuple(found), said.status == "error")
 
 
-def mcp_server(gsco: GSCo, folders: ImageFolders | None = None) -> Server[Any]:
+def mcp_server(gsco: GSCo, folders: ImageFolders | None = None) -> Server[object]:
     """Make a server over an installation; models load at the first request.
 
     Args:
@@ -194,7 +196,9 @@ def mcp_server(gsco: GSCo, folders: ImageFolders | None = None) -> Server[Any]:
         raise ConfigurationError("the MCP server needs its SDK: pip install 'gsco[mcp]'") from error
     service = Service(gsco, folders)
 
-    async def listed(context: Any, _: Any) -> Any:
+    async def listed(
+        context: RequestContext, _: types.PaginatedRequestParams | None
+    ) -> types.ListToolsResult:
         reads = types.ToolAnnotations(read_only_hint=True, open_world_hint=False)
         tools = [
             types.Tool(
@@ -209,7 +213,7 @@ def mcp_server(gsco: GSCo, folders: ImageFolders | None = None) -> Server[Any]:
             own.append(types.Tool(name=LIST, description=about, input_schema=_LIST_SCHEMA, annotations=reads))
         return types.ListToolsResult(tools=[*own, *tools])
 
-    async def called(context: Any, params: Any) -> Any:
+    async def called(context: RequestContext, params: types.CallToolRequestParams) -> types.CallToolResult:
         said = await service.call(_user(context), params.name, params.arguments or {})
         records = [record.model_dump(mode="json") for record in said.records]
         return types.CallToolResult(
@@ -233,7 +237,9 @@ def _resource_handlers(service: Service) -> dict[str, Any]:
     import mcp_types as types
     from mcp import MCPError
 
-    async def resources(context: Any, _: Any) -> Any:
+    async def resources(
+        context: RequestContext, _: types.PaginatedRequestParams | None
+    ) -> types.ListResourcesResult:
         user, found = _user(context), []
         for ref in service.images(user):
             found.append(types.Resource(name=ref.id, uri=f"{IMAGES}{ref.id}", mime_type="image/png"))
@@ -242,7 +248,9 @@ def _resource_handlers(service: Service) -> dict[str, Any]:
                 found.append(types.Resource(name=f"records of {ref.id}", uri=uri, mime_type=_JSON))
         return types.ListResourcesResult(resources=found)
 
-    async def templates(context: Any, _: Any) -> Any:
+    async def templates(
+        context: RequestContext, _: types.PaginatedRequestParams | None
+    ) -> types.ListResourceTemplatesResult:
         picture = types.ResourceTemplate(
             name="image",
             uri_template=IMAGES + "{id}",
@@ -257,7 +265,9 @@ def _resource_handlers(service: Service) -> dict[str, Any]:
         )
         return types.ListResourceTemplatesResult(resource_templates=[picture, record])
 
-    async def read(context: Any, params: Any) -> Any:
+    async def read(
+        context: RequestContext, params: types.ReadResourceRequestParams
+    ) -> types.ReadResourceResult:
         uri, user = str(params.uri), _user(context)
         if (records := service.records(user, uri.removeprefix(RECORDS))) is not None:
             text = json.dumps([record.model_dump(mode="json") for record in records], ensure_ascii=False)
@@ -283,7 +293,9 @@ def _prompt_handlers() -> dict[str, Any]:
     import mcp_types as types
     from mcp import MCPError
 
-    async def prompts(context: Any, _: Any) -> Any:
+    async def prompts(
+        context: RequestContext, _: types.PaginatedRequestParams | None
+    ) -> types.ListPromptsResult:
         listed = [
             types.Prompt(
                 name=name,
@@ -297,7 +309,7 @@ def _prompt_handlers() -> dict[str, Any]:
         ]
         return types.ListPromptsResult(prompts=listed)
 
-    async def prompt(context: Any, params: Any) -> Any:
+    async def prompt(context: RequestContext, params: types.GetPromptRequestParams) -> types.GetPromptResult:
         if params.name not in PROMPTS:
             raise MCPError(types.INVALID_PARAMS, f"there is no such prompt; available: {', '.join(PROMPTS)}")
         try:
@@ -310,11 +322,11 @@ def _prompt_handlers() -> dict[str, Any]:
     return {"on_list_prompts": prompts, "on_get_prompt": prompt}
 
 
-def _schema(tool: Any) -> dict[str, Any]:
+def _schema(tool: Any) -> dict[str, object]:
     return tool.tool_call_schema.model_json_schema()
 
 
-def _user(context: Any) -> str:
+def _user(context: RequestContext) -> str:
     """Who asks: over HTTP the user of the key, else the only one there is."""
     request = context.request
     return LOCAL if request is None else request.state.user

@@ -38,7 +38,7 @@ class Call(Record):
 
     id: str
     name: str
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, object]
 
 
 class Utterance(Record):

@@ -17,7 +17,10 @@ from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 DEFAULT_SECONDS = 20.0
 _databases: set[Path] = set()
@@ -74,7 +77,7 @@ def terminated_by(close: Callable[[], object]) -> Generator[None]:
 
 
 def run_server(
-    app: Any, *, seconds: float, opened: Callable[[str], object] | None = None, **options: Any
+    app: ASGIApp, *, seconds: float, opened: Callable[[str], object] | None = None, **options: Any
 ) -> None:
     """Serve an ASGI application until SIGTERM or an interrupt.
 

@@ -81,7 +81,7 @@ class _StreamedMessages:
     def __init__(self) -> None:
         self._pieces: set[str] = set()
 
-    def text(self, message: Any) -> str:
+    def text(self, message: object) -> str:
         """What is new in a message; of others than the generalist's, nothing."""
         if not isinstance(message, AIMessage):
             return ""

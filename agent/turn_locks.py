@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from ..errors import ConversationsUnavailable
 
@@ -102,6 +102,6 @@ def number_of(name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"gsco/{name}".encode()).digest()[:8], "big", signed=True)
 
 
-async def _query(connection: AsyncConnection[Any], query: Any, number: int) -> bool:
+async def _query(connection: AsyncConnection[Any], query: LiteralString, number: int) -> bool:
     found = await (await connection.execute(query, [number])).fetchone()
     return bool(found and found[0])

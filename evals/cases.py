@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..case import Case, Task
 from ..errors import ConfigurationError, ImageError
@@ -13,6 +13,8 @@ from ..models.data.labels import spelt
 from .datasets.example import Example
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .._support.progress import Progress
     from ..images import ImageStore
     from ..models.dataset import Dataset
@@ -34,7 +36,7 @@ class EvalCase:
     """What is true of it beside labels: accepted answers, report, choices."""
 
 
-def sampled(items: Sequence[T], limit: int | None, seed: int, *, by: Callable[[T], Any]) -> list[T]:
+def sampled(items: Sequence[T], limit: int | None, seed: int, *, by: Callable[[T], str | Path]) -> list[T]:
     """Draw a random sample; a larger one holds every smaller one, and the order is kept.
 
     Args:

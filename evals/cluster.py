@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..case import Case
+from ..case import Case, ImageRef
 from ..errors import GeneralistError, ImageError
 from ..tools.distributed import connected, own_error
 from .arms import Arm, arms_of
@@ -145,7 +145,7 @@ def _packed(work: CaseWork, images: ImageStore) -> RemoteCase:
         return RemoteCase(replace(work, asked=replace(work.asked, case=error)), ())
 
 
-def _png(images: ImageStore, ref: Any) -> bytes:
+def _png(images: ImageStore, ref: ImageRef) -> bytes:
     buffer = io.BytesIO()
     images.get(ref).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

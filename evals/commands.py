@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ..settings import Settings
     from .metrics.clinical import ClinicalMetric
     from .plan import Plan
-    from .suites import Suite
+    from .runner import Executor
+    from .suites import Member, Suite
 
 SOME_FAILED = 3
 """Exit status of a run that came to its end with cases that have no answer."""
@@ -132,7 +133,7 @@ def _run(name: str, task: str, out: Path, settings: Settings, plan: Plan, ray: s
     from .runner import ALONE_HERE, run_context_of
     from .suites.suite_runner import run_member, run_suite
 
-    team: Any = ALONE_HERE
+    team: Executor = ALONE_HERE
     if ray:
         from .cluster import Cluster
 
@@ -154,7 +155,7 @@ def _run(name: str, task: str, out: Path, settings: Settings, plan: Plan, ray: s
     return any(one.finished is None or one.finished.errors for one in played)
 
 
-def _suite(name: str, task: str, plan: Plan) -> Suite | tuple[Any]:
+def _suite(name: str, task: str, plan: Plan) -> Suite | tuple[Member]:
     """A suite, or the single data set that is meant in a tuple."""
     from .suites import Member, bundled_suites, read_suite
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..case import Case, Evidence, ImageRef, Task
 from ..errors import ConfigurationError
@@ -17,7 +17,9 @@ from .outcomes import Current, current, gathered, runs_in
 from .records import CaseEvidence, Outcome, RunCard
 
 if TYPE_CHECKING:
-    from inspect_ai.log import EvalLog, EvalSample
+    from inspect_ai.log import EvalLog, EvalResults, EvalSample
+    from inspect_ai.model import ChatMessage
+    from langchain_core.messages import BaseMessage
 
 _BY_NAME = {arm.name: arm for arm in GENERALISTS}
 _GENERALIST_SCORER = "right"
@@ -86,7 +88,7 @@ def _log(
     )
 
 
-def _results(outcomes: Sequence[Outcome]) -> Any:
+def _results(outcomes: Sequence[Outcome]) -> EvalResults:
     from inspect_ai.log import EvalMetric, EvalResults, EvalScore
 
     right = [outcome.right for outcome in outcomes]
@@ -138,7 +140,7 @@ def _sample(run: RunCard, arm: str, outcome: Outcome, found: CaseEvidence | None
     )
 
 
-def _prompt_of(run: RunCard, arm: str, found: CaseEvidence | None) -> Iterator[Any]:
+def _prompt_of(run: RunCard, arm: str, found: CaseEvidence | None) -> Iterator[ChatMessage]:
     """The text that the generalist was asked with; of arms that ask nobody there is none."""
     from inspect_ai.model import ChatMessageSystem, ChatMessageUser
 
@@ -150,7 +152,7 @@ def _prompt_of(run: RunCard, arm: str, found: CaseEvidence | None) -> Iterator[A
         yield kind(content=str(message.text))
 
 
-def _messages(run: RunCard, arm: GeneralistArm, found: CaseEvidence) -> Sequence[Any]:
+def _messages(run: RunCard, arm: GeneralistArm, found: CaseEvidence) -> Sequence[BaseMessage]:
     from ..graphs.nodes.ask import choices
     from ..models.generalist.prompts import PROFILES
     from .case_runner import restricted

@@ -97,7 +97,7 @@ def _scored(
 
 def _under_conditions(home: Path, run: RunCard, rounds: int, seed: int) -> dict[str, Any]:
     """What the run has shown under conditions, where all of them are finished."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     if run.conditions.keys() >= {condition.name for condition in noise.CONDITIONS}:
         found["noise"] = tuple(noise.noise_rows(home))
     if run.conditions.keys() >= {condition.name for condition in ARBITRATION}:

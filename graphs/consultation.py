@@ -20,8 +20,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from langchain.agents import create_agent
+from langchain.agents import AgentState, create_agent
 from langchain.agents.middleware import (
+    AgentMiddleware,
     ModelCallLimitMiddleware,
     ToolCallLimitMiddleware,
     ToolErrorMiddleware,
@@ -39,10 +40,15 @@ from .middleware.require_diagnosis import RequireDiagnosis
 from .middleware.tool_execution import ToolExecution, unexpected
 
 if TYPE_CHECKING:
+    from langchain.agents.middleware.types import OutputAgentState
     from langchain_core.language_models import BaseChatModel
     from langchain_core.tools import BaseTool
     from langgraph.checkpoint.base import BaseCheckpointSaver
     from langgraph.graph.state import CompiledStateGraph
+
+    ConsultationGraph = CompiledStateGraph[
+        AgentState[object], ConsultationContext, Any, OutputAgentState[object]
+    ]
 
 MODEL_CALLS = 8
 """The generalist is asked at most so often in one turn."""
@@ -54,7 +60,7 @@ def build_consultation_graph(
     model: BaseChatModel,
     tools: Sequence[BaseTool],
     checkpointer: BaseCheckpointSaver[str] | bool | None = None,
-) -> CompiledStateGraph[Any, ConsultationContext, Any, Any]:
+) -> ConsultationGraph:
     """Compile the graph.
 
     Args:
@@ -62,7 +68,7 @@ def build_consultation_graph(
         tools: what it is offered; they are carried out by the toolbox of the run's ``ConsultationContext``.
         checkpointer: keeps the conversation; give it ``state.serializer()``.
     """
-    middleware: list[Any] = [
+    middleware: list[AgentMiddleware[Any, Any]] = [
         # After the loop the last of the list comes first: CompleteDiagnoses … EndOfTurn.
         EndOfTurn(),
         RecordAnswer(),

@@ -121,13 +121,13 @@ class ConsultationState(AgentState):
     context: NotRequired[str | None]
 
 
-def findings_of_turn(state: Mapping[str, Any]) -> list[Finding]:
+def findings_of_turn(state: ConsultationState) -> list[Finding]:
     """What was found since the user's latest message, in order."""
     found = (state.get("findings") or {}).values()
     return [finding for finding in found if finding.turn == state["turn"]]
 
 
-def examined(state: Mapping[str, object]) -> bool:
+def examined(state: ConsultationState) -> bool:
     """Whether anything was found about an image in the latest turn; a call that failed found nothing."""
     return any(finding.image for finding in findings_of_turn(state))
 
@@ -138,7 +138,7 @@ def unexamined(images: Iterable[ImageRef], findings: Iterable[Finding]) -> tuple
     return tuple(image for image in images if image.sha256 not in known)
 
 
-def images_of_turn(state: Mapping[str, Any]) -> tuple[ImageRef, ...]:
+def images_of_turn(state: ConsultationState) -> tuple[ImageRef, ...]:
     """The images that came with the user's latest message."""
     shown = set(image_ids(message for message in state["messages"] if message.id == state["turn"]))
     return tuple(ref for ref in state["images"] if ref.id in shown)

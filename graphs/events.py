@@ -8,7 +8,7 @@ Every event is a frozen record with a ``kind``, so that it can be told apart aft
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
@@ -35,7 +35,7 @@ class ToolStarted(Record):
     call: str
     """Id of the call, the same in ``ToolFinished``."""
     name: str
-    arguments: Mapping[str, Any] = Field(default_factory=dict)
+    arguments: Mapping[str, object] = Field(default_factory=dict)
 
 
 class ToolFinished(Record):

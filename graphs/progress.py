@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from langchain_core.runnables import RunnableConfig
+
 from ..case import Diagnosis
 from .diagnosis import diagnosis_graph
 from .diagnosis_context import DiagnosisContext
 from .events import EvidenceArrived
 from .state import DiagnosisInput
 
-_ALONE: Any = {"configurable": {"__pregel_durability": "async"}}
+_ALONE: RunnableConfig = {"configurable": {"__pregel_durability": "async"}}
 """Run by a node of a graph that writes its checkpoints synchronously, this graph would inherit that, and
 LangGraph 1.2 then awaits a write that a graph without checkpoints never makes."""
 _EVIDENCE = ("gate", "opinions", "similar_cases", "missing")
@@ -29,8 +31,7 @@ async def unfold(
     Raises:
         GscoError: as ``GSCo.diagnose``.
     """
-    case: Any = given.get("case")
-    image, name = case.images[0].id, given.get("task") or ""
+    image, name = given["case"].images[0].id, given.get("task") or ""
     async for chunk in diagnosis_graph().astream(given, _ALONE, context=collaboration, stream_mode="updates"):
         for update in _updates(chunk):
             if gate := update.get("gate"):
@@ -42,5 +43,5 @@ async def unfold(
                 yield diagnosis
 
 
-def _updates(chunk: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _updates(chunk: Mapping[str, object]) -> list[Mapping[str, Any]]:
     return [update for update in chunk.values() if isinstance(update, Mapping)]

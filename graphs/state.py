@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from operator import add, or_
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated, Required, TypedDict
 
 from ..case import (
     Answer,
@@ -57,7 +57,7 @@ RECORDS = (
 class DiagnosisInput(TypedDict, total=False):
     """What the graph is given."""
 
-    case: Case
+    case: Required[Case]
     task: str | None
     """Name of the task card; None lets the gate choose one."""
     timings: Annotated[Mapping[str, float], or_]

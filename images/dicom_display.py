@@ -24,19 +24,17 @@ from collections.abc import Callable, MutableSequence, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydicom.charset import default_encoding
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_sequence
 
 from ..errors import ImageUnreadable, ImageUnsupported
-from .grey import Grey, Window, narrow, rendered, stretched, windowed
+from .grey import Grey, Values, Window, narrow, rendered, stretched, windowed
 from .headers import ReadBudgetBytesIO
 from .palettes import PALETTE_TAGS, LookupTable, lookup_table, palette
 from .repairs import repaired
 
-Values = npt.NDArray[Any]
 Rule = Callable[[Values], Values]
 
 _TEXTS = frozenset({None, "DS", "IS", "UN", "LO", "SH", "ST", "LT", "UC", "UT"})

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import FileDataset
 from pydicom.encaps import encapsulate, get_frame
@@ -31,13 +30,12 @@ from .codestreams import (
     rle_segments,
     with_whole_spectrum,
 )
+from .grey import Values
 from .jpeg_2000 import reduced_j2k
 from .jpeg_xl import jpeg_xl_values
 from .limits import check_scans
 from .repairs import repaired
 from .scale import reduction
-
-Values = npt.NDArray[Any]
 
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _LAYOUT = ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated")

@@ -23,13 +23,15 @@ from ..errors import ImageUnsupported
 
 Window = tuple[float, float]
 """Center and width, in a picture's own values."""
+Values = npt.NDArray[Any]
+"""Grey or colour values of any type of number."""
 Grey = npt.NDArray[np.uint8]
 
 _DEPTHS = (8, 10, 12, 14, 16)
 _ROWS = 256
 
 
-def grey8(values: npt.NDArray[Any], window: Window | None = None) -> Grey:
+def grey8(values: Values, window: Window | None = None) -> Grey:
     """Turn grey values of any type into 8 bit, by the rules above.
 
     Args:
@@ -52,7 +54,7 @@ def grey8(values: npt.NDArray[Any], window: Window | None = None) -> Grey:
     return rendered(values, lambda v: stretched(v, low, high))
 
 
-def rendered(values: npt.NDArray[Any], shares: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Grey:
+def rendered(values: Values, shares: Callable[[Values], Values]) -> Grey:
     """Apply a rule to every value and return 8 bit.
 
     Args:
@@ -73,19 +75,17 @@ def rendered(values: npt.NDArray[Any], shares: Callable[[npt.NDArray[Any]], npt.
     return picture
 
 
-def narrow(values: npt.NDArray[Any]) -> bool:
+def narrow(values: Values) -> bool:
     """Whether these integers lie so close together that a table of them is small."""
     return int(values.max()) - int(values.min()) < 2**16
 
 
-def stretched(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.floating]:
+def stretched(values: Values, low: float, high: float) -> npt.NDArray[np.floating]:
     """Values from ``low`` to ``high`` as 0 to 1; all black where both are equal."""
     return np.clip((values.astype(np.float64) - low) / ((high - low) or 1.0), 0.0, 1.0)
 
 
-def windowed(
-    values: npt.NDArray[Any], center: float, width: float, function: str
-) -> npt.NDArray[np.floating]:
+def windowed(values: Values, center: float, width: float, function: str) -> npt.NDArray[np.floating]:
     """Apply a window to values of any shape; the result lies from 0 to 1.
 
     Args:

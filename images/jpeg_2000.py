@@ -6,17 +6,16 @@ pylibjpeg decodes whole frames only, so Pillow does this.
 from __future__ import annotations
 
 from io import BytesIO
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, features
 from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 
 from .codestreams import FrameHeader, j2k_levels
+from .grey import Values
 
 
-def reduced_j2k(frame: bytes, header: FrameHeader, factor: int) -> npt.NDArray[Any] | None:
+def reduced_j2k(frame: bytes, header: FrameHeader, factor: int) -> Values | None:
     """Decode a frame at half its width and height, or a quarter, …, as far as ``factor`` asks for.
 
     Args:

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from ..errors import ImageUnreadable, ImageUnsupported
+from .grey import Values
 
 CODESTREAM = b"\xff\x0a"
 CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
@@ -104,7 +103,7 @@ def _codestream(data: bytes) -> bytes:
     raise ImageUnreadable("the JPEG XL image has no codestream")
 
 
-def jpeg_xl_values(data: bytes, name: str) -> tuple[npt.NDArray[Any], int]:
+def jpeg_xl_values(data: bytes, name: str) -> tuple[Values, int]:
     """Decode a frame; values keep the depth that the codestream states.
 
     Args:

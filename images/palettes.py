@@ -11,8 +11,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from ..errors import ImageUnreadable, ImageUnsupported
-
-Values = npt.NDArray[Any]
+from .grey import Values
 
 COLOURS = ("Red", "Green", "Blue")
 PALETTE_TAGS = tuple(

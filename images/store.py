@@ -12,22 +12,20 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..case import ImageRef
 from ..errors import ImageMissing, ImageUnreadable, ImageUnsupported, StoreError
-from .grey import Window, grey8
+from .grey import Values, Window, grey8
 from .limits import DEFAULT_LIMITS, ImageLimits, check_size
 from .rasters import plain
 from .reading import guarded, pixel_hash, read_image, read_unguarded
 from .repairs import collected_repairs
 
-Source = str | Path | bytes | Image.Image | npt.NDArray[Any]
+Source = str | Path | bytes | Image.Image | Values
 """What the image store takes."""
 
 _GROUPS = "groups"
@@ -320,7 +318,7 @@ def _described(path: Path) -> ImageRef:
         return ImageRef(sha256=path.stem, width=image.width, height=image.height, repairs=tuple(repairs))
 
 
-def _from_array(values: npt.NDArray[Any], limits: ImageLimits, window: Window | None) -> Image.Image:
+def _from_array(values: Values, limits: ImageLimits, window: Window | None) -> Image.Image:
     if values.ndim not in (2, 3) or values.shape[2:] not in ((), (3,)):
         raise ImageUnsupported(f"an array of shape (h, w) or (h, w, 3) is an image, not {values.shape}")
     check_size(values.shape[1], values.shape[0], limits)

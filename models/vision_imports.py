@@ -65,16 +65,16 @@ def _without_compiler() -> Generator[None]:
 def _excluded_when_called(disable: Callable[..., Any]) -> Callable[..., Any]:
     """``torch.compiler.disable`` for a decorator at import: the function is excluded at its first call."""
 
-    def decorator(function: Any = None, *given: Any, **options: Any) -> Any:
+    def decorator(function: object = None, *given: object, **options: object) -> object:
         if not callable(function):
             return disable(function, *given, **options)
 
         @functools.cache
-        def excluded() -> Callable[..., Any]:
+        def excluded() -> Callable[..., object]:
             return disable(function, *given, **options)
 
         @functools.wraps(function)
-        def called(*args: Any, **kwargs: Any) -> Any:
+        def called(*args: object, **kwargs: object) -> object:
             return excluded()(*args, **kwargs)
 
         return called

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -66,7 +66,7 @@ def claimed_name(path: Path) -> str:
     return name if isinstance(name, str) and name else path.stem
 
 
-def _parsed(path: Path) -> dict[str, Any]:
+def _parsed(path: Path) -> dict[str, object]:
     if path.suffix.lower() not in SUFFIXES:
         raise TaskError(f"task card {path}: must end in {' or '.join(SUFFIXES)}")
     try:

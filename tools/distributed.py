@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import pickle
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +166,7 @@ class IndexWorker:
         self._ray, self._bench = ray, bench
         self._maker = Maker(bench.origin, ray.get(bench.encoders))
 
-    def __call__(self, share: Mapping[str, Any]) -> dict[str, list[bytes]]:
+    def __call__(self, share: Mapping[str, Iterable[bytes]]) -> dict[str, list[bytes]]:
         """Take pickled items and return one pickled batch of results for each batch of images."""
         items = [pickle.loads(item) for item in share["item"]]  # noqa: S301
         folder, size = self._bench.origin.folder, self._bench.batch_size

@@ -88,7 +88,7 @@ class Toolbox:
         """
         written = self._written()
         known = functions(self._askable(), self._task) | further_functions(written)
-        carried_out: list[Callable[..., object]] = [self.classify, self.retrieve_cases]
+        carried_out: list[Callable[..., Awaitable[object]]] = [self.classify, self.retrieve_cases]
         carried_out += [self.diagnose] if self._protocol else []
         carried_out += [self.list_tasks]
         carried_out += [self.describe] if self._describe else []

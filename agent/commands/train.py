@@ -7,12 +7,16 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ...errors import ConfigurationError
 from .labelled_images import DATASET_HELP, Data, LabelColumn, PathColumn, read_labelled_images
+
+if TYPE_CHECKING:
+    from ...models.specialist.card import SpecialistCard
+    from ...models.specialist.recipe import TrainingConfig
 
 train = typer.Typer(name="train", help="Train specialists and generalists.", no_args_is_help=True)
 
@@ -300,7 +304,7 @@ def report_writer(
     typer.echo(f"{card.task}/{card.name} ({card.architecture}) is in {folder / task / name}")
 
 
-def _recipe(config: Path | None, options: dict[str, Any]) -> Any:
+def _recipe(config: Path | None, options: dict[str, Any]) -> TrainingConfig:
     """Make the configuration of a recipe, or of the options alone."""
     from pydantic import ValidationError
 
@@ -339,7 +343,7 @@ def _licence_of(task: str | None) -> dict[str, str]:
     return {"licence": card.licence, "source": card.source}
 
 
-def _report(folder: Path, card: Any) -> None:
+def _report(folder: Path, card: SpecialistCard) -> None:
     typer.echo(f"{card.task}/{card.name} is in {folder}")
     for split, metrics in card.metrics.items():
         numbers = (

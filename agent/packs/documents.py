@@ -10,7 +10,7 @@ from ... import __version__
 from ...case import DISCLAIMER, Task, TaskKind
 from ...graphs.certificate import certify
 from ...graphs.collaboration_fit import CollaborationFit
-from ...models.specialist.card import SpecialistCard
+from ...models.specialist.card import MetricValue, SpecialistCard
 
 _LIMITS = (0.05, 0.10)
 
@@ -101,7 +101,7 @@ def _decision(fit: CollaborationFit | None) -> list[str]:
     return lines
 
 
-def _number(metric: Any) -> str:
+def _number(metric: MetricValue | None) -> str:
     return f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]" if metric is not None else "–"
 
 

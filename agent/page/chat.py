@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from ...errors import GscoError
 from ..auth import Reviewers
 from ..reports.export import note_on
-from .components import PageComponents, busy
+from .components import PageComponents, Updates, busy
 from .conversation_panel import QUIET, listed, place_of, visitor
 from .fragments import alert, progress, status_line
 from .session import STOPPING, CaseInfo, ChatSession, PageUpdate
@@ -19,30 +19,32 @@ from .start_page import ASKED, sample_named
 from .uploads import stored
 
 if TYPE_CHECKING:
-    from ...case import ImageRef
+    from gradio.components.multimodal_textbox import MultimodalValue
 
-Updates = AsyncIterator[dict[Any, Any]]
+    from ...case import ImageRef
 
 
 def chat(page: gr.Blocks, room: ChatSession, reviewers: Reviewers, parts: PageComponents) -> None:
     """Wire the box of questions, the button that stops an answer, and the samples."""
 
-    def turn(user: str, place: str, text: str, images: Sequence[ImageRef], about: CaseInfo) -> Updates:
+    def turn(
+        user: str, place: str, text: str, images: Sequence[ImageRef], about: CaseInfo
+    ) -> AsyncIterator[Updates]:
         return _updates(room.take_turn(user, place, text, images, about), room, reviewers, parts, user, place)
 
-    async def load() -> dict[Any, Any]:
+    async def load() -> Updates:
         note, problem = await asyncio.to_thread(_loaded, room)
         return {parts.standing: status_line(note), parts.progress: progress(""), parts.alert: alert(problem)}
 
     async def say(
-        given: dict[str, Any],
+        given: MultimodalValue,
         place: str,
         task: str,
         context: str,
         center: float | None,
         width: float | None,
         request: gr.Request,
-    ) -> Updates:
+    ) -> AsyncIterator[Updates]:
         user, text, uploads = visitor(request), (given.get("text") or "").strip(), given.get("files") or []
         if not text and not uploads:
             yield {parts.alert: alert("Say something, or drop in an image.")}
@@ -56,7 +58,7 @@ def chat(page: gr.Blocks, room: ChatSession, reviewers: Reviewers, parts: PageCo
         async for update in turn(user, place, text, images, CaseInfo(task or "", context or "")):
             yield update
 
-    async def choose(place: str, event: gr.EventData, request: gr.Request) -> Updates:
+    async def choose(place: str, event: gr.EventData, request: gr.Request) -> AsyncIterator[Updates]:
         try:
             sample = sample_named(event._data.get("sample"))  # pyright: ignore[reportPrivateUsage]
             image = await asyncio.to_thread(room.gsco.images.put, sample.path)
@@ -85,9 +87,9 @@ async def _updates(
     parts: PageComponents,
     user: str,
     place: str,
-) -> Updates:
+) -> AsyncIterator[Updates]:
     """What Gradio is told while a turn unfolds, and of the list of conversations at its end."""
-    more: dict[Any, Any] = {parts.box: busy()}
+    more: Updates = {parts.box: busy()}
     async for shown in turn:
         if shown.over:
             more[parts.threads] = await listed(room, reviewers, user, place)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from ..reports.view import specialist_title
 from .bubbles import Bubble
@@ -19,6 +20,10 @@ from .uploads import PRESETS
 HINT = "Drop in an image and say what you want to know"
 WAITING = "A person must decide first"
 ACTIONS = (("Approve", "approve"), ("Edit the label", "edit"), ("Reject", "reject"))
+
+
+Updates = dict[Block, object]
+"""New values of components, as an event returns them."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +67,15 @@ class PageComponents:
     """What the panel shows, once it is decided."""
     room: ChatSession
 
-    def all(self) -> list[Any]:
+    def all(self) -> list[Block]:
         """All of them, for the outputs of an event."""
         return [
             part for field in fields(self) if not isinstance(part := getattr(self, field.name), ChatSession)
         ]
 
-    def updates(self, shown: PageUpdate) -> dict[Any, Any]:
+    def updates(self, shown: PageUpdate) -> Updates:
         """What Gradio is told of what there is to show."""
-        told: dict[Any, Any] = {
+        told: Updates = {
             self.progress: progress(shown.doing, shown.seconds),
             self.alert: alert(shown.alert),
         }
@@ -82,9 +87,9 @@ class PageComponents:
             told |= {self.task: shown.about.task, self.context: shown.about.context}
         return told | self._over(shown) if shown.over else told
 
-    def _over(self, shown: PageUpdate) -> dict[object, object]:
+    def _over(self, shown: PageUpdate) -> Updates:
         review = shown.review
-        told: dict[Any, Any] = {
+        told: Updates = {
             self.box: idle(review is not None),
             self.review: gr.Group(visible=review is not None),
         }
@@ -96,7 +101,7 @@ class PageComponents:
             )
         return told | self.evidence(shown) if shown.panel is not None or shown.cases else told
 
-    def evidence(self, shown: PageUpdate) -> dict[Any, Any]:
+    def evidence(self, shown: PageUpdate) -> Updates:
         """The panel, the choice of a case, and what an activation map can be drawn of."""
         diagnosis = shown.diagnosis
         opinions = [] if diagnosis is None else diagnosis.evidence.opinions
@@ -107,7 +112,7 @@ class PageComponents:
         ]
         labels = list(opinions[0].probabilities) if diagnosis is not None and voices else []
         findings = self.room.findings(diagnosis, labels) if diagnosis is not None else []
-        told: dict[Any, Any] = {
+        told: Updates = {
             self.diagnosis: diagnosis,
             self.look: "",
             self.looks: gr.Accordion(visible=bool(voices and findings), open=False),
@@ -138,7 +143,7 @@ def busy() -> dict[str, object]:
     return gr.update(value={"text": ""}, submit_btn=False, stop_btn=True)
 
 
-def messages(bubbles: Sequence[Bubble]) -> list[dict[str, Any]]:
+def messages(bubbles: Sequence[Bubble]) -> list[dict[str, object]]:
     """Bubbles as Gradio's chat takes them."""
     return [
         {"role": one.role, "content": gr.HTML(one.fragment, padding=False) if one.fragment else one.words}

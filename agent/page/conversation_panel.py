@@ -10,7 +10,7 @@ import gradio as gr
 
 from ...errors import GscoError
 from ..auth import Reviewers, record_under_review
-from .components import PageComponents
+from .components import PageComponents, Updates
 from .conversation_list import ListedConversation, list_fragment
 from .fragments import alert
 from .session import ChatSession, PageUpdate
@@ -64,7 +64,7 @@ async def opened_for(
 def conversations(page: gr.Blocks, room: ChatSession, reviewers: Reviewers, parts: PageComponents) -> None:
     """Wire the list, and what brings a conversation back when the page is loaded again."""
 
-    async def opened(user: str, place: str) -> dict[Any, Any]:
+    async def opened(user: str, place: str) -> Updates:
         shown = await opened_for(room, reviewers, user, place, room.opened)
         if shown.bubbles is None:
             return {parts.alert: alert(shown.alert)}
@@ -74,26 +74,26 @@ def conversations(page: gr.Blocks, room: ChatSession, reviewers: Reviewers, part
             parts.threads: await listed(room, reviewers, user, place),
         }
 
-    async def enter(place: str, request: gr.Request) -> dict[Any, Any]:
+    async def enter(place: str, request: gr.Request) -> Updates:
         """Bring back the conversation that this tab had open, if it is still there."""
         user = visitor(request)
         found = await opened(user, place) if place else {}
         return found if parts.thread in found else await opened(user, uuid4().hex)
 
-    async def choose(event: gr.EventData, request: gr.Request) -> dict[Any, Any]:
+    async def choose(event: gr.EventData, request: gr.Request) -> Updates:
         place = event._data.get("place", "")  # pyright: ignore[reportPrivateUsage]
         return await opened(visitor(request), str(place))
 
-    async def begin(request: gr.Request) -> dict[Any, Any]:
+    async def begin(request: gr.Request) -> Updates:
         return await opened(visitor(request), uuid4().hex)
 
-    async def switch(number: int | None, place: str, request: gr.Request) -> dict[Any, Any]:
+    async def switch(number: int | None, place: str, request: gr.Request) -> Updates:
         async def show(owner: str, name: str) -> PageUpdate:
             return await room.case(owner, name, -1 if number is None else number)
 
         return parts.evidence(await opened_for(room, reviewers, visitor(request), place, show))
 
-    async def remove(place: str, request: gr.Request) -> dict[Any, Any]:
+    async def remove(place: str, request: gr.Request) -> Updates:
         try:
             await room.gsco.consult(place, user=visitor(request)).adelete()
         except GscoError as error:

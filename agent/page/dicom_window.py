@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import gradio as gr
+from gradio.components.multimodal_textbox import MultimodalValue
 
 from ...errors import GscoError
 from ..user_share import TooManyRequests, UserShare
-from .components import PageComponents
+from .components import PageComponents, Updates
 from .conversation_panel import QUIET, visitor
 from .fragments import alert, figures, lines
 from .session import ChatSession
@@ -23,14 +23,14 @@ PREVIEWS = 2
 def windowing(room: ChatSession, parts: PageComponents) -> None:
     """Wire the controls."""
 
-    def preset(name: str) -> dict[Any, Any]:
+    def preset(name: str) -> Updates:
         center, width = PRESETS.get(name) or (0, 0)
         return {parts.center: center, parts.width: width}
 
     share = UserShare(PREVIEWS)
 
     async def look(
-        given: dict[str, Any] | None, center: float | None, width: float | None, request: gr.Request
+        given: MultimodalValue | None, center: float | None, width: float | None, request: gr.Request
     ) -> str:
         user = visitor(request)
         try:

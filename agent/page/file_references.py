@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ...errors import ConfigurationError
 from .upload_store import UPLOAD_ID
 
@@ -52,7 +50,7 @@ def refuse_file_references() -> None:
     async def refused(*given: object, **more: object) -> None:
         raise gr.Error("files and addresses are not read; upload the image itself")
 
-    places: tuple[tuple[Any, str], ...] = (
+    places: tuple[tuple[object, str], ...] = (
         (processing_utils, "async_ssrf_protected_get"),
         (processing_utils, "async_ssrf_protected_download"),
         (blocks.Block, "async_move_resource_to_block_cache"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from ..http_messages import RequestRefused, answer_refusal, read_body, replayed
@@ -97,7 +97,7 @@ class PageGuard:
             self._sessions.popitem(last=False)
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
+def _parsed(body: bytes) -> dict[str, object]:
     try:
         event = json.loads(body)
     except (ValueError, RecursionError):

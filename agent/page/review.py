@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 from pydantic import ValidationError
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ...case import ReviewDecision
 from ...errors import ReviewRefused
 from ..configuration import plain
-from .components import PageComponents
+from .components import PageComponents, Updates
 from .conversation_panel import QUIET, listed, place_of, visitor
 from .fragments import alert
 from .session import ChatSession
@@ -29,15 +29,20 @@ def reviewing(room: ChatSession, reviewers: Reviewers, parts: PageComponents) ->
         parts: of the page.
     """
 
-    def needed(action: str) -> dict[Any, Any]:
+    def needed(action: str) -> Updates:
         return {
             parts.labels: gr.Dropdown(visible=action == "edit"),
             parts.reason: gr.Textbox(visible=action != "approve"),
         }
 
     async def decide(
-        thread: str, action: str, labels: Any, reason: str, reviewer: str, request: gr.Request
-    ) -> AsyncIterator[dict[Any, Any]]:
+        thread: str,
+        action: str,
+        labels: str | list[str] | None,
+        reason: str,
+        reviewer: str,
+        request: gr.Request,
+    ) -> AsyncIterator[Updates]:
         user = visitor(request)
         try:
             owner, name = place_of(user, thread)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 from markupsafe import Markup
@@ -61,7 +61,7 @@ def samples_of(task: Task) -> list[Sample]:
     return list(first.values())[-PER_TASK:]
 
 
-def sample_named(file: Any) -> Sample:
+def sample_named(file: object) -> Sample:
     """The sample that a client names.
 
     Raises:

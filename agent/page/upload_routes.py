@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -110,8 +110,10 @@ class _Form:
     def __init__(self, boundary: str, opened: Callable[[], UploadWriter]) -> None:
         from python_multipart.multipart import MultipartParser
 
-        callbacks: Any = {"on_part_begin": self._begin, "on_part_data": self._data, "on_end": self._end}
-        self._parser = MultipartParser(boundary.encode("latin-1"), callbacks)
+        self._parser = MultipartParser(
+            boundary.encode("latin-1"),
+            {"on_part_begin": self._begin, "on_part_data": self._data, "on_end": self._end},
+        )
         self._opened = opened
         self._writers: list[UploadWriter] = []
         self._complete = False

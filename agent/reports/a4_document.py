@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ...errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from reportlab.platypus import Flowable, Image
 
 LINE = "#d5dbe1"
 """Colour of the lines of tables."""
@@ -31,7 +34,7 @@ class A4Document:
         height: the same.
     """
 
-    def __init__(self, title: str, *, margin: float, **more: Any) -> None:
+    def __init__(self, title: str, *, margin: float, **more: object) -> None:
         try:
             from reportlab.lib.pagesizes import A4
             from reportlab.lib.units import mm
@@ -45,10 +48,21 @@ class A4Document:
         )
         self.width, self.height = self._template.width - _PADDING, self._template.height - _PADDING
 
-    def build(self, story: Sequence[Any]) -> bytes:
+    def build(self, story: Sequence[Flowable]) -> bytes:
         """Lay out flowables in their order and return the file."""
         self._template.build(list(story))
         return self._buffer.getvalue()
+
+
+def picture(data: bytes, width: float, height: float) -> Image:
+    """An image file as large as fits, on the left."""
+    from PIL import Image as Pillow
+    from reportlab.platypus import Image
+
+    with Pillow.open(BytesIO(data)) as opened:
+        scale = min(width / opened.width, height / opened.height)
+        size = (opened.width * scale, opened.height * scale)
+    return Image(BytesIO(data), *size, hAlign="LEFT")
 
 
 @cache

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 from ... import __version__
-from .a4_document import LINE, A4Document, fonts
+from .a4_document import LINE, A4Document, fonts, picture
 from .pictures import ReportImage
 from .sheet import Sheet
 from .view import Bar, CaseView, Neighbour, OpinionView, ShareView
 
 if TYPE_CHECKING:
     from reportlab.lib.styles import ParagraphStyle
+    from reportlab.platypus import Flowable
+
+    Cell = Flowable | list[Flowable] | str
 
 _TONES = {"good": "#10693a", "doubt": "#7a4b00", "bad": "#a3180f", "plain": "#16202b"}
 _SOFT, _SAID, _BAR = "#55616e", "#0b6bcb", "#7d93ab"
@@ -47,7 +49,7 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _story(sheet: Sheet, width: float) -> Iterator[object]:
+def _story(sheet: Sheet, width: float) -> Iterator[Flowable]:
     view = sheet.view
     yield _text(f"{view.disclaimer} {sheet.note}".strip(), "note")
     yield _beside(list(_answer(view)), _pictures(sheet.pictures, width * 0.45), width)
@@ -77,7 +79,7 @@ def _story(sheet: Sheet, width: float) -> Iterator[object]:
     )
 
 
-def _answer(view: CaseView) -> Iterator[object]:
+def _answer(view: CaseView) -> Iterator[Flowable]:
     yield _text(f"Case {view.case_id}", "small")
     question = "?" if view.abstained else ""
     yield _text(view.verdict + question, "verdict", tone="bad" if view.abstained else "plain")
@@ -88,21 +90,21 @@ def _answer(view: CaseView) -> Iterator[object]:
     yield from (_text(f"• {reason}") for reason in (*view.reasons, *view.remarks))
 
 
-def _beside(left: list[object], right: object, width: float) -> object:
+def _beside(left: list[Flowable], right: Cell, width: float) -> Flowable:
     return _grid([[left, right]], [width * 0.55, width * 0.45])
 
 
-def _pictures(pictures: Sequence[ReportImage], width: float) -> Any:
+def _pictures(pictures: Sequence[ReportImage], width: float) -> Cell:
     if not pictures:
         return ""
     each = width / min(len(pictures), 3) - 6
-    cells = [[_image(one.png, each, each), _text(one.caption, "small")] for one in pictures[:3]]
+    cells: list[Cell] = [[picture(one.png, each, each), _text(one.caption, "small")] for one in pictures[:3]]
     return _grid([cells], [each + 6] * len(cells))
 
 
-def _bars(bars: Sequence[Bar], width: float) -> object:
+def _bars(bars: Sequence[Bar], width: float) -> Flowable:
     shown = bars[:_MOST_BARS]
-    rows = [
+    rows: list[list[Cell]] = [
         [_text(bar.label, bold=bar.said), _track(bar, width * 0.42), _text(bar.percent, "number")]
         for bar in shown
     ]
@@ -111,8 +113,8 @@ def _bars(bars: Sequence[Bar], width: float) -> object:
     return _grid(rows, [width * 0.36, width * 0.44, width * 0.2])
 
 
-def _shares(shares: Sequence[ShareView], width: float) -> object:
-    rows = []
+def _shares(shares: Sequence[ShareView], width: float) -> Flowable:
+    rows: list[list[Cell]] = []
     for share in shares:
         words = ": ".join(filter(None, [share.source, share.says]))
         tone = "good" if share.log_odds > 0 else "bad" if share.log_odds < 0 else "plain"
@@ -121,7 +123,7 @@ def _shares(shares: Sequence[ShareView], width: float) -> object:
     return _grid(rows, [width * 0.36, width * 0.44, width * 0.2])
 
 
-def _track(bar: Bar, width: float) -> object:
+def _track(bar: Bar, width: float) -> Flowable:
     from reportlab.graphics.shapes import Drawing, Rect
     from reportlab.lib.colors import HexColor
 
@@ -133,15 +135,15 @@ def _track(bar: Bar, width: float) -> object:
     return drawing
 
 
-def _voices(voices: Sequence[OpinionView], width: float) -> Any:
+def _voices(voices: Sequence[OpinionView], width: float) -> Flowable:
     column = width / _COLUMNS
-    cells = [list(_voice(one, column - 10)) for one in voices]
+    cells: list[Cell] = [list(_voice(one, column - 10)) for one in voices]
     cells += [""] * (-len(cells) % _COLUMNS)
     rows = [cells[start : start + _COLUMNS] for start in range(0, len(cells), _COLUMNS)]
     return _grid(rows, [column] * _COLUMNS, boxed=True)
 
 
-def _voice(one: OpinionView, width: float) -> Iterator[Any]:
+def _voice(one: OpinionView, width: float) -> Iterator[Flowable]:
     mark = f" — {'agrees' if one.agrees else 'differs'}" if one.bars else ""
     yield _text(
         f"{one.name}{mark}", bold=True, tone="good" if one.agrees else "doubt" if one.bars else "plain"
@@ -154,35 +156,25 @@ def _voice(one: OpinionView, width: float) -> Iterator[Any]:
         yield _text(one.text)
 
 
-def _gallery(neighbours: Sequence[Neighbour], width: float) -> Any:
+def _gallery(neighbours: Sequence[Neighbour], width: float) -> Flowable:
     side = width / _PER_ROW
-    cells = [list(_known(one, side - 6)) for one in neighbours[:_PER_ROW]]
+    cells: list[Cell] = [list(_known(one, side - 6)) for one in neighbours[:_PER_ROW]]
     return _grid([cells], [side] * len(cells))
 
 
-def _known(one: Neighbour, side: float) -> Iterator[Any]:
+def _known(one: Neighbour, side: float) -> Iterator[Flowable]:
     if one.thumbnail:
-        yield _image(one.thumbnail, side, side)
+        yield picture(one.thumbnail, side, side)
     yield _text(one.says, "caption", tone="good" if one.agrees else "doubt")
     yield _text(f"{one.similarity:.2f}", "caption")
 
 
-def _image(data: bytes, width: float, height: float) -> Any:
-    from PIL import Image as Pillow
-    from reportlab.platypus import Image
-
-    with Pillow.open(BytesIO(data)) as opened:
-        scale = min(width / opened.width, height / opened.height)
-        size = (opened.width * scale, opened.height * scale)
-    return Image(BytesIO(data), *size, hAlign="LEFT")
-
-
-def _grid(rows: list[list[Any]], widths: list[float], *, boxed: bool = False) -> Any:
+def _grid(rows: Sequence[list[Cell]], widths: list[float], *, boxed: bool = False) -> Flowable:
     from reportlab.lib.colors import HexColor
     from reportlab.platypus import Table
 
     padding = 4 if boxed else 1
-    style: list[tuple[object, ...]] = [
+    style: list[tuple[Any, ...]] = [
         ("VALIGN", (0, 0), (-1, -1), "TOP"),
         ("LEFTPADDING", (0, 0), (-1, -1), padding if boxed else 0),
         ("RIGHTPADDING", (0, 0), (-1, -1), 4),
@@ -194,7 +186,7 @@ def _grid(rows: list[list[Any]], widths: list[float], *, boxed: bool = False) ->
     return Table(rows, colWidths=widths, style=style, hAlign="LEFT")
 
 
-def _text(words: str, kind: str = "body", *, tone: str = "plain", bold: bool = False) -> Any:
+def _text(words: str, kind: str = "body", *, tone: str = "plain", bold: bool = False) -> Flowable:
     from reportlab.platypus import Paragraph
 
     marked = escape(words).replace("\n", "<br/>")

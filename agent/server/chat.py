@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...case import Diagnosis
 from ...errors import GscoError, ThreadUnknown
@@ -247,5 +247,5 @@ def _failure(error: Exception, policy: ServerPolicy, request_id: str) -> ApiErro
     return unexpected(request_id)
 
 
-def _event(content: dict[str, Any]) -> str:
+def _event(content: dict[str, object]) -> str:
     return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"

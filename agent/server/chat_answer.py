@@ -6,7 +6,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import uuid4
 
 from . import schema
@@ -56,15 +55,15 @@ class ChatAnswer(ABC):
             gsco=self.outcome,
         )
 
-    def chunk(self, delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
+    def chunk(self, delta: dict[str, object], finish: str | None = None, **more: object) -> dict[str, object]:
         """One chunk of the stream."""
         return self._chunk([{"index": 0, "delta": delta, "finish_reason": finish}], **more)
 
-    def usage_chunk(self, said: str) -> dict[str, Any]:
+    def usage_chunk(self, said: str) -> dict[str, object]:
         """The chunk after the last one, for clients that ask for usage."""
         return self._chunk([], usage=usage(self.request, said).model_dump())
 
-    def _chunk(self, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    def _chunk(self, choices: list[dict[str, object]], **more: object) -> dict[str, object]:
         return {
             "id": self.id,
             "object": "chat.completion.chunk",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -190,7 +190,7 @@ async def _images(
     one: Message, place: int, store: ImageStore, ignored: dict[str, str], *, strict: bool
 ) -> tuple[ImageRef, ...]:
     try:
-        sources: list[tuple[str, Any]] = list(images_of(one, place))
+        sources = list(images_of(one, place))
         if sources and one.role == "assistant":
             ignored[f"messages.{place}"] = "images in an answer are not read"
             return ()

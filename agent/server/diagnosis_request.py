@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
@@ -21,7 +21,7 @@ IMAGES = 16
 """A case may have so many images."""
 
 
-def body_schema() -> dict[str, Any]:
+def body_schema() -> dict[str, object]:
     """Describe both forms of the body for the OpenAPI schema."""
     form = DiagnosisOptions.model_json_schema()
     file = {"type": "string", "contentMediaType": "application/octet-stream"}
@@ -61,21 +61,21 @@ async def _form(request: Request) -> tuple[DiagnosisOptions, list[bytes]]:
                 await item.read() if isinstance(item, UploadFile) else image_bytes(item, "image")
                 for item in form.getlist("image")
             ]
-            fields: dict[str, Any] = {name: value for name, value in form.items() if name != "image"}
+            fields: dict[str, object] = {name: value for name, value in form.items() if name != "image"}
     except HTTPException as error:
         raise ApiError(400, f"the form cannot be read: {error.detail}", "invalid_request") from None
     if not images:
         raise ApiError(
             400, "image is missing; send the file as the form's field `image`", "invalid_request", "image"
         )
-    if isinstance(fields.get("window"), str):
-        fields["window"] = fields["window"].split(",")
+    if isinstance(window := fields.get("window"), str):
+        fields["window"] = window.split(",")
     return _validated(
         DiagnosisOptions, {name: value for name, value in fields.items() if value != ""}
     ), images
 
 
-def _validated(model: type[M], given: bytes | dict[str, Any]) -> M:
+def _validated(model: type[M], given: bytes | dict[str, object]) -> M:
     try:
         if isinstance(given, bytes):
             return model.model_validate_json(given)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import ErrorDetails
 
 from ...errors import (
     ConfigurationError,
@@ -82,7 +83,7 @@ class ApiError(Exception):
         self.code = code
         self.param = param
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> dict[str, object]:
         """The error as it goes out."""
         kind = _TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
         fault = ErrorDetail(message=str(self), type=kind, param=self.param, code=self.code)
@@ -102,7 +103,7 @@ def api_error_of(error: GscoError) -> ApiError:
     return ApiError(status, str(error), _snake(type(error).__name__))
 
 
-def invalid(errors: list[Any]) -> ApiError:
+def invalid(errors: Sequence[ErrorDetails]) -> ApiError:
     """Say which field of a request is wrong, without the value: it may be a patient's.
 
     Args:
@@ -145,7 +146,7 @@ _LIMITS = {
 }
 
 
-def _sentence(error: Mapping[str, Any]) -> str:
+def _sentence(error: ErrorDetails) -> str:
     field, kind = _field(error["loc"]) or "the request", error["type"]
     if kind == "missing":
         return f"{field} is missing"
@@ -162,7 +163,7 @@ def _sentence(error: Mapping[str, Any]) -> str:
     return f"{field}: {error['msg'].removeprefix('Value error, ')}"
 
 
-def _field(place: Sequence[Any]) -> str:
+def _field(place: Sequence[int | str]) -> str:
     """The name of a field, cut off; the branches of a union, which pydantic names too, are left out."""
     parts = (str(part)[:_LONGEST_NAME] for part in place if part not in ("body", "str", "Part", "ImageUrl"))
     return ".".join(part for part in parts if part.isidentifier() or part.isdigit())

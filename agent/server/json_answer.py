@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...case import Diagnosis
 from .errors import ApiError
@@ -53,7 +53,7 @@ def json_answer(request: ChatRequest, diagnoses: Sequence[Diagnosis]) -> str:
         )
     records = [one.model_dump(mode="json") for one in diagnoses]
     properties = _schema(request.response_format).get("properties")
-    answer: dict[str, Any] = records[-1]
+    answer: dict[str, object] = records[-1]
     if isinstance(properties, dict) and properties:
         answer = {name: value for name, value in answer.items() if name in properties}
     elif len(records) > 1:
@@ -61,6 +61,6 @@ def json_answer(request: ChatRequest, diagnoses: Sequence[Diagnosis]) -> str:
     return json.dumps(answer, ensure_ascii=False)
 
 
-def _schema(wanted: ResponseFormat | None) -> dict[str, Any]:
+def _schema(wanted: ResponseFormat | None) -> dict[str, object]:
     given = ((wanted and wanted.json_schema) or {}).get("schema")
     return given if isinstance(given, dict) else {}

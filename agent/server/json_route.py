@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine
-from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
@@ -16,7 +15,7 @@ from .errors import ApiError
 class JsonRoute(APIRoute):
     """Parses the body before FastAPI would do it in the event loop."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def get_route_handler(self) -> Callable[[Request], Coroutine[object, None, Response]]:
         """FastAPI's handler, behind the parser."""
         handler = super().get_route_handler()
 

@@ -7,7 +7,7 @@ is accepted, so that every client works as it is, and what had no effect is list
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -76,7 +76,7 @@ class ResponseFormat(_Open):
     """The form of the answer: words, or the ``Diagnosis`` record in JSON."""
 
     type: Literal["text", "json_object", "json_schema"]
-    json_schema: dict[str, Any] | None = None
+    json_schema: dict[str, object] | None = None
 
 
 class StreamOptions(_Open):
@@ -111,12 +111,12 @@ class ChatRequest(BaseModel):
     stream_options: StreamOptions | None = None
     n: int | None = None
     """One answer is given at a time; more are refused."""
-    tools: list[Any] | None = None
+    tools: list[object] | None = None
     """Ignored: the agent calls its own tools."""
-    tool_choice: str | dict[str, Any] | None = None
+    tool_choice: str | dict[str, object] | None = None
     """Ignored, unless it demands a call of the client's tools, which is refused."""
     response_format: ResponseFormat | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: dict[str, object] | None = None
     gsco: Options | None = None
 
 

@@ -7,14 +7,14 @@ import re
 from dataclasses import dataclass, field
 from functools import cache
 from html.parser import HTMLParser
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
-from ...agent.reports.a4_document import LINE, A4Document
+from ...agent.reports.a4_document import LINE, A4Document, picture
 
 if TYPE_CHECKING:
     from reportlab.lib.styles import ParagraphStyle
+    from reportlab.platypus import Flowable
 
 _TEXTS = {"h1": "title", "h2": "heading", "p": "body", "li": "body", "figure": "small"}
 """Elements that hold text, and the style of each."""
@@ -48,7 +48,7 @@ class _Text:
     tag: str
     style: str
     parts: list[str] = field(default_factory=list)
-    image: Any = None
+    image: Flowable | None = None
 
 
 class _PageParser(HTMLParser):
@@ -57,13 +57,13 @@ class _PageParser(HTMLParser):
     def __init__(self, width: float) -> None:
         super().__init__()
         self._width = width
-        self._story: list[Any] = []
+        self._story: list[Flowable] = []
         self._open: list[_Text] = []
         self._rows: list[list[_Text]] | None = None
         self._figures: list[_Text] = []
         self._skipped = 0
 
-    def finished(self) -> list[Any]:
+    def finished(self) -> list[Flowable]:
         """Everything in its order."""
         self._flush_figures()
         return self._story
@@ -121,9 +121,9 @@ class _PageParser(HTMLParser):
         data = base64.b64decode(found[1])
         if self._open and self._open[-1].tag == "figure":
             side = self._width / _FIGURES - 8
-            self._open[-1].image = _image(data, side, side)
+            self._open[-1].image = picture(data, side, side)
         else:
-            self._story.append(_image(data, self._width, self._width))
+            self._story.append(picture(data, self._width, self._width))
 
     def _flush_figures(self) -> None:
         from reportlab.platypus import Table
@@ -138,22 +138,12 @@ class _PageParser(HTMLParser):
         self._figures = []
 
 
-def _figure_cell(one: _Text) -> list[Any]:
+def _figure_cell(one: _Text) -> list[Flowable]:
     words = _paragraph("".join(one.parts).strip(), "small")
     return [words] if one.image is None else [one.image, words]
 
 
-def _image(data: bytes, width: float, height: float) -> Any:
-    from PIL import Image as Pillow
-    from reportlab.platypus import Image
-
-    with Pillow.open(BytesIO(data)) as opened:
-        scale = min(width / opened.width, height / opened.height)
-        size = (opened.width * scale, opened.height * scale)
-    return Image(BytesIO(data), *size, hAlign="LEFT")
-
-
-def _table(rows: list[list[_Text]], width: float) -> Any:
+def _table(rows: list[list[_Text]], width: float) -> Flowable:
     """A table whose columns are as wide as their longest texts ask for, as far as there is room."""
     from reportlab.lib.colors import HexColor
     from reportlab.platypus import Table
@@ -181,7 +171,7 @@ def _table(rows: list[list[_Text]], width: float) -> Any:
     return Table(cells, colWidths=widths, style=style, hAlign="LEFT", repeatRows=1, splitInRow=1)
 
 
-def _paragraph(marked: str, style: str) -> Any:
+def _paragraph(marked: str, style: str) -> Flowable:
     from reportlab.platypus import Paragraph
 
     return Paragraph(marked, _styles()[style])

@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..arms import ALONE, GSCO, PAPER, SPECIALIST
 from ..metrics.uncertainty import Estimate
 from ..overall import Mean
 from ..scoring import ArmScore
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours: told apart by colour-blind readers.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -30,7 +34,7 @@ def overview_png(arms: Sequence[ArmScore], best: str) -> bytes:
     return _overview(arms, best, _png)
 
 
-def _overview(arms: Sequence[ArmScore], best: str, written: Callable[[Any], _Drawn]) -> _Drawn:
+def _overview(arms: Sequence[ArmScore], best: str, written: Callable[[Figure], _Drawn]) -> _Drawn:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -55,7 +59,7 @@ def means(several: Sequence[Mean], title: str) -> str:
         return _svg(figure, title)
 
 
-def _accuracies(axes: Any, arms: Sequence[tuple[str, Estimate]], best: str) -> None:
+def _accuracies(axes: Axes, arms: Sequence[tuple[str, Estimate]], best: str) -> None:
     for place, (name, found) in enumerate(reversed(arms)):
         colour = _COLOURS[1] if name == GSCO.name else _COLOURS[0] if name == best else "#666666"
         axes.plot([found.low, found.high], [place, place], color=colour, linewidth=1.4)
@@ -65,7 +69,7 @@ def _accuracies(axes: Any, arms: Sequence[tuple[str, Estimate]], best: str) -> N
     axes.set(xlabel="accuracy")
 
 
-def _reliability(axes: Any, arms: Sequence[ArmScore]) -> None:
+def _reliability(axes: Axes, arms: Sequence[ArmScore]) -> None:
     """How many answers are right by how sure they are; the area of a point grows with their number."""
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle=":")
     for colour, arm in zip(_COLOURS, arms, strict=False):
@@ -78,7 +82,7 @@ def _reliability(axes: Any, arms: Sequence[ArmScore]) -> None:
         axes.legend(frameon=False, fontsize=6.5)
 
 
-def _risk_coverage(axes: Any, arms: Sequence[ArmScore]) -> None:
+def _risk_coverage(axes: Axes, arms: Sequence[ArmScore]) -> None:
     """Error by the share of cases that are answered, the surest first."""
     for colour, arm in zip(_COLOURS, arms, strict=False):
         if arm.selective is not None:
@@ -89,7 +93,7 @@ def _risk_coverage(axes: Any, arms: Sequence[ArmScore]) -> None:
     axes.set_ylim(bottom=0)
 
 
-def _svg(figure: Any, title: str) -> str:
+def _svg(figure: Figure, title: str) -> str:
     import matplotlib as mpl
 
     buffer = io.StringIO()
@@ -99,7 +103,7 @@ def _svg(figure: Any, title: str) -> str:
     return re.sub(r"^.*?(?=<svg)", "", buffer.getvalue(), flags=re.S)
 
 
-def _png(figure: Any) -> bytes:
+def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
     return buffer.getvalue()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware
 from langgraph.runtime import Runtime
@@ -39,14 +37,14 @@ class EarlierImages(AgentMiddleware[ConsultationState, ConsultationContext]):
         return {"findings": {finding.id: finding for finding in findings}}
 
 
-def earlier(state: Mapping[str, Any]) -> tuple[ImageRef, ...]:
+def earlier(state: ConsultationState) -> tuple[ImageRef, ...]:
     """The images that did not come with this turn and that nothing is known of, the latest ones."""
     shown = {ref.sha256 for ref in images_of_turn(state)}
     before = [ref for ref in state.get("images") or () if ref.sha256 not in shown]
     return unexamined(before, (state.get("findings") or {}).values())[-MOST:]
 
 
-def needed(state: Mapping[str, Any], context: ConsultationContext) -> bool:
+def needed(state: ConsultationState, context: ConsultationContext) -> bool:
     """Whether the answer needs evidence; a generalist that converses may need it for anything."""
     if context.converses:
         return True

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from langchain.agents.middleware import AgentMiddleware
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
@@ -62,9 +61,7 @@ class EndOfTurn(AgentMiddleware[ConsultationState, ConsultationContext]):
         return {"over": state["turn"]}
 
 
-def _undecided(
-    state: Mapping[str, object], collaboration: DiagnosisContext
-) -> Iterator[tuple[ImageRef, Task]]:
+def _undecided(state: ConsultationState, collaboration: DiagnosisContext) -> Iterator[tuple[ImageRef, Task]]:
     """Image and closed task of which specialists were asked in this turn without a diagnosis."""
     turn = findings_of_turn(state)
     diagnosed = {(one.image and one.image.sha256, one.task) for one in turn if one.diagnosis}
@@ -78,7 +75,7 @@ def _undecided(
 
 
 async def _concluded(
-    ref: ImageRef, task: Task, state: Mapping[str, Any], runtime: Runtime[ConsultationContext]
+    ref: ImageRef, task: Task, state: ConsultationState, runtime: Runtime[ConsultationContext]
 ) -> Finding:
     """The decision on an image by the fixed protocol, whichever evidence the generalist asked for.
 
@@ -97,7 +94,7 @@ async def _concluded(
     return finding.model_copy(update={"diagnosis": diagnosis})
 
 
-def closing(state: Mapping[str, Any], context: ConsultationContext) -> Final:
+def closing(state: ConsultationState, context: ConsultationContext) -> Final:
     """How the latest turn ended. A pure function."""
     order = {image.sha256: place for place, image in enumerate(state["images"])}
     findings = sorted(

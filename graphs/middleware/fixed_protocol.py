@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware
@@ -46,7 +45,7 @@ def finding_id(turn: str, image: str) -> str:
 
 
 async def run_protocol(
-    ref: ImageRef, state: Mapping[str, Any], runtime: Runtime[ConsultationContext]
+    ref: ImageRef, state: ConsultationState, runtime: Runtime[ConsultationContext]
 ) -> Finding:
     """Diagnose an image, and tell of it as of a tool. What goes wrong stands in the finding."""
     case = Case(id=ref.id, images=(ref,), group=state.get("group"), context=state.get("context"))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware
-from langchain_core.messages import ToolMessage
+from langchain_core.messages import AnyMessage, ToolMessage
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 from pydantic import ValidationError
@@ -43,9 +42,7 @@ class HumanReview(AgentMiddleware[ConsultationState, ConsultationContext]):
         return await _confirmed(state, runtime.context)
 
 
-async def _confirmed(
-    state: Mapping[str, object], consulting: ConsultationContext
-) -> dict[str, object] | None:
+async def _confirmed(state: ConsultationState, consulting: ConsultationContext) -> dict[str, object] | None:
     changed: dict[str, Finding] = {}
     for finding in findings_of_turn(state):
         if finding.diagnosis is None or finding.diagnosis.review is not None:
@@ -113,7 +110,7 @@ def decided(
     return diagnosis.model_copy(update=changes)
 
 
-def _retold(state: Mapping[str, Any], changed: Mapping[str, Finding]) -> Iterator[ToolMessage]:
+def _retold(state: ConsultationState, changed: Mapping[str, Finding]) -> Iterator[AnyMessage]:
     """The tool results anew, so that the generalist speaks of what the person decided."""
     for message in state["messages"]:
         finding = changed.get(message.tool_call_id) if isinstance(message, ToolMessage) else None

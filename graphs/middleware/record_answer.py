@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from langchain.agents.middleware import AgentMiddleware
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage
@@ -44,7 +43,7 @@ class RecordAnswer(AgentMiddleware[ConsultationState, ConsultationContext]):
         return {"messages": [*wordless, AIMessage(text, id=f"answer-{state['turn']}")]}
 
 
-async def record_answer(state: Mapping[str, object], context: ConsultationContext) -> str:
+async def record_answer(state: ConsultationState, context: ConsultationContext) -> str:
     """Answer the latest question of a conversation from its record.
 
     Args:
@@ -62,7 +61,7 @@ async def record_answer(state: Mapping[str, object], context: ConsultationContex
 
 
 def question_of(
-    state: Mapping[str, Any], records: Sequence[ImageRecord], collaboration: DiagnosisContext
+    state: ConsultationState, records: Sequence[ImageRecord], collaboration: DiagnosisContext
 ) -> UserQuestion:
     """Read the latest question, with the words of the tasks on record."""
     asked = next(one for one in reversed(state["messages"]) if isinstance(one, HumanMessage))
@@ -74,7 +73,7 @@ def question_of(
 
 
 def records_in_question(
-    question: UserQuestion, records: Sequence[ImageRecord], state: Mapping[str, Any]
+    question: UserQuestion, records: Sequence[ImageRecord], state: ConsultationState
 ) -> tuple[ImageRecord, ...]:
     """The images that a question is about; to compare there must be two of them where there can be."""
     latest = _latest_images(state["messages"])

@@ -15,7 +15,7 @@ from ...tools.toolbox import Toolbox
 from ..consultation_context import ConsultationContext, ConsultationState
 from ..events import EvidenceArrived, Finding, ToolFinished, ToolStarted
 
-Handler = Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
+Handler = Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[object]]]
 
 
 class ToolExecution(AgentMiddleware[ConsultationState, ConsultationContext]):
@@ -28,7 +28,7 @@ class ToolExecution(AgentMiddleware[ConsultationState, ConsultationContext]):
 
     state_schema = ConsultationState
 
-    async def awrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> Command[Any]:
+    async def awrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> Command[object]:
         """Run the call; its records go to the findings, its text to the model."""
         call, write, start = request.tool_call, request.runtime.stream_writer, time.perf_counter()
         id = call["id"] or "call"
@@ -79,7 +79,7 @@ def _finding(result: ToolMessage, request: ToolCallRequest, toolbox: Toolbox) ->
     return Finding(id=id, turn=request.state["turn"], tool=call["name"], **found)
 
 
-def _records(artifact: Any) -> dict[str, Any]:
+def _records(artifact: object) -> dict[str, Any]:
     if isinstance(artifact, Diagnosis):
         return {"diagnosis": artifact}
     records: Sequence[object] = artifact if isinstance(artifact, Sequence) else ()

@@ -19,7 +19,7 @@ from ..policy import conflict_of, doubts_of, remarks
 from ..state import DiagnosisState
 
 
-async def decide(state: DiagnosisState, runtime: Runtime[DiagnosisContext]) -> dict[str, Any]:
+async def decide(state: DiagnosisState, runtime: Runtime[DiagnosisContext]) -> dict[str, object]:
     """Make the diagnosis of the evidence and of the generalist's answer."""
     start = time.perf_counter()
     collaboration, case, evidence = runtime.context, state["case"], state["evidence"]

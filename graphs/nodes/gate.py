@@ -30,7 +30,7 @@ SOURCE = "gate"
 _NAME_IT = "Name the task to have it diagnosed as such"
 
 
-async def gate(state: DiagnosisState, runtime: Runtime[DiagnosisContext]) -> dict[str, Any]:
+async def gate(state: DiagnosisState, runtime: Runtime[DiagnosisContext]) -> dict[str, object]:
     """Check the named task, or choose one; see ``check_task`` and ``choose_task``."""
     start = time.perf_counter()
     name = state.get("task")

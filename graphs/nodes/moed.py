@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from langgraph.runtime import Runtime
 from langgraph.types import Send
@@ -16,7 +15,7 @@ from ..explanation.titles import SOURCE
 from ..state import BranchInput
 
 
-async def moed(state: BranchInput, runtime: Runtime[DiagnosisContext]) -> dict[str, Any]:
+async def moed(state: BranchInput, runtime: Runtime[DiagnosisContext]) -> dict[str, object]:
     """Ask one specialist.
 
     Raises:
@@ -24,7 +23,7 @@ async def moed(state: BranchInput, runtime: Runtime[DiagnosisContext]) -> dict[s
     """
     start = time.perf_counter()
     name = SOURCE + state["specialist"]
-    update: dict[str, Any]
+    update: dict[str, object]
     try:
         update = {"opinions": (await _ask(state, runtime.context),)}
     except SpecialistError as error:

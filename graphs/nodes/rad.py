@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
 
 from langgraph.runtime import Runtime
 
@@ -19,7 +18,7 @@ SOURCE = "retrieval"
 """Names retrieval in ``Evidence.missing``."""
 
 
-async def rad(state: BranchInput, runtime: Runtime[DiagnosisContext]) -> dict[str, Any]:
+async def rad(state: BranchInput, runtime: Runtime[DiagnosisContext]) -> dict[str, object]:
     """Find the known cases that are most similar.
 
     Raises:

@@ -7,13 +7,16 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ...disk import read_file
 from ...errors import ConfigurationError
 from ..splits import Split
 from .rows import DatasetLayout, LabelledRow, split_named
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 _MAX_BYTES = 2**30
 _LABELS = (
@@ -73,21 +76,21 @@ def is_export(path: Path) -> bool:
     return is_coco(content) or is_label_studio(content)
 
 
-def _loaded(path: Path) -> Any:
+def _loaded(path: Path) -> object:
     try:
         return json.loads(read_file(path, _MAX_BYTES).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"cannot read {path.name} as JSON: {error}") from error
 
 
-def is_coco(content: Any) -> bool:
+def is_coco(content: object) -> TypeIs[Mapping[str, Any]]:
     """Whether JSON has the three lists of COCO."""
     return isinstance(content, Mapping) and all(
         isinstance(content.get(name), list) for name in ("images", "annotations", "categories")
     )
 
 
-def is_label_studio(content: Any) -> bool:
+def is_label_studio(content: object) -> TypeIs[list[Mapping[str, Any]]]:
     """Whether JSON is a list of Label Studio tasks, in the full or the short form."""
     if not isinstance(content, list) or not content or not isinstance(content[0], Mapping):
         return False
@@ -100,7 +103,7 @@ def is_label_studio(content: Any) -> bool:
 def _coco_rows(content: Mapping[str, Any], path: Path) -> list[LabelledRow]:
     try:
         names = {category["id"]: str(category["name"]).strip() for category in content["categories"]}
-        labels: dict[Any, list[str]] = defaultdict(list)
+        labels: dict[object, list[str]] = defaultdict(list)
         for annotation in content["annotations"]:
             labels[annotation["image_id"]].append(names[annotation["category_id"]])
         split = _split_of(path)
@@ -121,10 +124,10 @@ def _split_of(path: Path) -> Split | None:
     return found[0] if len(set(found)) == 1 else split_named(path.parent.name)
 
 
-def _label_studio_rows(content: Sequence[Any], layout: DatasetLayout) -> Iterator[LabelledRow]:
+def _label_studio_rows(content: Sequence[Mapping[str, Any]], layout: DatasetLayout) -> Iterator[LabelledRow]:
     for task in content:
         short = "data" not in task
-        data: Mapping[str, Any] = task if short else task["data"]
+        data = task if short else task["data"]
         place = _image_of(data)
         if short:
             answers = [_short_labels(task)]

@@ -89,7 +89,7 @@ class ChatTemplate:
         messages: Sequence[BaseMessage],
         *,
         answer_follows: bool = True,
-        tools: Sequence[Mapping[str, Any]] = (),
+        tools: Sequence[Mapping[str, object]] = (),
     ) -> str:
         """The messages in the model's own chat template, one placeholder per image.
 
@@ -100,7 +100,7 @@ class ChatTemplate:
         if not self._takes_system:
             messages = without_system(messages)
         conversation = [self._turn(message) for message in messages]
-        listed: dict[str, Any] = {"tools": [dict(tool) for tool in tools]} if tools else {}
+        listed: dict[str, object] = {"tools": [dict(tool) for tool in tools]} if tools else {}
         if tools and not self.shows_tools:
             raise GeneralistError(NO_TOOLS)
         text = self._rendered(conversation, answer_follows=answer_follows, **listed)
@@ -109,7 +109,7 @@ class ChatTemplate:
             raise GeneralistError(f"the model's chat template does not place {count} images; check it")
         return text
 
-    def _turn(self, message: BaseMessage) -> dict[str, Any]:
+    def _turn(self, message: BaseMessage) -> dict[str, object]:
         if message.type not in _ROLES:
             raise GeneralistError(f"a message of type {message.type!r} cannot be sent to a generalist")
         images, text = parts(message)
@@ -154,7 +154,9 @@ class ChatTemplate:
             return _turn(role, text)
         return _turn(role, [*({"type": "image"} for _ in range(images)), {"type": "text", "text": text}])
 
-    def _rendered(self, conversation: list[dict[str, Any]], *, answer_follows: bool, **listed: Any) -> str:
+    def _rendered(
+        self, conversation: list[dict[str, object]], *, answer_follows: bool, **listed: object
+    ) -> str:
         try:
             return self._processor.apply_chat_template(
                 conversation, tokenize=False, add_generation_prompt=answer_follows, **listed
@@ -201,7 +203,7 @@ def _ends(model: PreTrainedModel) -> tuple[int, ...]:
     return () if own is None else (own,) if isinstance(own, int) else tuple(own)
 
 
-def _turn(role: str, content: Any) -> dict[str, Any]:
+def _turn(role: str, content: object) -> dict[str, object]:
     return {"role": role, "content": content}
 
 

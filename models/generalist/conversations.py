@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -134,7 +134,7 @@ def diagnosis_conversations(
         yield TrainingConversation(f"{dataset.name}/{place}", turns, place)
 
 
-def _entries(path: Path) -> Iterator[tuple[str, Any]]:
+def _entries(path: Path) -> Iterator[tuple[str, object]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -149,7 +149,7 @@ def _entries(path: Path) -> Iterator[tuple[str, Any]]:
             yield f"line {number}", _parsed(line, f"{path.name}, line {number}")
 
 
-def _json(path: Path) -> Any:
+def _json(path: Path) -> object:
     try:
         return _parsed(path.read_text(encoding="utf-8-sig"), path.name)
     except (OSError, UnicodeDecodeError) as error:
@@ -180,7 +180,7 @@ def _conversation(entry: object, place: str) -> TrainingConversation:
     )
 
 
-def _turn(turn: Any, place: str) -> ConversationTurn:
+def _turn(turn: object, place: str) -> ConversationTurn:
     if not isinstance(turn, dict) or not isinstance(turn.get("value"), str):
         raise ConfigurationError(f"{place} needs `from` and a text as `value`")
     speaker: Speaker | None = next((one for one in _SPEAKERS if one == turn.get("from")), None)
@@ -198,7 +198,7 @@ def _check_order(speakers: Sequence[str], place: str) -> None:
         )
 
 
-def _check_image(given: Sequence[Any], image: str | None, place: str) -> None:
+def _check_image(given: Sequence[Mapping[str, str]], image: str | None, place: str) -> None:
     counts = [turn["value"].count(IMAGE) for turn in given]
     if image is None and sum(counts):
         raise ConfigurationError(f"{place} has the token {IMAGE} and no `image`")

@@ -68,13 +68,14 @@ def keep_deadline(client: openai.OpenAI, seconds: float, where: str) -> None:
         seconds: for one request with its retries.
         where: the server's address, for the error.
     """
-    ask, send = client.request, client._send_request  # pyright: ignore[reportPrivateUsage]
+    ask: Any = client.request
+    send: Any = client._send_request  # pyright: ignore[reportPrivateUsage]
 
-    def request(*arguments: Any, **more: Any) -> Any:
+    def request(*arguments: object, **more: object) -> object:
         with within(seconds):
             return ask(*arguments, **more)
 
-    def bounded(sent: Any, *, stream: bool, **more: Any) -> Any:
+    def bounded(sent: Any, *, stream: bool, **more: object) -> object:
         with within(seconds) as deadline, _in_time(deadline, where):
             _hurry(sent, deadline, where)
             response = send(sent, stream=True, **more)
@@ -88,9 +89,10 @@ def keep_deadline(client: openai.OpenAI, seconds: float, where: str) -> None:
 
 def keep_deadline_async(client: openai.AsyncOpenAI, seconds: float, where: str) -> None:
     """The same for an asynchronous client, to the second."""
-    ask, send = client.request, client._send_request  # pyright: ignore[reportPrivateUsage]
+    ask: Any = client.request
+    send: Any = client._send_request  # pyright: ignore[reportPrivateUsage]
 
-    async def request(*arguments: Any, **more: Any) -> Any:
+    async def request(*arguments: object, **more: object) -> object:
         with within(seconds) as deadline:
             try:
                 async with asyncio.timeout(deadline.left):
@@ -98,7 +100,7 @@ def keep_deadline_async(client: openai.AsyncOpenAI, seconds: float, where: str) 
             except TimeoutError:
                 raise _exceeded(deadline, where) from None
 
-    async def bounded(sent: Any, *, stream: bool, **more: Any) -> Any:
+    async def bounded(sent: Any, *, stream: bool, **more: object) -> object:
         with within(seconds) as deadline, _in_time(deadline, where):
             _hurry(sent, deadline, where)
             response = await send(sent, stream=True, **more)
@@ -114,9 +116,7 @@ class _Stream(_http.SyncByteStream):
     """The bytes of an answer until the deadline."""
 
     def __init__(self, stream: Any, deadline: Deadline, where: str) -> None:
-        self._stream = stream
-        self._deadline = deadline
-        self._where = where
+        self._stream, self._deadline, self._where = stream, deadline, where
 
     def __iter__(self) -> Iterator[bytes]:
         with _in_time(self._deadline, self._where):
@@ -133,9 +133,7 @@ class _AsyncStream(_http.AsyncByteStream):
     """The same, asynchronously."""
 
     def __init__(self, stream: Any, deadline: Deadline, where: str) -> None:
-        self._stream = stream
-        self._deadline = deadline
-        self._where = where
+        self._stream, self._deadline, self._where = stream, deadline, where
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         pieces = aiter(self._stream)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -24,7 +24,7 @@ _NOTHING = {
     "type": "function",
     "function": {"name": "nothing", "description": "Does nothing.", "parameters": {"type": "object"}},
 }
-_TRUE: dict[str, Any] = {
+_TRUE: dict[str, object] = {
     "type": "object",
     "properties": {"yes": {"const": True}},
     "required": ["yes"],
@@ -110,7 +110,7 @@ def content_text(content: Any) -> str:
     )
 
 
-def ask_vllm(client: openai.OpenAI, model: str, address: str, body: dict[str, Any]) -> Any:
+def ask_vllm(client: openai.OpenAI, model: str, address: str, body: Mapping[str, object]) -> Any:
     """Ask one of vLLM's own addresses, which lie beside ``/v1``."""
     url = urlsplit(str(client.base_url))
     path = url.path.rstrip("/").removesuffix("/v1") + address
@@ -136,7 +136,7 @@ def _turn(client: openai.OpenAI, model: str) -> tuple[str, bool]:
     return text if known else "", continues
 
 
-def _takes(client: openai.OpenAI, model: str, body: dict[str, Any], **more: Any) -> str | None:
+def _takes(client: openai.OpenAI, model: str, body: Mapping[str, object], **more: object) -> str | None:
     """What the model says to a request; None if the server refuses it."""
     try:
         answer: Any = client.post("/chat/completions", body={"model": model, **body, **more}, cast_to=object)

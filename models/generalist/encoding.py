@@ -63,7 +63,7 @@ class MessageEncoder(ChatTemplate):
         )
 
     def prompts(
-        self, requests: Sequence[Sequence[BaseMessage]], tools: Sequence[Mapping[str, Any]] = ()
+        self, requests: Sequence[Sequence[BaseMessage]], tools: Sequence[Mapping[str, object]] = ()
     ) -> list[EncodedPrompt | GeneralistError]:
         """Encode prompts that end where the model's answer begins; a failure stands in its place."""
         wanted: list[tuple[tuple[str, ...], str] | GeneralistError] = []

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Condition
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import openai
 from cachetools import LRUCache, cached
@@ -32,6 +32,8 @@ from .tool_calls import specifications
 if TYPE_CHECKING:
     from ...images import ImageStore
 
+T = TypeVar("T")
+
 HELD_TO = "held_to_tools"
 """Keyword under which bound tools travel to the request where the server does not take them itself."""
 _LONGEST_SIDE = 2048
@@ -45,7 +47,7 @@ class EncodedImages:
 
     def __init__(self, images: ImageStore) -> None:
         self._images = images
-        self.of = cached(LRUCache[Any, str](maxsize=64), condition=Condition())(self._encode)
+        self.of = cached(LRUCache[tuple[str], str](maxsize=64), condition=Condition())(self._encode)
 
     def _encode(self, id: str) -> str:
         image = self._images.get(id)
@@ -87,7 +89,7 @@ class HeldTools:
     choice: str
     vllm: bool
 
-    def request(self) -> dict[str, Any]:
+    def request(self) -> dict[str, object]:
         """What the request needs beside the messages."""
         form = form_of(self.tools, self.choice)
         if self.vllm:
@@ -103,10 +105,10 @@ class EndpointChat(ChatOpenAI):
     one, else it holds the answer to the form of a call (see ``calling``).
     """
 
-    encoded: Any = Field(exclude=True, repr=False)
+    encoded: EncodedImages = Field(exclude=True, repr=False)
     stop_ids: tuple[int, ...] = ()
     """Ids that end an answer, for checkpoints that do not say so."""
-    calling: Any = Field(exclude=True, repr=False)
+    calling: Callable[[], Calling] = Field(exclude=True, repr=False)
     """Function that finds out how tools reach the model; called when the first tools are bound."""
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:
@@ -115,7 +117,7 @@ class EndpointChat(ChatOpenAI):
         Raises:
             GeneralistError: it has none, or cannot be reached.
         """
-        calling: Calling = self.calling()
+        calling = self.calling()
         if calling.level == "native":
             return super().bind_tools(tools, **kwargs)
         if calling.level == "none":
@@ -128,8 +130,8 @@ class EndpointChat(ChatOpenAI):
         return self.bind(**{HELD_TO: HeldTools(tuple(specifications(tools)), choice, calling.vllm)}, **kept)
 
     def _get_request_payload(
-        self, input_: Any, *, stop: list[str] | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
+        self, input_: LanguageModelInput, *, stop: list[str] | None = None, **kwargs: Any
+    ) -> dict[str, object]:
         messages = self._convert_input(input_).to_messages()
         check_length(messages)
         held: HeldTools | None = kwargs.pop(HELD_TO, None)
@@ -305,5 +307,5 @@ def _ends(chunk: ChatGenerationChunk) -> bool:
     return bool((chunk.generation_info or {}).get("finish_reason"))
 
 
-def _without_usage(kwargs: dict[str, Any]) -> dict[str, Any]:
+def _without_usage(kwargs: Mapping[str, T]) -> dict[str, T]:
     return {name: value for name, value in kwargs.items() if name not in ("stream_usage", "run_manager")}

@@ -7,7 +7,7 @@ path or an address.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -63,17 +63,17 @@ def functions(tasks: Sequence[Task], default: str | None = None) -> dict[str, Fu
 
 @lru_cache(maxsize=64)  # pydantic takes longer to make the arguments' classes than most tools to answer
 def _functions(names: tuple[str, ...], about: str, default: str | None) -> dict[str, Function]:
-    kind: Any = Literal[names] if names else str
-    start: Any = ... if default is None else default
-    task: Any = (kind, Field(default=start, description=about))
-    same: Any = (kind, Field(default=start, description="As in classify."))
+    kind: object = Literal[names] if names else str
+    start: object = ... if default is None else default
+    task = (kind, Field(default=start, description=about))
+    same = (kind, Field(default=start, description="As in classify."))
     image = _image()
-    several: Any = (
+    several = (
         list[str],
         Field(default_factory=list, description="Names of specialists; empty asks all."),
     )
-    count: Any = (int, Field(default=10, ge=1, le=MOST_NEIGHBOURS, description="How many cases at most."))
-    encoder: Any = (str, Field(default="", description="Whose space; leave it out for the task's own."))
+    count = (int, Field(default=10, ge=1, le=MOST_NEIGHBOURS, description="How many cases at most."))
+    encoder = (str, Field(default="", description="Whose space; leave it out for the task's own."))
 
     found = (
         Function(
@@ -108,7 +108,7 @@ def further_functions(reports: Sequence[Task] = ()) -> dict[str, Function]:
 @lru_cache(maxsize=64)
 def _further_functions(reports: str) -> dict[str, Function]:
     which = f"Which report: {reports}; leave it out where there is only one."
-    task: Any = (str, Field(default="", description=which))
+    task = (str, Field(default="", description=which))
     found = (
         Function(
             "describe",
@@ -129,15 +129,15 @@ def arguments(name: str, **fields: Any) -> type[BaseModel]:
     return create_model(name, __base__=_Arguments, **fields)
 
 
-def _image() -> Any:
+def _image() -> tuple[object, object]:
     return (ImageId, Field(default="", description="Id of an image; leave it out for the latest one."))
 
 
-def declared(function: Function, carried_out: Callable[..., Any] | None = None) -> BaseTool:
+def declared(function: Function, carried_out: Callable[..., Awaitable[object]] | None = None) -> BaseTool:
     """A function as a LangChain tool; without what carries it out, it can be shown to a model only."""
     from langchain_core.tools import StructuredTool, ToolException
 
-    def absent(**_: Any) -> str:
+    def absent(**_: object) -> str:
         raise ToolException(f"the tool {function.name} is not available here")
 
     return StructuredTool(

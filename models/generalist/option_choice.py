@@ -120,7 +120,7 @@ async def by_letters(request: Choice, asking: ChoiceRequest) -> Answer:
         )
     letters = LETTERS[: len(request.options)]
     ids = await asyncio.to_thread(asking.letters) if asking.endpoint.vllm else {}
-    extra: dict[str, Any] = {"logprobs": True}
+    extra: dict[str, object] = {"logprobs": True}
     if ids:
         extra |= {"logprob_token_ids": sorted({id for letter in letters for id in ids[letter]})}
         extra |= {"return_tokens_as_token_ids": True}
@@ -160,7 +160,7 @@ def lettered(request: Choice) -> list[BaseMessage]:
     pairs = zip(LETTERS, request.options, strict=False)
     listed = " ".join(f"{letter}. {label_text(option)}" for letter, option in pairs)
     text = f"{text.rstrip()} The options are: {listed}. Answer with the letter of one option only."
-    blocks: list[Any] = [{"type": "image", "file_id": id} for id in images]
+    blocks: list[str | dict[object, object]] = [{"type": "image", "file_id": id} for id in images]
     return [*before, HumanMessage([*blocks, {"type": "text", "text": text}] if images else text)]
 
 
@@ -204,7 +204,7 @@ async def _log_of_beginning(
     return sum(value for _, value in tokens[0][int(length) - 1 : _shared(tokens)])
 
 
-async def together(work: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+async def together(work: Iterable[Coroutine[object, None, _T]]) -> list[_T]:
     """Run coroutines at once; where one fails, or nobody waits any more, the others are cancelled."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
@@ -219,10 +219,10 @@ def without_thoughts(text: str) -> str:
     return text.rpartition("</think>")[2].strip()
 
 
-async def _body(asking: ChoiceRequest, messages: Sequence[BaseMessage], **given: Any) -> dict[str, Any]:
+async def _body(asking: ChoiceRequest, messages: Sequence[BaseMessage], **given: object) -> dict[str, Any]:
     """A request's body, made in a thread, since a large image takes long to encode."""
 
-    def make() -> dict[str, Any]:
+    def make() -> dict[str, object]:
         payload = asking.payload(list(messages), **given)
         extra = payload.pop("extra_body", None) or {}
         return {**payload, **extra}

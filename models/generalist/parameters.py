@@ -71,7 +71,7 @@ class RequestParameters:
         """What requests go without, in the order of ``OMITTABLE``."""
         return tuple(name for name in OMITTABLE if name in self._omitted)
 
-    def applied(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def applied(self, body: Mapping[str, Any]) -> dict[str, object]:
         """A request's body as this server takes it."""
         made = dict(body)
         for name in self.omitted:
@@ -124,9 +124,9 @@ def refused(text: str, named: str | None, sent: Collection[str]) -> set[str]:
 
 def follow(client: openai.OpenAI, parameters: RequestParameters) -> None:
     """Let every chat completion of a client go out as its server takes it."""
-    send = client.request
+    send: Any = client.request
 
-    def request(cast_to: Any, options: Any, **more: Any) -> Any:
+    def request(cast_to: object, options: Any, **more: object) -> object:
         while True:
             made = _made(options, parameters)
             try:
@@ -140,9 +140,9 @@ def follow(client: openai.OpenAI, parameters: RequestParameters) -> None:
 
 def afollow(client: openai.AsyncOpenAI, parameters: RequestParameters) -> None:
     """The same for an asynchronous client."""
-    send = client.request
+    send: Any = client.request
 
-    async def request(cast_to: Any, options: Any, **more: Any) -> Any:
+    async def request(cast_to: object, options: Any, **more: object) -> object:
         while True:
             made = _made(options, parameters)
             try:
@@ -161,7 +161,7 @@ def _made(options: Any, parameters: RequestParameters) -> Any:
     return options.model_copy(update={"json_data": parameters.applied(options.json_data), **extra})
 
 
-def _body(options: Any) -> dict[str, Any]:
+def _body(options: Any) -> dict[str, object]:
     data = options.json_data if isinstance(options.json_data, Mapping) else {}
     return {**data, **(options.extra_json or {})}
 
@@ -171,7 +171,7 @@ def _sent(body: Mapping[str, Any]) -> set[str]:
     return {*body, *((SYSTEM,) if system else ())} - {"messages", "model"}
 
 
-def _without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _without_system(messages: list[dict[str, Any]]) -> list[dict[str, object]]:
     """The system message's text at the beginning of the first question."""
     rules = [turn["content"] for turn in messages if turn["role"] in ("system", "developer")]
     rest = [turn for turn in messages if turn["role"] not in ("system", "developer")]

@@ -20,7 +20,7 @@ from .scoring import EncodedPrompt, OptionPrompt
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
-    from transformers import PreTrainedModel, ProcessorMixin
+    from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
 
     from ...images import ImageStore
 
@@ -43,7 +43,7 @@ class ProcessorEncoder(ChatTemplate):
         self._taken = set(inspect.signature(model.forward).parameters)
 
     def prompts(
-        self, requests: Sequence[Sequence[BaseMessage]], tools: Sequence[Mapping[str, Any]] = ()
+        self, requests: Sequence[Sequence[BaseMessage]], tools: Sequence[Mapping[str, object]] = ()
     ) -> list[EncodedPrompt | GeneralistError]:
         """Encode prompts that end where the model's answer begins; a failure stands in its place."""
         made: list[EncodedPrompt | GeneralistError] = []
@@ -54,7 +54,9 @@ class ProcessorEncoder(ChatTemplate):
                 made.append(error)
         return made
 
-    def _prompt(self, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, Any]]) -> EncodedPrompt:
+    def _prompt(
+        self, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, object]]
+    ) -> EncodedPrompt:
         ids = image_ids(messages)
         text = self.render(messages, tools=tools)
         try:
@@ -76,12 +78,14 @@ class ProcessorEncoder(ChatTemplate):
         return EncodedPrompt(tuple(made["input_ids"][0].tolist()), None, ids, inputs)
 
 
-def score_each(model: Any, requests: Sequence[OptionPrompt]) -> list[list[float]]:
+def score_each(model: PreTrainedModel, requests: Sequence[OptionPrompt]) -> list[list[float]]:
     """Log-likelihood of every option of every request, one forward pass each; see ``scoring``."""
     return [[_score(model, request.prompt, option) for option in request.options] for request in requests]
 
 
-def generate_each(model: Any, prompts: Sequence[EncodedPrompt], config: Any, **extras: Any) -> torch.Tensor:
+def generate_each(
+    model: Any, prompts: Sequence[EncodedPrompt], config: GenerationConfig, **extras: object
+) -> torch.Tensor:
     """Continuations (n, new) of prompts, one after the other, padded behind with ``config.pad_token_id``."""
     rows = list(_continued(model, prompts, config, extras))
     whole = torch.full((len(rows), max(map(len, rows), default=0)), config.pad_token_id)
@@ -91,7 +95,7 @@ def generate_each(model: Any, prompts: Sequence[EncodedPrompt], config: Any, **e
 
 
 def _continued(
-    model: Any, prompts: Sequence[EncodedPrompt], config: Any, extras: Mapping[str, Any]
+    model: Any, prompts: Sequence[EncodedPrompt], config: GenerationConfig, extras: Mapping[str, object]
 ) -> Iterator[torch.Tensor]:
     for prompt in prompts:
         inputs = _on(model, prompt.inputs or {})
@@ -99,7 +103,7 @@ def _continued(
         yield ids[0, len(prompt.ids) :].cpu()
 
 
-def _score(model: Any, prompt: EncodedPrompt, option: tuple[int, ...]) -> float:
+def _score(model: PreTrainedModel, prompt: EncodedPrompt, option: tuple[int, ...]) -> float:
     inputs = _on(model, _with_answer(prompt, option[:-1]))
     limit = {"logits_to_keep": len(option)} if _keeps(model) else {}
     logits = model(**inputs, use_cache=False, **limit).logits[0, -len(option) :].float()
@@ -120,7 +124,7 @@ def _with_answer(prompt: EncodedPrompt, answer: Sequence[int]) -> dict[str, torc
     return inputs
 
 
-def _on(model: Any, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _on(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Inputs on the model's device, pixels in its precision."""
     return {
         name: value.to(model.device, model.dtype)
@@ -130,5 +134,5 @@ def _on(model: Any, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
     }
 
 
-def _keeps(model: Any) -> bool:
+def _keeps(model: PreTrainedModel) -> bool:
     return "logits_to_keep" in inspect.signature(model.forward).parameters

@@ -128,9 +128,9 @@ def _together(one: HumanMessage, other: HumanMessage) -> HumanMessage:
     said = f"{text}\n\n{further}"
     if not (images or more):
         return HumanMessage(said)
-    blocks: list[Any] = [{"type": "image", "file_id": id} for id in (*images, *more)]
+    blocks: list[str | dict[object, object]] = [{"type": "image", "file_id": id} for id in (*images, *more)]
     return HumanMessage([*blocks, {"type": "text", "text": said}])
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)

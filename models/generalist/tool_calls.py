@@ -16,14 +16,14 @@ OPEN, CLOSE = "<tool_call>", "</tool_call>"
 _CALL = re.compile(rf"{OPEN}(.*?)(?:{CLOSE}|$)", re.S)
 
 
-def specifications(tools: Sequence[BaseTool | Mapping[str, Any]]) -> list[dict[str, Any]]:
+def specifications(tools: Sequence[BaseTool | Mapping[str, object]]) -> list[dict[str, Any]]:
     """Tools as a chat template takes them: name, description and a JSON schema of the arguments."""
     from langchain_core.utils.function_calling import convert_to_openai_tool
 
     return [convert_to_openai_tool(tool) for tool in tools]
 
 
-def called(name: str, arguments: Mapping[str, Any]) -> str:
+def called(name: str, arguments: Mapping[str, object]) -> str:
     """A call as a model writes it."""
     return f'{OPEN}\n{{"name": {_json(name)}, "arguments": {_json(dict(arguments))}}}\n{CLOSE}'
 
@@ -52,5 +52,5 @@ def read_calls(text: str) -> AIMessage:
     return AIMessage(content=_CALL.sub("", text).strip(), tool_calls=good, invalid_tool_calls=bad)
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)

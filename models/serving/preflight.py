@@ -28,7 +28,7 @@ class CheckpointLayout:
     folder: Path
     config: Mapping[str, Any]
     weights: frozenset[str]
-    tokenizer: Mapping[str, Any]
+    tokenizer: Mapping[str, object]
     """``tokenizer_config.json``."""
 
 

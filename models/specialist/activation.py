@@ -84,7 +84,7 @@ def _grad_cam(specialist: TimmSpecialist, image: Image, index: int) -> Heat:
     return heat
 
 
-def _split(network: nn.Module) -> Any:
+def _split(network: nn.Module) -> nn.Module:
     """The network with a seam between feature map and head, where hooks of the library's can hold."""
     from torch import nn
 

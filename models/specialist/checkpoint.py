@@ -14,7 +14,7 @@ from ...errors import SpecialistError
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Progressed:
     best_score: float = -math.inf
     history: list[dict[str, float]] = field(default_factory=list)
     """Numbers of each epoch."""
-    best_state: dict[str, Any] = field(default_factory=dict)
+    best_state: dict[str, Tensor] = field(default_factory=dict)
     """The weights of the best epoch."""
 
 

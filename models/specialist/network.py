@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -80,8 +80,12 @@ def _without_drawing() -> Generator[None]:
 
     class WithoutDrawing(TorchFunctionMode):
         def __torch_function__(
-            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-        ) -> Any:
+            self,
+            func: Callable[..., object],
+            types: object,
+            args: tuple[object, ...] = (),
+            kwargs: Mapping[str, object] | None = None,
+        ) -> object:
             if getattr(func, "__name__", "") in ("normal_", "uniform_"):
                 return args[0] if args else (kwargs or {})["tensor"]
             return func(*args, **(kwargs or {}))
@@ -135,7 +139,7 @@ def create_network(
         raise SpecialistError(
             f"timm has no architecture {architecture!r}; see timm.list_models('*{architecture[:6]}*')"
         )
-    options: dict[str, Any] = {"num_classes": classes}
+    options: dict[str, object] = {"num_classes": classes}
     if dropout:
         options["drop_rate"] = dropout
     try:
@@ -148,7 +152,7 @@ def create_network(
 
 
 def _create_sized(
-    architecture: str, pretrained: bool, image_size: int | None, options: Mapping[str, Any]
+    architecture: str, pretrained: bool, image_size: int | None, options: Mapping[str, object]
 ) -> nn.Module:
     timm = import_timm()
 
@@ -180,7 +184,7 @@ def _classifier(network: nn.Module) -> nn.Linear | nn.Conv2d:
     """The layer alone, without looking through all modules for its name."""
     from torch import nn
 
-    layer = cast(Any, network).get_classifier() if hasattr(network, "get_classifier") else None
+    layer = getattr(network, "get_classifier", lambda: None)()
     if not isinstance(layer, nn.Linear | nn.Conv2d):
         # Some architectures (SAM's) return the pooling head that wraps the layer.
         layer = getattr(layer, "fc", layer)

@@ -7,7 +7,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -25,7 +25,7 @@ from .weighting import Rule
 
 Decision = Literal["argmax", "prior", "balanced"]
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
+PRESETS: Mapping[str, Mapping[str, object]] = {
     "reference": {
         "image_size": 224,
         "init": "timm",
@@ -153,7 +153,7 @@ class TrainingConfig(BaseModel):
         return self
 
     @classmethod
-    def from_toml(cls, path: Path, **overrides: Any) -> TrainingConfig:
+    def from_toml(cls, path: Path, **overrides: object) -> TrainingConfig:
         """Read a TOML file; a relative ``data`` is relative to the file.
 
         Raises:

@@ -21,6 +21,7 @@ from .specialist import Floats, Forward, TimmSpecialist
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
+    from transformers import BatchFeature, PreTrainedModel
 
 _SPARE = 1_000_000
 """Numbers that a model may have beside its weights, such as tables of positions."""
@@ -128,7 +129,7 @@ class ReportSpecialist(TimmSpecialist):
         skipped = 1 if self.network.config.is_encoder_decoder else prompt.shape[1]
         return tokens[:, skipped:].cpu().numpy()
 
-    def _inputs(self, images: Sequence[Image]) -> Any:
+    def _inputs(self, images: Sequence[Image]) -> BatchFeature:
         if getattr(self.processor, "chat_template", None):
             content = [{"type": "text", "text": self._prompt}]
             chats = [
@@ -190,7 +191,7 @@ def adopt_report_model(
 
 
 def _report_card(
-    model: Any, task: str, name: str, prompt: str, weights: Weights, max_new_tokens: int
+    model: PreTrainedModel, task: str, name: str, prompt: str, weights: Weights, max_new_tokens: int
 ) -> SpecialistCard:
     from ... import __version__
 

@@ -19,6 +19,7 @@ from ....errors import ConfigurationError
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import InternVLVisionConfig
 
 ARCHITECTURE = "InternVLChatModel"
 IMAGE, IMAGE_START, IMAGE_END = "<IMG_CONTEXT>", "<img>", "</img>"
@@ -76,8 +77,7 @@ class InternVLChat(nn.Module):
 
     def image_features(self, pixels: Tensor) -> Tensor:
         """Tokens of normalised images: (n, 3, side, side) → (n, tokens, width of the language model)."""
-        tower: Any = self.vision_model
-        patches = tower(pixels.to(next(self.mlp1.parameters()).dtype)).last_hidden_state[:, 1:]
+        patches = self.vision_model(pixels.to(next(self.mlp1.parameters()).dtype)).last_hidden_state[:, 1:]
         return self.mlp1(shuffled(patches, self.ratio))
 
     def forward(
@@ -105,7 +105,7 @@ class InternVLChat(nn.Module):
         said = language(inputs_embeds=words, attention_mask=attention_mask, labels=labels)
         return {"logits": said.logits} | ({} if labels is None else {"loss": said.loss})
 
-    def gradient_checkpointing_enable(self, **given: Any) -> None:
+    def gradient_checkpointing_enable(self, **given: object) -> None:
         """Compute the language model's activations again instead of keeping them."""
         language: Any = self.language_model
         language.enable_input_require_grads()
@@ -130,7 +130,7 @@ def shuffled(patches: Tensor, ratio: float) -> Tensor:
     return squares.reshape(count, new * new, -1)
 
 
-def vision_config(config: Mapping[str, Any]) -> Any:
+def vision_config(config: Mapping[str, Any]) -> InternVLVisionConfig:
     """The vision tower's configuration in transformers' terms."""
     from transformers import InternVLVisionConfig
 

@@ -6,10 +6,10 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...._support.progress import Progress
 from ....errors import ConfigurationError
@@ -117,7 +117,7 @@ def _of_checkpoint(folder: Path, files: list[Path]) -> tuple[dict[str, LowRankUp
     return _paired(found.items()), 2.0
 
 
-def _paired(weights: Any) -> dict[str, LowRankUpdate]:
+def _paired(weights: Iterable[tuple[str, Tensor]]) -> dict[str, LowRankUpdate]:
     sides: dict[str, dict[str, Tensor]] = {}
     for name, weight in weights:
         found = _OWN.fullmatch(name)

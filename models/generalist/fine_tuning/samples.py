@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import torch
 
@@ -72,7 +72,15 @@ class Template:
         return pieces
 
 
-class Samples(torch.utils.data.Dataset[dict[str, Any]]):
+class TokenSample(TypedDict):
+    """A conversation as the model learns it."""
+
+    ids: list[int]
+    labels: list[int]
+    pixels: Tensor | None
+
+
+class Samples(torch.utils.data.Dataset[TokenSample]):
     """Conversations of several collections, repeated as each says.
 
     Args:
@@ -102,7 +110,7 @@ class Samples(torch.utils.data.Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self._known)
 
-    def __getitem__(self, place: int) -> dict[str, Any]:
+    def __getitem__(self, place: int) -> TokenSample:
         root, conversation = self._known[place]
         ids, labels = self._template.write(conversation)
         pixels = None if conversation.image is None else read_pixels(root / conversation.image, self._size)
@@ -126,11 +134,11 @@ class Collator:
     padding: int
     image: int
 
-    def __call__(self, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def __call__(self, samples: Sequence[TokenSample]) -> dict[str, Tensor]:
         """The arguments of ``InternVLChat.forward``."""
         length = max(len(sample["ids"]) for sample in samples)
 
-        def rows(name: str, filling: int) -> Tensor:
+        def rows(name: Literal["ids", "labels"], filling: int) -> Tensor:
             return torch.tensor(
                 [sample[name] + [filling] * (length - len(sample[name])) for sample in samples]
             )

@@ -17,7 +17,7 @@ from .tokenizer import CHAT_TEMPLATE, END_OF_TURN, IMAGE, PADDING, token_id
 from .trainer import cast
 
 if TYPE_CHECKING:
-    from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerFast
+    from transformers import InternVLForConditionalGeneration, InternVLProcessor, PreTrainedTokenizerFast
     from transformers.models.internvl.modeling_internvl import InternVLVisionModel
 
 MEAN = (0.485, 0.456, 0.406)
@@ -132,7 +132,7 @@ def save_generalist(
     tokenizer: PreTrainedTokenizerFast,
     sizes: Architecture,
     folder: Path,
-    card: Mapping[str, Any],
+    card: Mapping[str, object],
 ) -> None:
     """Write the model folder that transformers and vLLM load without remote code, all of it or nothing.
 
@@ -159,7 +159,7 @@ def save_generalist(
     fresh.replace(folder)
 
 
-def build_processor(tokenizer: PreTrainedTokenizerFast, sizes: Architecture) -> Any:
+def build_processor(tokenizer: PreTrainedTokenizerFast, sizes: Architecture) -> InternVLProcessor:
     """The processor: stretch to the tower's square, ImageNet mean and deviation, one tile."""
     from transformers import GotOcr2ImageProcessor, InternVLProcessor, InternVLVideoProcessor
 

@@ -110,7 +110,7 @@ class ConversationWriter:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, image_tokens: int) -> None:
-        self._tokenizer: Any = tokenizer
+        self._tokenizer = tokenizer
         self._image = f"{IMAGE_START}{IMAGE * image_tokens}{IMAGE_END}"
         self._end = token_id(tokenizer, END_OF_TURN)
         self._padding = token_id(tokenizer, PADDING)

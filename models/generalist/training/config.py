@@ -290,7 +290,7 @@ class GeneralistTraining(TrainingSection):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def load_config(path: Path, **given: Any) -> GeneralistTraining:
+def load_config(path: Path, **given: object) -> GeneralistTraining:
     """Read a configuration file; what is given and not None goes before it.
 
     Folders may hold ``~`` and environment variables (``${DATA}``); relative ones count from where the

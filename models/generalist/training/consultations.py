@@ -174,14 +174,14 @@ def _strange(random: Random, number: int) -> Task:
     )
 
 
-def _specified(tasks: Sequence[Task], names: tuple[str, ...]) -> tuple[Mapping[str, object], ...]:
+def _specified(tasks: Sequence[Task], names: tuple[str, ...]) -> tuple[Mapping[str, Any], ...]:
     return _declared(tuple((task.name, task.modality, task.options) for task in tasks), names)
 
 
 @lru_cache(maxsize=256)
 def _declared(
     tasks: tuple[tuple[str, str, tuple[str, ...]], ...], names: tuple[str, ...]
-) -> tuple[Mapping[str, object], ...]:
+) -> tuple[Mapping[str, Any], ...]:
     known = functions(
         [Task(name=name, modality=modality, options=options) for name, modality, options in tasks]
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -63,7 +63,7 @@ class Evaluation:
     @torch.inference_mode()
     def _answers(self, model: InternVLForConditionalGeneration) -> list[str]:
         features = Features(model, self._sources, self._config.architecture.image_size, 1)
-        inner: Any = model.model
+        inner = model.model
         requests = []
         for prompt, ids in zip(self._prompts, self._writer.questions(self._prompts), strict=True):
             seen = inner.multi_modal_projector(features.of(prompt.view, 0)[None])[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -66,7 +66,7 @@ class Features:
 
 def shuffled_features(model: InternVLForConditionalGeneration, images: Tensor) -> Tensor:
     """Run the tower on normalised images (n, 3, side, side); returns (n, tokens, 4 · vision width)."""
-    inner: Any = model.model
+    inner = model.model
     patches = inner.vision_tower(images.to(model.dtype)).last_hidden_state[:, 1:]
     side = int(patches.shape[1] ** 0.5)
     squares = inner.pixel_shuffle(

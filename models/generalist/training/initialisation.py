@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -35,7 +35,7 @@ def start_from(
     except GeneralistError as error:
         raise ConfigurationError(f"cannot start from {folder}: {error}") from error
     old, new = earlier.model.state_dict(), model.state_dict()
-    tokens: Any = earlier.processor.tokenizer
+    tokens = earlier.processor.tokenizer
     for name, weight in new.items():
         if "vision_tower" in name or name == "lm_head.weight":
             continue
@@ -49,7 +49,10 @@ def start_from(
 
 
 def _embeddings(
-    old: torch.Tensor, tokens: Any, tokenizer: PreTrainedTokenizerFast, fresh: torch.Tensor
+    old: torch.Tensor,
+    tokens: PreTrainedTokenizerFast,
+    tokenizer: PreTrainedTokenizerFast,
+    fresh: torch.Tensor,
 ) -> torch.Tensor:
     known, found = tokens.get_vocab(), fresh.clone()
     merge = tokens.backend_tokenizer.model.tokenize

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -106,7 +106,7 @@ def answer_loss(
         features: of each row's image, behind the pixel shuffle, (rows, tokens, 4 · vision width).
         power: an answer counts for its length to this power.
     """
-    inner: Any = model.model
+    inner = model.model
     device = model.device
     # What depends on the tokens' values is found on the CPU, so that a GPU is never waited for.
     scored = (batch.targets != NOT_SCORED).flatten().nonzero()[:, 0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ HINTED: tuple[Family, ...] = ("plain", "moed", "rad", "both")
 """Families whose wording is the same up to the hints."""
 MOST_BETWEEN = 0.6
 """So many of a label's scenes at most show something between two images."""
+
+_T = TypeVar("_T")
 
 
 class Mixture:
@@ -173,8 +175,9 @@ def _draw_families(random: Random, settings: Language, own: bool) -> list[Family
     Families with the same wording stay together, so that much of a scene is common to its prompts; and
     a plain prompt has nothing to vary, so that one is enough.
     """
-    weights = {name: weight for name, weight in settings.families.items() if own or name != BARE}
-    weights = weights or {"both": 1.0}
+    weights: dict[Family, float] = {
+        name: weight for name, weight in settings.families.items() if own or name != BARE
+    } or {"both": 1.0}
     drawn: list[Family] = []
     while len(drawn) < settings.branches:
         names, chances = _chances(weights)
@@ -205,7 +208,7 @@ def _other_names(random: Random, count: int) -> tuple[str, ...]:
     return tuple(pool[index] for index in random.permutation(len(pool))[:count])
 
 
-def _chances(weights: Mapping[Any, float]) -> tuple[list[Any], npt.NDArray[np.float64]]:
+def _chances(weights: Mapping[_T, float]) -> tuple[list[_T], npt.NDArray[np.float64]]:
     kept = {name: weight for name, weight in weights.items() if weight > 0}
     values = np.array(list(kept.values()), dtype=np.float64)
     return list(kept), values / values.sum()

@@ -126,12 +126,12 @@ def read_evidence(path: Path, images: int, labels: int) -> RealEvidence:
     return found
 
 
-def _small(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _small(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     if array.dtype.kind == "f":
         return array.astype(np.float16)
     return array.astype(np.min_scalar_type(int(array.max(initial=0)))) if array.dtype.kind == "i" else array
 
 
-def _wide(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _wide(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     kinds = {"f": np.float32, "i": np.int64, "u": np.int64}
     return array.astype(kinds[array.dtype.kind]) if array.dtype.kind in kinds else array

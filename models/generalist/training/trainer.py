@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,7 +201,7 @@ class Optimisation:
         self._publish()
 
 
-def write_checkpoint(state: dict[str, Any], path: Path) -> None:
+def write_checkpoint(state: Mapping[str, object], path: Path) -> None:
     """Write a checkpoint, all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")

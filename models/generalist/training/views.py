@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -158,6 +158,6 @@ def accuracies(network: Labeller, sources: Sequence[Images]) -> dict[str, float]
     return scores
 
 
-def percents(scores: Mapping[str, Any]) -> str:
+def percents(scores: Mapping[str, float]) -> str:
     """Shares in percent, in one line."""
     return " ".join(f"{name} {100 * value:.1f}%" for name, value in scores.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -103,7 +103,7 @@ def adopt_tower(config: GeneralistTraining, images: Mapping[str, list[Images]]) 
     except GeneralistError as error:
         raise ConfigurationError(f"no tower can be taken from {config.tower}: {error}") from error
     classifier = _classifier(config, images, 0)
-    model: Any = earlier.model
+    model = earlier.model
     try:
         classifier.tower.load_state_dict(model.model.vision_tower.state_dict())
     except (AttributeError, RuntimeError) as error:

@@ -15,6 +15,9 @@ from ..protocol import Entry, KnownCase
 
 if TYPE_CHECKING:
     from weaviate.classes.data import DataObject
+    from weaviate.collections import CollectionAsync
+
+    CaseCollection = CollectionAsync[Any, None]
 
 CASE = list(KnownCase.model_fields)
 """The properties that make a ``KnownCase``; beside them lie the thumbnail and a flag for each encoder."""
@@ -49,7 +52,7 @@ class Space(NamedTuple):
         return f"{FLAG}{self.key}"
 
 
-def object_of(entry: Entry) -> DataObject[Any, Any]:
+def object_of(entry: Entry) -> DataObject[dict[str, Any], None]:
     """The object of an entry."""
     from weaviate.classes.data import DataObject
 
@@ -75,7 +78,7 @@ def case_of(properties: Mapping[str, Any]) -> KnownCase:
         raise StoreError("the collection holds an object that is not a case") from error
 
 
-def entry_of(properties: Mapping[str, Any], vectors: Mapping[str, Any], spaces: Sequence[Space]) -> Entry:
+def entry_of(properties: Mapping[str, Any], vectors: Mapping[str, object], spaces: Sequence[Space]) -> Entry:
     """The entry of an object."""
     own = {}
     for space in sorted(spaces):

@@ -18,9 +18,10 @@ from .objects import FLAG, Space
 
 if TYPE_CHECKING:
     from weaviate import WeaviateAsyncClient
-    from weaviate.collections import CollectionAsync
     from weaviate.collections.classes.config import CollectionConfig, Property
     from weaviate.collections.classes.config_vectors import VectorConfigCreate
+
+    from .objects import CaseCollection
 
 SCHEMA_VERSION = 1
 """Raise it with every change of the schema; a change that is more than a new property needs a step."""
@@ -71,9 +72,7 @@ def spaces_of(config: CollectionConfig) -> list[Space]:
     return [Space(*json.loads(p.description or "")) for p in marked]
 
 
-async def add_spaces(
-    collection: CollectionAsync[Any, None], address: WeaviateAddress, spaces: Sequence[Space]
-) -> None:
+async def add_spaces(collection: CaseCollection, address: WeaviateAddress, spaces: Sequence[Space]) -> None:
     """Prepare a collection for the vectors of encoders; several writers may do so at once.
 
     Raises:
@@ -104,9 +103,7 @@ async def add_spaces(
     raise StoreError(f"{address} cannot be prepared for the vectors of {spaces[0].encoder!r}") from error
 
 
-async def compress_large(
-    collection: CollectionAsync[Any, None], address: WeaviateAddress, cases: int
-) -> None:
+async def compress_large(collection: CaseCollection, address: WeaviateAddress, cases: int) -> None:
     """Compress the vectors of a bank that has become large, if the address leaves that to us."""
     from weaviate.classes.config import Reconfigure
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ....case import SimilarCase
 from ....errors import StoreError
@@ -14,7 +14,9 @@ from .failures import Unready
 from .objects import CASE, Space, case_of, uuids
 
 if TYPE_CHECKING:
-    from weaviate.collections import CollectionAsync
+    from weaviate.collections.classes.filters import FilterReturn as Condition
+
+    from .objects import CaseCollection
 
 AT_ONCE = 16
 """Searches under way at the same time."""
@@ -37,9 +39,7 @@ class Searcher:
         exact: compare every case, as long as they are few enough for that.
     """
 
-    def __init__(
-        self, collection: CollectionAsync[Any, None], space: Space, search: Search, *, exact: bool
-    ) -> None:
+    def __init__(self, collection: CaseCollection, space: Space, search: Search, *, exact: bool) -> None:
         self._collection, self._space, self._search, self._exact = collection, space, search, exact
         self._turn = asyncio.Semaphore(AT_ONCE)
 
@@ -71,7 +71,7 @@ class Searcher:
                     )
                 limit = min(_MOST, 4 * limit)
 
-    async def _check_ready(self, condition: Any) -> None:
+    async def _check_ready(self, condition: Condition | None) -> None:
         """A server without the vectors of its cases answers with nothing, as if there were no cases."""
         own = has(self._space)
         number = await count_of(self._collection, own if condition is None else condition & own)
@@ -82,7 +82,7 @@ class Searcher:
                 "to a new collection, which indexes them again: `gsco store move --searches 0`"
             )
 
-    async def _found(self, vector: Vectors, condition: Any, limit: int) -> list[SimilarCase]:
+    async def _found(self, vector: Vectors, condition: Condition | None, limit: int) -> list[SimilarCase]:
         """The nearest cases in Weaviate's order."""
         from weaviate.classes.query import MetadataQuery
 
@@ -100,7 +100,7 @@ class Searcher:
         ]
 
 
-def condition_of(where: Filter, exclude: Exclusion, *, exact: bool = False) -> Any:
+def condition_of(where: Filter, exclude: Exclusion, *, exact: bool = False) -> Condition | None:
     """What Weaviate filters by, None for everything; a filter makes it compare all of few cases exactly."""
     from weaviate.classes.query import Filter as By
 
@@ -119,14 +119,14 @@ def condition_of(where: Filter, exclude: Exclusion, *, exact: bool = False) -> A
     return By.all_of(parts) if parts else None
 
 
-def has(space: Space) -> Any:
+def has(space: Space) -> Condition:
     """The filter of the cases that have a vector of an encoder."""
     from weaviate.classes.query import Filter as By
 
     return By.by_property(space.flag).equal(True)
 
 
-async def count_of(collection: CollectionAsync[Any, None], condition: Any) -> int:
+async def count_of(collection: CaseCollection, condition: Condition | None) -> int:
     """How many cases meet a filter; None counts all."""
     answer = await collection.aggregate.over_all(filters=condition, total_count=True)
     return answer.total_count or 0

@@ -7,12 +7,12 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ....case import SimilarCase
 from ....errors import StoreError
 from ..base import Search, StoreBase
-from ..protocol import EVERYTHING, Entry, Exclusion, Filter
+from ..protocol import EVERYTHING, Entry, Exclusion, Filter, KnownCase
 from ..vectors import checked_entry, known_encoder, same_width
 from .address import WeaviateAddress, parse_address
 from .connection import Connection
@@ -23,7 +23,8 @@ from .writer import AT_ONCE, STREAM_FROM, write
 
 if TYPE_CHECKING:
     from weaviate import WeaviateAsyncClient
-    from weaviate.collections import CollectionAsync
+
+    from .objects import CaseCollection
 
 T = TypeVar("T")
 
@@ -208,7 +209,7 @@ class WeaviateStore(StoreBase):
 
     def _run(
         self,
-        work: Callable[[CollectionAsync[Any, None]], Awaitable[T]],
+        work: Callable[[CaseCollection], Awaitable[T]],
         /,
         *,
         seconds: float | None = None,
@@ -224,7 +225,7 @@ class WeaviateStore(StoreBase):
     async def _opened(self, client: WeaviateAsyncClient) -> None:
         await open_collection(client, self.address, writable=not self.readonly)
 
-    def _used(self, client: WeaviateAsyncClient) -> CollectionAsync[Any, None]:
+    def _used(self, client: WeaviateAsyncClient) -> CaseCollection:
         from weaviate.classes.config import ConsistencyLevel
 
         collection = client.collections.use(self.address.collection)
@@ -240,12 +241,12 @@ def _completed(first: Entry | None, more: Entry) -> Entry:
     return Entry(first.case, {**more.vectors, **first.vectors}, first.thumbnail)
 
 
-async def _page(collection: CollectionAsync[Any, None], last: str) -> list[tuple[str, Any]]:
+async def _page(collection: CaseCollection, last: str) -> list[tuple[str, KnownCase]]:
     answer = await collection.query.fetch_objects(limit=AT_ONCE, after=last, return_properties=CASE)
     return [(str(one.uuid), case_of(one.properties)) for one in answer.objects]
 
 
-async def _entries(collection: CollectionAsync[Any, None], ids: Sequence[str]) -> list[Entry]:
+async def _entries(collection: CaseCollection, ids: Sequence[str]) -> list[Entry]:
     spaces = spaces_of(await collection.config.get())
     answer = await collection.query.fetch_objects_by_ids(
         ids, limit=len(ids), include_vector=True, return_properties=[*CASE, THUMBNAIL]
@@ -253,7 +254,7 @@ async def _entries(collection: CollectionAsync[Any, None], ids: Sequence[str]) -
     return [entry_of(one.properties, one.vector, spaces) for one in answer.objects]
 
 
-async def _held(collection: CollectionAsync[Any, None], ids: Sequence[str]) -> dict[str, set[str]]:
+async def _held(collection: CaseCollection, ids: Sequence[str]) -> dict[str, set[str]]:
     """Which of some cases are there, and of which encoders they have vectors."""
     flags = {space.flag: space.encoder for space in spaces_of(await collection.config.get())}
     held: dict[str, set[str]] = {}
@@ -266,19 +267,19 @@ async def _held(collection: CollectionAsync[Any, None], ids: Sequence[str]) -> d
     return held
 
 
-async def _filled(collection: CollectionAsync[Any, None]) -> list[Space]:
+async def _filled(collection: CaseCollection) -> list[Space]:
     spaces = spaces_of(await collection.config.get())
     return [space for space in spaces if await count_of(collection, has(space))]
 
 
-async def _tasks(collection: CollectionAsync[Any, None]) -> dict[str, int]:
+async def _tasks(collection: CaseCollection) -> dict[str, int]:
     from weaviate.classes.aggregate import GroupByAggregate
 
     answer = await collection.aggregate.over_all(group_by=GroupByAggregate(prop="task"), total_count=True)
     return dict(sorted((str(group.grouped_by.value), group.total_count or 0) for group in answer.groups))
 
 
-async def _delete(collection: CollectionAsync[Any, None], ids: Sequence[str]) -> int:
+async def _delete(collection: CaseCollection, ids: Sequence[str]) -> int:
     from weaviate.classes.query import Filter as By
 
     answer = await collection.data.delete_many(where=By.by_id().contains_any(ids))
@@ -287,6 +288,6 @@ async def _delete(collection: CollectionAsync[Any, None], ids: Sequence[str]) ->
     return answer.successful
 
 
-async def _thumbnail(collection: CollectionAsync[Any, None], id: str) -> bytes | None:
+async def _thumbnail(collection: CaseCollection, id: str) -> bytes | None:
     one = await collection.query.fetch_object_by_id(id, return_properties=[THUMBNAIL])
     return thumbnail_of(one.properties) if one else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ....errors import StoreError, VectorMismatch
 from ..protocol import Entry
@@ -13,7 +13,7 @@ from .failures import INDEXING, Unreachable, in_words
 from .objects import object_of
 
 if TYPE_CHECKING:
-    from weaviate.collections import CollectionAsync
+    from .objects import CaseCollection
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class CollectionRunner(Protocol):
 
     def __call__(
         self,
-        work: Callable[[CollectionAsync[Any, None]], Awaitable[T]],
+        work: Callable[[CaseCollection], Awaitable[T]],
         /,
         *,
         seconds: float | None = None,
@@ -89,7 +89,7 @@ def _parts(entries: list[Entry]) -> list[list[Entry]]:
     return [entries[at : at + AT_ONCE] for at in range(0, len(entries), AT_ONCE)]
 
 
-async def _insert(collection: CollectionAsync[Any, None], entries: Sequence[Entry]) -> dict[str, str]:
+async def _insert(collection: CaseCollection, entries: Sequence[Entry]) -> dict[str, str]:
     """Write entries and return by id why some of them failed."""
     from weaviate.exceptions import WeaviateInsertManyAllFailedError
 
@@ -105,7 +105,7 @@ async def _insert(collection: CollectionAsync[Any, None], entries: Sequence[Entr
     return {e.case.id: reasons.get(e.case.id, lost) for e in entries if e.case.id not in written}
 
 
-async def _flush(collection: CollectionAsync[Any, None]) -> None:
+async def _flush(collection: CaseCollection) -> None:
     """Rehearse the deletion of nothing, which writes the logs of all vector indexes.
 
     A server (1.38) writes those logs at the end of a batch, but does not wait for the batch's vectors: a

@@ -293,14 +293,14 @@ def fit_stack(given: FitSample) -> Stack:
     )
 
 
-def folds_of(given: FitSample, folds: int = FOLDS) -> Folds:
+def folds_of(given: FitSample) -> Folds:
     """Rows to fit on and rows left out; no group is in both."""
     from sklearn.model_selection import GroupKFold, KFold
 
     distinct = len(set(given.groups))
-    if distinct < folds:
-        return list(KFold(folds, shuffle=True, random_state=0).split(given.truth))
-    return list(GroupKFold(folds, shuffle=True, random_state=0).split(given.truth, groups=given.groups))
+    if distinct < FOLDS:
+        return list(KFold(FOLDS, shuffle=True, random_state=0).split(given.truth))
+    return list(GroupKFold(FOLDS, shuffle=True, random_state=0).split(given.truth, groups=given.groups))
 
 
 def _out_of_fold_loss(

@@ -116,15 +116,14 @@ CLASSES: Mapping[str, tuple[str, ...]] = {
 """Classes of the MedMNIST sets by file name, in the order of the indices; no name holds a comma."""
 
 
-def unpack(source: Path, folder: Path | None = None, *, classes: Sequence[str] = ()) -> Path:
+def unpack(source: Path, folder: Path | None = None) -> Path:
     """Write a file's images into a folder with a ``labels.csv``, unless they lie there already.
 
     Args:
-        source: the file of arrays.
+        source: the file of arrays: one of ``CLASSES`` (a size, as in ``pathmnist_64.npz``, is allowed for), or
+            with a ``labels.json`` beside it.
         folder: where unpacked sets go; None means ``unpacked`` in ``GSCO_HOME``. A set's own folder is named
             by the file's hash and classes.
-        classes: names in the order of the indices. Without them the file must be one of ``CLASSES`` (a size,
-            as in ``pathmnist_64.npz``, is allowed for), or have a ``labels.json`` beside it.
 
     Returns:
         The set's folder.
@@ -132,7 +131,7 @@ def unpack(source: Path, folder: Path | None = None, *, classes: Sequence[str] =
     Raises:
         ConfigurationError: the file cannot be read, or is not of this form, or its classes are not known.
     """
-    names = tuple(classes) or _classes_of(source)
+    names = _classes_of(source)
     if folder is None:
         from ..settings import Settings
 

@@ -71,18 +71,10 @@ class Retrieval:
         store: the store, or a function that opens it. It is opened at the first search, and again at
             the next one if that failed.
         specialists: they embed the images.
-        shared_encoder: whose space is used to compare cases of different tasks.
     """
 
-    def __init__(
-        self,
-        store: CaseStore | Callable[[], CaseStore],
-        specialists: Specialists,
-        *,
-        shared_encoder: str = SHARED_ENCODER,
-    ) -> None:
+    def __init__(self, store: CaseStore | Callable[[], CaseStore], specialists: Specialists) -> None:
         self._specialists = specialists
-        self._shared_encoder = shared_encoder
         self._open = (lambda: store) if isinstance(store, CaseStore) else store
         self._store: CaseStore | None = None
         self._opening = threading.Lock()
@@ -254,11 +246,11 @@ class Retrieval:
         encoders = self.store().encoders()
         # An encoder that belongs to one task is named TASK/SPECIALIST.
         common = sorted(name for name in encoders if "/" not in name)
-        if self._shared_encoder in encoders:
-            return self._shared_encoder
+        if SHARED_ENCODER in encoders:
+            return SHARED_ENCODER
         if not common:
             raise StoreError(
-                f"the case store has no vectors of {self._shared_encoder} or another encoder that all tasks "
+                f"the case store has no vectors of {SHARED_ENCODER} or another encoder that all tasks "
                 "share; index the cases with a specialist on the shared backbone"
             )
         return common[0]

@@ -16,11 +16,13 @@ from .pictures import read_pictures
 from .stores.protocol import CaseStore, Exclusion, Filter
 
 if TYPE_CHECKING:
-    from ..images import ImageLimits
     from ..models.specialist.specialist import TimmSpecialist
 
 _Answer = tuple[tuple[str, ...], list[SimilarCase]]
 """A query's own labels and what was found."""
+
+_BATCH = 32
+"""Images per forward pass."""
 
 
 class RetrieverScore(Record):
@@ -52,8 +54,6 @@ def choose_retriever(
     k: int = 10,
     *,
     task: str | None = None,
-    batch_size: int = 32,
-    limits: ImageLimits | None = None,
     quiet: bool = False,
 ) -> RetrieverChoice:
     """Find the encoder whose nearest known cases most often carry the right label.
@@ -66,8 +66,6 @@ def choose_retriever(
         store: holds the known cases of the task with vectors of every candidate's encoder.
         k: nearest cases per query.
         task: whose cases are searched; None for the first specialist's.
-        batch_size: images per forward pass.
-        limits: on the images' bytes and pixels; None for the usual ones.
         quiet: show no progress.
 
     Raises:
@@ -82,7 +80,7 @@ def choose_retriever(
     encoders, where = by_encoder(specialists), Filter((task or specialists[0].card.task,))
     found: dict[str, list[_Answer]] = {name: [] for name in encoders}
     with Progress(f"choosing the retriever of {where.tasks[0]}", len(items), quiet=quiet) as progress:
-        for pictures, broken in read_pictures(items, dataset.folder, batch_size, limits):
+        for pictures, broken in read_pictures(items, dataset.folder, _BATCH, None):
             exclude = [Exclusion(frozenset([p.sha256]), frozenset([p.item.group])) for p in pictures]
             for name, specialist in encoders.items() if pictures else ():
                 vectors = specialist.embed([picture.image for picture in pictures])

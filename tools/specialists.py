@@ -40,21 +40,14 @@ class Specialists:
     Args:
         panels: by task name. They may be loaded at the first access.
         images: where the pixels are.
-        batch: images per pass of a network.
         remembered: how many embeddings are kept.
     """
 
     def __init__(
-        self,
-        panels: Mapping[str, Panel],
-        images: ImageStore,
-        *,
-        batch: int = BATCH,
-        remembered: int = REMEMBERED,
+        self, panels: Mapping[str, Panel], images: ImageStore, *, remembered: int = REMEMBERED
     ) -> None:
         self._panels = panels
         self._images = images
-        self._batch = batch
         self._remembered = remembered
         self._trunks: dict[str, Batcher[ImageRef, Floats]] = {}
         self._features: OrderedDict[tuple[str, str], asyncio.Future[Floats]] = OrderedDict()
@@ -189,7 +182,7 @@ class Specialists:
     def _trunk(self, member: TimmSpecialist) -> Batcher[ImageRef, Floats]:
         key = member.trunk_key
         if key not in self._trunks:
-            self._trunks[key] = Batcher(lambda refs: self._pass(member, refs), max_batch=self._batch)
+            self._trunks[key] = Batcher(lambda refs: self._pass(member, refs), max_batch=BATCH)
         return self._trunks[key]
 
     def _pass(self, member: TimmSpecialist, refs: Sequence[ImageRef]) -> Sequence[Floats | Exception]:

@@ -68,11 +68,11 @@ def overlay(image: Image, heat: npt.NDArray[np.float32], side: int = SIDE) -> Im
     return Pillow.fromarray(np.rint(mixed).astype(np.uint8))
 
 
-def heat_layer(heat: npt.NDArray[np.float32], side: int = HEAT_SIDE) -> Image:
-    """Colour heat (height, width; 0 to 1), transparent where it is cold: RGBA, at most ``side`` long."""
+def heat_layer(heat: npt.NDArray[np.float32]) -> Image:
+    """Colour heat (height, width; 0 to 1), transparent where it is cold: RGBA, at most ``HEAT_SIDE`` long."""
     from PIL import Image as Pillow
 
-    share = np.clip(np.asarray(shrunk(Pillow.fromarray(heat), side), dtype=np.float32), 0.0, 1.0)
+    share = np.clip(np.asarray(shrunk(Pillow.fromarray(heat), HEAT_SIDE), dtype=np.float32), 0.0, 1.0)
     channels = [np.interp(share, _PLACES, channel) for channel in (_REDS, _GREENS, _BLUES)]
     return Pillow.fromarray(np.rint(np.stack([*channels, 255.0 * share], axis=2)).astype(np.uint8))
 

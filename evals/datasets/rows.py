@@ -16,20 +16,19 @@ Row = Mapping[str, Any]
 SUFFIXES = frozenset({".csv", ".json", ".jsonl", ".pkl", ".tsv", ".txt"})
 
 
-def read_rows(path: Path, columns: Sequence[str] = (), split: str = "") -> list[Row]:
+def read_rows(path: Path, columns: Sequence[str] = ()) -> list[Row]:
     """Read a table.
 
     Args:
-        path: CSV, TSV, JSON (a list of objects, or an object of such lists by split), JSON lines, a pickle
-            that holds nothing but plain values, or text.
+        path: CSV, TSV, JSON (a list of objects, or an object of such lists by split, which becomes a column
+            ``split``), JSON lines, a pickle that holds nothing but plain values, or text.
         columns: of text without a heading line, separated by ``|``.
-        split: which list of an object of lists; empty means all, with a column ``split`` added.
 
     Raises:
         ConfigurationError: the file cannot be read, or is not of its format.
     """
     try:
-        rows = list(_read(path, columns, split))
+        rows = list(_read(path, columns))
     except (OSError, UnicodeDecodeError, ValueError, pickle.UnpicklingError, EOFError) as error:
         raise ConfigurationError(f"cannot read the table {path}: {error}") from error
     for number, row in enumerate(rows, start=1):
@@ -38,7 +37,7 @@ def read_rows(path: Path, columns: Sequence[str] = (), split: str = "") -> list[
     return rows
 
 
-def _read(path: Path, columns: Sequence[str], split: str) -> Iterator[Row]:
+def _read(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     suffix = path.suffix.lower()
     if columns:
         yield from _bare_rows(path, columns)
@@ -46,13 +45,13 @@ def _read(path: Path, columns: Sequence[str], split: str) -> Iterator[Row]:
         yield from read_text_table(path).rows
     elif suffix == ".pkl":
         with path.open("rb") as file:
-            yield from _listed(_PlainUnpickler(file).load(), path, split)
+            yield from _listed(_PlainUnpickler(file).load())
     else:
         text = path.read_text(encoding="utf-8-sig")
         if suffix == ".jsonl":
             yield from (json.loads(line) for line in text.splitlines() if line.strip())
         else:
-            yield from _listed(json.loads(text), path, split)
+            yield from _listed(json.loads(text))
 
 
 def _bare_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
@@ -65,17 +64,14 @@ def _bare_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
         yield dict(zip(columns, values, strict=True))
 
 
-def _listed(content: Any, path: Path, split: str) -> Iterator[Row]:
+def _listed(content: object) -> Iterator[Row]:
     if isinstance(content, list):
         yield from content
         return
     if not isinstance(content, Mapping) or not all(isinstance(rows, list) for rows in content.values()):
         raise ValueError("it must contain a list of objects, or one such list per split")
-    if split and split not in content:
-        raise ValueError(f"it has no list {split!r}, only {', '.join(map(str, content))}")
     for name, rows in content.items():
-        if not split or name == split:
-            yield from ({"split": name, **row} for row in rows)
+        yield from ({"split": name, **row} for row in rows)
 
 
 class _PlainUnpickler(pickle.Unpickler):  # noqa: S301 (it resolves no name, so it runs nothing)

@@ -29,14 +29,13 @@ def equal_images(pixels: Sequence[str | None]) -> list[list[int]]:
 
 
 def near_pairs(
-    fingerprints: npt.NDArray[np.bool_], spreads: npt.NDArray[np.floating], near: int = NEAR
+    fingerprints: npt.NDArray[np.bool_], spreads: npt.NDArray[np.floating]
 ) -> list[tuple[int, int]]:
     """Return the pairs of images that look the same: resized, saved again, or a little brighter.
 
     Args:
         fingerprints: (n, 144).
         spreads: (n,) standard deviation of the grey values; nearly flat images have no fingerprint to trust.
-        near: largest number of bits that may differ.
     """
     usable = np.flatnonzero(spreads >= _FLAT)
     signs = np.where(fingerprints[usable], 1, -1).astype(np.float32)
@@ -45,7 +44,7 @@ def near_pairs(
     for start in range(0, len(signs), step):
         # The product of signs counts the bits that agree minus those that differ.
         agree = signs[start : start + step] @ signs.T
-        rows, columns = np.nonzero(agree >= BITS - 2 * near)
+        rows, columns = np.nonzero(agree >= BITS - 2 * NEAR)
         upper = columns > rows + start
         found += [
             (int(usable[row + start]), int(usable[column]))

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from ...images import ImageStore
 
+_AT_ONCE = 16
+"""Requests in flight."""
+
 
 class ImageChatModel(BaseChatModel):
     """A chat model that reads images by their ids: they are put into the request in base64.
@@ -119,7 +122,6 @@ class LangChainGeneralist:
         model: takes images as LangChain's standard blocks; it may have been bound to parameters
             (``bind``) or to callbacks and tags (``with_config``).
         images: where image ids are looked up.
-        concurrency: requests in flight at once.
 
     Raises:
         ConfigurationError: it is no chat model.
@@ -128,7 +130,7 @@ class LangChainGeneralist:
         ``GSCo.from_settings(generalist=ChatAnthropic(model="…", callbacks=[tracer], tags=["ward 3"]))``
     """
 
-    def __init__(self, model: Runnable[Any, Any], images: ImageStore, *, concurrency: int = 16) -> None:
+    def __init__(self, model: Runnable[Any, Any], images: ImageStore) -> None:
         plain, given, config = _unbound(model)
         self._chat = ImageChatModel(
             model=plain,
@@ -141,7 +143,7 @@ class LangChainGeneralist:
         named = getattr(plain, "model_name", None) or getattr(plain, "model", None)
         self.name = str(named or type(plain).__name__)
         self.version = type(plain).__name__
-        self.batch_size = concurrency
+        self.batch_size = _AT_ONCE
 
     @property
     def tool_level(self) -> Level:

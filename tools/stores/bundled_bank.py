@@ -12,7 +12,7 @@ from .bank import read_bank, read_card
 from .embedded import EmbeddedStore
 
 
-def unpack_bank(bank: str | Path, folder: str | Path, name: str = "bundled") -> Path:
+def unpack_bank(bank: str | Path, folder: str | Path) -> Path:
     """Make a store of a bank, unless that was done before, and return the store's file.
 
     The file appears whole or not at all, also where several processes do this at once. It is named
@@ -22,12 +22,12 @@ def unpack_bank(bank: str | Path, folder: str | Path, name: str = "bundled") -> 
         StoreError: the bank cannot be read, or the folder cannot be written.
     """
     folder = Path(folder)
-    target = folder / f"{name}-{read_card(bank).sha256[:12]}.sqlite"
+    target = folder / f"bundled-{read_card(bank).sha256[:12]}.sqlite"
     if target.exists():
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as scratch:
+        with tempfile.TemporaryDirectory(prefix=".bundled-", dir=folder) as scratch:
             made = Path(scratch) / "cases.sqlite"
             with EmbeddedStore(made) as store:
                 store.add(read_bank(bank))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -46,14 +46,13 @@ if TYPE_CHECKING:
 TOKENIZER_SCENES = 800
 
 
-def train_generalist(config: GeneralistTraining, *, until: Literal["vision", "end"] = "end") -> Path:
+def train_generalist(config: GeneralistTraining) -> Path:
     """Train a generalist, or go on where an earlier call was interrupted.
 
     A finished run is recognised and not repeated.
 
     Args:
         config: see ``load_config``.
-        until: ``vision`` stops behind the first stage; a later call goes on.
 
     Returns:
         The model folder.
@@ -77,8 +76,6 @@ def train_generalist(config: GeneralistTraining, *, until: Literal["vision", "en
             train_vision(config, images, train_teacher(config, images))
         else:
             adopt_tower(config, images)
-    if until == "vision":
-        return config.out
     mixtures = _mixtures(config, tasks, images)
     tokenizer = _tokenizer(config, mixtures["train"])
     writer = ConversationWriter(tokenizer, config.architecture.image_tokens)
@@ -187,9 +184,9 @@ def _tokenizer(config: GeneralistTraining, mixture: Mixture) -> PreTrainedTokeni
 def _card(
     config: GeneralistTraining,
     images: Mapping[str, list[Images]],
-    scores: Any,
+    scores: object,
     started: str | None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     from .... import __version__
 
     return {

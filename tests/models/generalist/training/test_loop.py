@@ -129,10 +129,3 @@ def test_an_unknown_task_is_named_before_any_work(data: Path, tmp_path: Path) ->
     with pytest.raises(ConfigurationError, match="nonesuch"):
         train_generalist(toy_config(data, tmp_path, sources=[{"folder": "toy", "task": "nonesuch"}]))
     assert not (tmp_path / "work").exists()
-
-
-def test_training_can_stop_behind_the_tower(data: Path, tmp_path: Path) -> None:
-    config = toy_config(data, tmp_path)
-    train_generalist(config, until="vision")
-    assert (config.work / "vision.pt").is_file()
-    assert not (config.work / "language.pt").exists()

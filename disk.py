@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import shutil
 import sqlite3
 import stat
 from collections.abc import Generator
@@ -64,6 +66,48 @@ def writing(path: Path) -> Generator[None]:
         if problem := disk_error(error, path):
             raise problem from error
         raise
+
+
+@contextmanager
+def replacing(path: Path) -> Generator[Path]:
+    """Give a path to write a file or a folder at, which takes the place of ``path`` once it is whole.
+
+    Where that fails, nothing of it is left, and ``path`` is as it was.
+
+    Raises:
+        DiskError: it cannot be written.
+
+    Example:
+        ```python
+        with replacing(folder / "card.json") as fresh:
+            fresh.write_text(text, encoding="utf-8")
+        ```
+    """
+    # The ending stays: numpy adds one of its own to a name without it.
+    fresh = path.with_name(f".{os.getpid()}.{path.name}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _remove(fresh)
+            yield fresh
+            if fresh.is_dir():
+                _remove(path)
+            fresh.replace(path)
+        finally:
+            _remove(fresh)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class NotRegularFile(OSError):

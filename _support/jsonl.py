@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from pydantic import ValidationError
 
 from ..case import Record
-from ..disk import writing
+from ..disk import replacing
 from ..errors import ConfigurationError
 
 R = TypeVar("R", bound=Record)
@@ -70,10 +70,8 @@ def read_log(path: Path, kind: type[R]) -> Iterator[R]:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with writing(path):
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+    with replacing(path) as fresh:
+        fresh.write_text(text, encoding="utf-8")
 
 
 def _cut_torn_line(path: Path) -> int:

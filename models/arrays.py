@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..disk import file_hash
 from ..errors import ConfigurationError
 from .splits import SPLITS
 
@@ -120,8 +121,8 @@ def unpack(source: Path, folder: Path | None = None) -> Path:
     """Write a file's images into a folder with a ``labels.csv``, unless they lie there already.
 
     Args:
-        source: the file of arrays: one of ``CLASSES`` (a size, as in ``pathmnist_64.npz``, is allowed for), or
-            with a ``labels.json`` beside it.
+        source: the file of arrays. It is one of ``CLASSES`` (a size, as in ``pathmnist_64.npz``, is allowed
+            for), or there is a ``labels.json`` beside it.
         folder: where unpacked sets go; None means ``unpacked`` in ``GSCO_HOME``. A set's own folder is named
             by the file's hash and classes.
 
@@ -179,8 +180,7 @@ def _classes_of(source: Path) -> tuple[str, ...]:
 
 def _key(source: Path, names: Sequence[str]) -> str:
     try:
-        with source.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+        content = file_hash(source)
     except OSError as error:
         raise ConfigurationError(f"cannot read {source}: {error.strerror}") from error
     return hashlib.sha256(json.dumps([content, list(names)]).encode()).hexdigest()[:16]

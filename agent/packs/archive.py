@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ...disk import disk_error, writing
+from ...disk import disk_error, file_hash, writing
 from ...errors import ConfigurationError
 from .content import (
     MANIFEST,
@@ -74,10 +74,7 @@ def packed_file(content: bytes | Path) -> PackedFile:
     """Hash and size of a file."""
     if isinstance(content, bytes):
         return PackedFile(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
-    with content.open("rb") as file:
-        return PackedFile(
-            sha256=hashlib.file_digest(file, "sha256").hexdigest(), bytes=content.stat().st_size
-        )
+    return PackedFile(sha256=file_hash(content), bytes=content.stat().st_size)
 
 
 def _write(archive: zipfile.ZipFile, name: str, content: bytes | Path) -> None:

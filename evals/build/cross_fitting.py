@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...case import Evidence, GateReport, SimilarCase, Task
-from ...disk import writing
+from ...disk import replacing
 from ...errors import ImageError
 from ...models.dataset import Item
 from ...models.specialist.calibration import decide
@@ -72,11 +72,8 @@ def keep_out_of_fold(written: Path, items: Sequence[Item], path: Path) -> None:
     """
     with np.load(written, allow_pickle=False) as file:
         keys, logits = np.array([_key(items[row]) for row in file["rows"]]), file["logits"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    with writing(path):
-        np.savez(temporary, keys=keys, logits=logits)
-        temporary.replace(path)
+    with replacing(path) as fresh:
+        np.savez(fresh, keys=keys, logits=logits)
 
 
 def _key(item: Item) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ...case import Task
+from ...disk import file_hash
 from ...errors import ConfigurationError
 from ...models.splits import Split
 
@@ -108,7 +109,6 @@ class OpenDataset:
 
 def _file_hash(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_hash(path)
     except OSError as error:
         raise ConfigurationError(f"image {path.name} of the data set cannot be read: {error}") from error

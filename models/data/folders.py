@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ...disk import file_hash
 from ...errors import ConfigurationError
 from ..splits import Split
 from .files import image_files, is_junk
@@ -111,12 +111,12 @@ def _without_copies(folder: Path, placed: list[_Placed], layout: DatasetLayout) 
     if not inner:
         return placed
     outer = [one for one in placed if one.split and one.before not in inner]
-    known = {_digest(folder / one.file) for one in outer}
+    known = {file_hash(folder / one.file) for one in outer}
     kept = []
     for one in placed:
         if not any(one.file.parts[: len(place)] == place for place in inner):
             kept.append(one)
-        elif _digest(folder / one.file) in known:
+        elif file_hash(folder / one.file) in known:
             layout.leave_out(f"copies inside {'/'.join(inner[0])}/", str(one.file))
         else:
             raise ConfigurationError(
@@ -125,11 +125,6 @@ def _without_copies(folder: Path, placed: list[_Placed], layout: DatasetLayout) 
             )
     # Without the copies an outer folder may be shared by all.
     return _placed([one.file for one in kept])
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _without_strays(placed: list[_Placed], layout: DatasetLayout) -> list[_Placed]:

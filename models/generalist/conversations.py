@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from ...disk import replacing
 from ...errors import ConfigurationError
 from .messages import neutralise
 
@@ -76,13 +77,11 @@ def read_conversations(path: Path) -> list[TrainingConversation]:
 
 def write_conversations(conversations: Iterable[TrainingConversation], path: Path) -> int:
     """Write JSON lines, all of them or nothing; returns how many."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh, count = path.with_name(f".{path.name}.{os.getpid()}"), 0
-    with fresh.open("w", encoding="utf-8") as file:
+    count = 0
+    with replacing(path) as fresh, fresh.open("w", encoding="utf-8") as file:
         for one in conversations:
             file.write(json.dumps(_record(one), ensure_ascii=False) + "\n")
             count += 1
-    fresh.replace(path)
     return count
 
 

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from ...disk import file_hash, replacing
 
 FOLDER = Path(__file__).parent
 _NAME = "manifest.json"
@@ -22,7 +22,7 @@ def present(folder: Path = FOLDER) -> dict[str, str]:
     names = {file: file.relative_to(folder) for file in files}
     # What is hidden is unfinished work, a training's for example.
     shown = [file for file in files if not any(part.startswith(".") for part in names[file].parts)]
-    return {names[file].as_posix(): _sha256(file) for file in shown}
+    return {names[file].as_posix(): file_hash(file) for file in shown}
 
 
 def listed(folder: Path = FOLDER) -> Mapping[str, str]:
@@ -41,15 +41,10 @@ def differences(folder: Path = FOLDER) -> list[str]:
 
 def write(folder: Path = FOLDER) -> Path:
     """Write the manifest of what is there now."""
-    path, fresh = folder / _NAME, folder / f".{_NAME}.{os.getpid()}"
-    fresh.write_text(json.dumps(present(folder), indent=1) + "\n", encoding="utf-8")
-    fresh.replace(path)
-    return path
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    text = json.dumps(present(folder), indent=1) + "\n"
+    with replacing(folder / _NAME) as fresh:
+        fresh.write_text(text, encoding="utf-8")
+    return folder / _NAME
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ into vLLM's environment and no code of the checkpoint runs: the fields are writt
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...disk import replacing
 from ...errors import ConfigurationError
 from .preflight import CheckpointLayout, check, read_layout
 from .tokenizer import ends_of, mended
@@ -54,13 +54,8 @@ def prepare(checkpoint: Path, out: Path) -> Path:
         raise ConfigurationError(f"{out} already exists; name another folder, or remove it")
     layout = read_layout(checkpoint)
     check(layout)
-    fresh = out.with_name(f".{out.name}.{os.getpid()}")
-    shutil.rmtree(fresh, ignore_errors=True)
-    try:
+    with replacing(out) as fresh:
         _write(layout, fresh)
-        fresh.replace(out)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return out
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
@@ -13,7 +12,7 @@ import numpy.typing as npt
 from pydantic import Field, JsonValue, ValidationError
 
 from ...case import Probability, Record, TaskKind
-from ...disk import read_file, writing
+from ...disk import read_file, replacing
 from ...errors import SpecialistError
 
 if TYPE_CHECKING:
@@ -187,8 +186,6 @@ def read_card(folder: Path, kind: type[C]) -> C:
 
 def write_card(folder: Path, card: Record) -> None:
     """Write ``card.json`` atomically."""
-    temporary = folder / f".{CARD_FILE}.{os.getpid()}"
     text = json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
-    with writing(folder / CARD_FILE):
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(folder / CARD_FILE)
+    with replacing(folder / CARD_FILE) as fresh:
+        fresh.write_text(text, encoding="utf-8")

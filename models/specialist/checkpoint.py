@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...disk import writing
+from ...disk import replacing
 from ...errors import SpecialistError
 
 if TYPE_CHECKING:
@@ -50,9 +49,6 @@ class TrainingCheckpoint:
         """Write it atomically."""
         import torch
 
-        with writing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         content = {
             "fingerprint": self.fingerprint,
             "progress": dict(vars(progressed)),
@@ -63,9 +59,8 @@ class TrainingCheckpoint:
         # By way of memory: on a full disk torch's own writer fails with an error that says nothing.
         buffer = io.BytesIO()
         torch.save(content, buffer)
-        with writing(self.path):
-            temporary.write_bytes(buffer.getbuffer())
-            temporary.replace(self.path)
+        with replacing(self.path) as fresh:
+            fresh.write_bytes(buffer.getbuffer())
 
     def restore(self) -> Progressed:
         """Load network, optimiser and average, and return how far the training is; new if there is none.

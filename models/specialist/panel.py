@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from ...case import Missing, Opinion, Record
-from ...disk import read_file, writing
+from ...disk import read_file, replacing
 from ...errors import SpecialistError
 from .card import CARD_FILE, SpecialistCard, read_card
 from .specialist import Forward, TimmSpecialist
@@ -169,7 +169,5 @@ def _misfits(members: Mapping[str, TimmSpecialist], options: tuple[str, ...]) ->
 
 def write_panel(folder: Path, retriever: str) -> None:
     """Name the retriever of the panel in a folder ``FOLDER/TASK``, atomically."""
-    temporary = folder / f".{PANEL_FILE}"
-    with writing(folder / PANEL_FILE):
-        temporary.write_text(json.dumps({"retriever": retriever}, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(folder / PANEL_FILE)
+    with replacing(folder / PANEL_FILE) as fresh:
+        fresh.write_text(json.dumps({"retriever": retriever}, indent=2) + "\n", encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..._support.progress import Progress
-from ...disk import writing
+from ...disk import replacing
 from .calibration import fit_temperature, negative_log_likelihood, sigmoid, softmax
 from .metrics import score
 from .network import classifier_of, embedded, place
@@ -72,11 +71,9 @@ def embed_pixels(
             file = cache / f"{start:08d}.npy"
             stop = min(start + CHUNK, len(pixels))
             if not file.is_file():
-                temporary = file.with_name(f".{file.stem}.{os.getpid()}.npy")
                 rows = _embed(network, pixels, np.arange(start, stop), batch_size, device)
-                with writing(file):
-                    np.save(temporary, rows, allow_pickle=False)
-                    temporary.replace(file)
+                with replacing(file) as fresh:
+                    np.save(fresh, rows, allow_pickle=False)
             chunks.append(np.load(file, allow_pickle=False))
             progress.advance(stop - start)
     return np.concatenate(chunks)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...case import Opinion, TaskKind
+from ...disk import file_hash
 from ...errors import SpecialistError
 from .card import SpecialistCard, Weights, read_card, write_card
 from .specialist import Floats, Forward, TimmSpecialist
@@ -264,6 +265,5 @@ def _check_size(folder: Path) -> None:
 def _weights(folder: Path) -> Weights:
     for name in _WEIGHTS:
         if (folder / name).is_file():
-            with (folder / name).open("rb") as file:
-                return Weights(file=name, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+            return Weights(file=name, sha256=file_hash(folder / name))
     raise SpecialistError(f"{folder.name!r} holds no {_WEIGHTS[0]}")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..._support.progress import Progress
 from ...case import TaskKind
-from ...disk import writing
+from ...disk import replacing
 from ...errors import SpecialistError
 from ..dataset import Dataset, Item, read_dataset
 from .assessment import Outputs, assess, calibrate, measured, outputs_of
@@ -282,11 +282,8 @@ def _embedded(job: _Job, pixels: ImageTensors, split: str) -> npt.NDArray[np.flo
 def _write_out_of_fold(learnt: _Learnt, path: Path) -> None:
     if learnt.out_of_fold is None or learnt.rows is None:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    with writing(path):
-        np.savez(temporary, rows=learnt.rows, logits=learnt.out_of_fold.logits)
-        temporary.replace(path)
+    with replacing(path) as fresh:
+        np.savez(fresh, rows=learnt.rows, logits=learnt.out_of_fold.logits)
 
 
 def _publish(job: _Job, learnt: _Learnt, target: Path, command: str) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ...disk import read_file, writing
+from ...disk import read_file, replacing
 from ...errors import SpecialistError
 from .card import Weights
 
@@ -86,10 +85,8 @@ def write_weights(folder: Path, state: Mapping[str, Tensor], dtype: Dtype) -> We
     from safetensors.torch import save
 
     payload = save(pack_state(state, dtype))
-    temporary = folder / f".{WEIGHTS_FILE}.{os.getpid()}"
-    with writing(folder / WEIGHTS_FILE):
-        temporary.write_bytes(payload)
-        temporary.replace(folder / WEIGHTS_FILE)
+    with replacing(folder / WEIGHTS_FILE) as fresh:
+        fresh.write_bytes(payload)
     return Weights(file=WEIGHTS_FILE, sha256=hashlib.sha256(payload).hexdigest(), dtype=dtype)
 
 

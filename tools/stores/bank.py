@@ -7,7 +7,6 @@ and carries its sha256, so that a damaged or exchanged file is noticed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -15,6 +14,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal
 
@@ -24,6 +24,7 @@ from pydantic import Field, ValidationError
 
 from ..._support.lengths import lengths_of
 from ...case import Record
+from ...disk import file_hash
 from ...errors import StoreError
 from .protocol import EVERYTHING, CaseStore, Entry, Filter, KnownCase, Vectors
 from .vectors import known_encoder
@@ -81,9 +82,9 @@ def write_bank(
     names = json.loads(arrays["encoders"].tobytes())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_atomically(path, lambda file: _write_npz(file, arrays))
+        _write_atomically(path, partial(np.savez_compressed, **arrays))
         card = BankCard(
-            sha256=_sha256(path),
+            sha256=file_hash(path),
             cases=len(entries),
             tasks=dict(sorted(Counter(entry.case.task for entry in entries).items())),
             encoders={name: widths[name] for name in names},
@@ -121,7 +122,7 @@ def read_bank(path: str | Path) -> Iterator[Entry]:
     path = Path(path)
     card = read_card(path)
     try:
-        if _sha256(path) != card.sha256:
+        if file_hash(path) != card.sha256:
             raise StoreError(f"{path} is not the file that its card describes; copy both files again")
         with np.load(path, allow_pickle=False) as arrays:
             yield from _entries({name: arrays[name] for name in arrays.files})
@@ -160,10 +161,6 @@ def _entries(arrays: Arrays) -> Iterator[Entry]:
         start = end
 
 
-def _write_npz(file: IO[bytes], arrays: Arrays) -> None:
-    np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
-
-
 def _licences(entries: Sequence[Entry]) -> dict[str, tuple[str, ...]]:
     found: dict[str, set[str]] = {}
     for entry in entries:
@@ -184,11 +181,6 @@ def _directions(coarse: npt.NDArray[np.int8]) -> Vectors:
 
 def _json_bytes(value: object) -> npt.NDArray[np.uint8]:
     return np.frombuffer(json.dumps(value, ensure_ascii=False).encode(), np.uint8)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...._support.progress import Progress
+from ....disk import replacing
 from ....errors import ConfigurationError
 from .layout import INDEX, shards
 
@@ -54,15 +54,12 @@ def merge(checkpoint: Path, adapter: Path | None, out: Path) -> Path:
     changes, scale = _of_adapter(adapter) if adapter else _of_checkpoint(checkpoint, files)
     if not changes:
         raise ConfigurationError(f"{adapter or checkpoint} holds no adapter to merge")
-    fresh = out.with_name(f".{out.name}.{os.getpid()}")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    unused = _write(files, fresh, changes, scale)
-    if unused:
-        shutil.rmtree(fresh)
-        raise ConfigurationError(f"the adapter changes {unused[0]}, which {checkpoint} does not have")
-    _copy_rest(checkpoint, fresh)
-    fresh.replace(out)
+    with replacing(out) as fresh:
+        fresh.mkdir()
+        unused = _write(files, fresh, changes, scale)
+        if unused:
+            raise ConfigurationError(f"the adapter changes {unused[0]}, which {checkpoint} does not have")
+        _copy_rest(checkpoint, fresh)
     return out
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ....disk import replacing
 from ..checkpoint import without_bars
 from .config import Architecture
 from .tokenizer import CHAT_TEMPLATE, END_OF_TURN, IMAGE, PADDING, token_id
@@ -140,23 +139,21 @@ def save_generalist(
     """
     from transformers import GenerationConfig
 
-    fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
     weights: Any = type(model)(model.config)
     cast(weights, torch.bfloat16)
     weights.load_state_dict(model.state_dict())
     weights.tie_weights()
     end, pad = token_id(tokenizer, END_OF_TURN), token_id(tokenizer, PADDING)
     weights.generation_config = GenerationConfig(eos_token_id=[end, pad], pad_token_id=pad, do_sample=False)
-    with without_bars():
-        weights.save_pretrained(fresh)
-    build_processor(tokenizer, sizes).save_pretrained(fresh)
-    (fresh / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    for file in fresh.iterdir():  # safetensors keeps its files from other users
-        file.chmod(0o644)
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.replace(folder)
+    text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
+    with replacing(folder) as fresh:
+        fresh.mkdir()
+        with without_bars():
+            weights.save_pretrained(fresh)
+        build_processor(tokenizer, sizes).save_pretrained(fresh)
+        (fresh / "card.json").write_text(text, encoding="utf-8")
+        for file in fresh.iterdir():  # safetensors keeps its files from other users
+            file.chmod(0o644)
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast, sizes: Architecture) -> InternVLProcessor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from ...._support.progress import Progress
+from ....disk import replacing
 from ....errors import ConfigurationError, ImageError
 from ...dataset import Dataset, Item, read_dataset
 from .architecture import MEAN, STD
@@ -82,11 +82,8 @@ def decoded(dataset: Dataset, split: str, side: int, folder: Path) -> Pixels:
     """Images of one split as squares, uint8 (n, side, side, 3); decoded once and kept in the folder."""
     path = folder / f"{dataset.name}-{dataset.sha256[:12]}-{split}-{side}.npy"
     if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
-        with fresh.open("wb") as file:
-            np.save(file, np.stack(list(_decode(dataset.split(split), side, f"{dataset.name} {split}"))))
-        fresh.replace(path)
+        with replacing(path) as fresh:
+            np.save(fresh, np.stack(list(_decode(dataset.split(split), side, f"{dataset.name} {split}"))))
     return np.load(path, allow_pickle=False)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ....case import Opinion, SimilarCase
+from ....disk import replacing
 from ....errors import ConfigurationError
 from .evidence import Random, similar_case
 
@@ -98,14 +98,11 @@ def judged(
 
 def write_evidence(evidence: RealEvidence, path: Path) -> None:
     """Write as compressed npz at half precision, all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with fresh.open("wb") as file:
-        content: Any = {
-            field.name: _small(np.asarray(getattr(evidence, field.name))) for field in fields(evidence)
-        }
-        np.savez_compressed(file, **content)
-    fresh.replace(path)
+    content: Any = {
+        field.name: _small(np.asarray(getattr(evidence, field.name))) for field in fields(evidence)
+    }
+    with replacing(path) as fresh:
+        np.savez_compressed(fresh, **content)
 
 
 def read_evidence(path: Path, images: int, labels: int) -> RealEvidence:

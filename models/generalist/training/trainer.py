@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from ...._support.progress import Progress
+from ....disk import replacing
 from ....errors import ConfigurationError
 from .config import Precision, Stage, Teacher, Vision
 
@@ -203,10 +203,8 @@ class Optimisation:
 
 def write_checkpoint(state: Mapping[str, object], path: Path) -> None:
     """Write a checkpoint, all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    torch.save(state, fresh)
-    fresh.replace(path)
+    with replacing(path) as fresh:
+        torch.save(state, fresh)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -63,13 +63,14 @@ async def record_answer(state: ConsultationState, context: ConsultationContext) 
 def question_of(
     state: ConsultationState, records: Sequence[ImageRecord], collaboration: DiagnosisContext
 ) -> UserQuestion:
-    """Read the latest question, with the words of the tasks on record."""
+    """Read the latest question, with the words of all tasks and the specialists on record."""
     asked = next(one for one in reversed(state["messages"]) if isinstance(one, HumanMessage))
-    tasks = [one.task for one in records if one.task] or list(askable(collaboration))
+    known = list(askable(collaboration))
+    tasks = [one.task for one in records if one.task] or known
     names = {name for task in tasks for name in collaboration.specialists.members(task.name)}
     called = [titles(one.diagnosis.evidence) for one in records if one.diagnosis]
     said = {name for each in called for pair in each.items() for name in pair}
-    return understand(parts(asked)[1], tasks, sorted(names | said))
+    return understand(parts(asked)[1], [*tasks, *known], sorted(names | said))
 
 
 def records_in_question(

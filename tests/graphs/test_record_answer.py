@@ -115,6 +115,14 @@ def test_two_images_are_both_answered_and_compared(make, pictures):
     assert consultation.send("How sure are you about the first image?").text.count("Image 2") == 0
 
 
+def test_a_label_of_another_task_is_none_of_the_options(make, pictures):
+    gsco, _ = make(DIAGNOSE)
+    consultation = gsco.consult("a")
+    consultation.send("What is this?", [pictures.shade("dark", 64)])
+    for question in ("Why not lying?", "Could it be standing?"):
+        assert "The options of this task are dark and bright" in consultation.send(question).text
+
+
 def test_an_image_is_compared_with_the_one_that_is_named(make, pictures):
     gsco, _ = make(DIAGNOSE)
     consultation = gsco.consult("a")

@@ -67,7 +67,7 @@ def test_columns_are_found_by_their_names_or_named() -> None:
     table = LabelTable(
         "t.csv",
         ("path", "label", "Age", "note", "ward"),
-        ({"path": "a.png", "label": "x", "Age": "40", "note": "n", "ward": "3"}),
+        ({"path": "a.png", "label": "x", "Age": "40", "note": "n", "ward": "3"},),
         (2,),
     )
     assert find_columns(table, Columns()).traits == ("Age",)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -329,7 +329,7 @@ def _temperature(pooled: Floats, given: FitSample) -> float:
         return float(error + PRIOR_STRENGTH / len(given) * log_temperature**2 / 2)
 
     bounds = (float(np.log(TEMPERATURES[0])), float(np.log(TEMPERATURES[1])))
-    found: Any = minimize_scalar(loss, bounds=bounds, method="bounded")
+    found = minimize_scalar(loss, bounds=bounds, method="bounded")
     return float(np.exp(found.x))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,7 +110,7 @@ def _checked(first: int, entries: npt.NDArray[np.int64], depth: int) -> LookupTa
     return LookupTable(first, entries.astype(np.uint16), depth)
 
 
-def _words(data: Any, order: str, depth: int) -> list[int]:
+def _words(data: bytes | Sequence[int], order: str, depth: int) -> list[int]:
     """Entries of a segmented table: bytes where they have 8 bits, else words."""
     if isinstance(data, bytes):
         wide = depth > 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -68,7 +68,7 @@ def create_app(gsco: GSCo, policy: ServerPolicy | None = None) -> FastAPI:
     return app
 
 
-def _schema(app: FastAPI, *, asks_keys: bool) -> dict[str, Any]:
+def _schema(app: FastAPI, *, asks_keys: bool) -> dict[str, object]:
     """The OpenAPI schema, without the validation errors that FastAPI would answer with and we do not."""
     if app.openapi_schema is not None:
         return app.openapi_schema

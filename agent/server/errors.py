@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -169,7 +168,7 @@ def _field(place: Sequence[int | str]) -> str:
     return ".".join(part for part in parts if part.isidentifier() or part.isdigit())
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def documented(*statuses: int) -> dict[int | str, dict[str, object]]:
     """Describe error responses for the OpenAPI schema."""
     return {
         status: {"model": ErrorBody, "description": "An error in OpenAI's format."} for status in statuses

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -76,5 +75,5 @@ class Crowd:
         unfinished.rename(self._path)
 
 
-def _unit(vectors: npt.NDArray[Any]) -> Vectors:
+def _unit(vectors: npt.NDArray[np.floating]) -> Vectors:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)

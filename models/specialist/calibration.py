@@ -7,7 +7,6 @@ tasks ``sigmoid`` of the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +62,7 @@ def fit_temperature(
         scaled = logits.astype(np.float64) / np.exp(log_temperature) + offset
         return float(np.average(negative_log_likelihood(scaled, truth), weights=weights))
 
-    found: Any = minimize_scalar(
+    found = minimize_scalar(
         loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded", options={"xatol": 1e-4}
     )
     return float(np.exp(found.x))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from ....errors import ConfigurationError
+from ..training.config import of_content, toml_content
 
 Count = Annotated[int, Field(gt=0)]
 RECIPES = Path(__file__).with_name("recipes")
@@ -66,7 +65,7 @@ def is_fine_tuning(path: Path) -> bool:
     Raises:
         ConfigurationError: it cannot be read.
     """
-    return "base" in _content(path)
+    return "base" in toml_content(path)
 
 
 def load_fine_tuning(path: Path, **given: Any) -> FineTuning:
@@ -75,22 +74,6 @@ def load_fine_tuning(path: Path, **given: Any) -> FineTuning:
     Raises:
         ConfigurationError: the file is missing, no TOML, or a field is unknown, missing or wrong.
     """
-    content = _content(path) | {name: value for name, value in given.items() if value is not None}
-    for name in ("base", "out"):
-        if isinstance(content.get(name), str):
-            content[name] = os.path.expandvars(Path(content[name]).expanduser())
+    content = toml_content(path) | {name: value for name, value in given.items() if value is not None}
     content["collections"] = [os.path.expandvars(one) for one in map(str, content.get("collections", ()))]
-    try:
-        return FineTuning.model_validate(content)
-    except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'all'}: {e['msg']}" for e in error.errors())
-        raise ConfigurationError(f"{path}: {reasons}") from None
-
-
-def _content(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigurationError(f"no such configuration file: {path}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read as TOML: {error}") from None
+    return of_content(FineTuning, content, path, places=("base", "out"))

@@ -7,8 +7,9 @@ import json
 import os
 import sys
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -18,6 +19,8 @@ from ..prompts import ProfileName
 
 if TYPE_CHECKING:
     import torch
+
+M = TypeVar("M", bound=BaseModel)
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
@@ -299,18 +302,34 @@ def load_config(path: Path, **given: object) -> GeneralistTraining:
     Raises:
         ConfigurationError: the file is missing, no TOML, or a field is unknown, missing or wrong.
     """
+    content = toml_content(path) | {name: value for name, value in given.items() if value is not None}
+    return of_content(GeneralistTraining, content, path, places=("out", "work", "data", "start", "tower"))
+
+
+def toml_content(path: Path) -> dict[str, Any]:
+    """What a configuration file says.
+
+    Raises:
+        ConfigurationError: the file is missing, or no TOML.
+    """
     try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigurationError(f"no such configuration file: {path}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read as TOML: {error}") from None
-    content.update({name: value for name, value in given.items() if value is not None})
-    for name in ("out", "work", "data", "start", "tower"):
-        if isinstance(content.get(name), str):
-            content[name] = os.path.expandvars(Path(content[name]).expanduser())
+
+
+def of_content(kind: type[M], content: Mapping[str, Any], path: Path, *, places: Sequence[str]) -> M:
+    """The configuration of a file's content, with ``~`` and variables in the places of files replaced.
+
+    Raises:
+        ConfigurationError: a field is unknown, missing or wrong.
+    """
+    found = {name: content[name] for name in places if isinstance(content.get(name), str)}
+    expanded = {name: os.path.expandvars(Path(place).expanduser()) for name, place in found.items()}
     try:
-        return GeneralistTraining.model_validate(content)
+        return kind.model_validate({**content, **expanded})
     except ValidationError as error:
         reasons = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'all'}: {e['msg']}" for e in error.errors())
         raise ConfigurationError(f"{path}: {reasons}") from None

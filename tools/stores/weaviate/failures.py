@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ....errors import StoreError
 from .address import API_KEY
 
@@ -115,7 +113,7 @@ def _message(error: BaseException) -> str:
 def _code(error: BaseException) -> str:
     """The gRPC status behind an error of the client, which keeps its text only."""
     for cause in (error, error.__cause__, error.__context__):
-        code: Any = getattr(cause, "code", None)
+        code = getattr(cause, "code", None)
         if callable(code):
             return getattr(code(), "name", "")
     return ""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gsco._support.jsonl import read_log
 from gsco.agent.api import GSCo
 from gsco.agent.assembly import parts_of
 from gsco.case import Case
-from gsco.evals.abilities.ability_records import LOG, AbilityImage, AbilityRecord
-from gsco.evals.abilities.conversations import AT_ONCE, CALL, DECISION, PROTOCOL, consult
-from gsco.evals.abilities.suite import images_of
+from gsco.evals.abilities.ability_arms import CALL, DECISION, AbilityQuestion, ability_arms
+from gsco.evals.cases import labelled_examples
+from gsco.models.dataset import read_dataset
 from gsco.models.mini.samples import samples as bundled_samples
 from gsco.models.serving.process import Server
 from gsco.settings import Settings
@@ -38,41 +39,53 @@ def gsco(vllm_mini: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield gsco
 
 
-def test_bundled_samples(gsco: GSCo, tmp_path: Path) -> None:
-    images = []
-    for sample in bundled_samples():
-        ref = gsco.images.put(sample.path)
-        case = Case(id=ref.id, images=(ref,), group=sample.group)
-        images.append(AbilityImage(sample.file, gsco.tasks.get(sample.task), case, (sample.label,)))
-    assert len(images) == 36
-    _check(gsco, images, tmp_path)
+def test_bundled_samples(gsco: GSCo) -> None:
+    samples = bundled_samples()
+    assert len(samples) == 36
+    _check(
+        gsco, [_question(gsco, sample.task, sample.path, sample.group, (sample.label,)) for sample in samples]
+    )
 
 
 @pytest.mark.datasets
-def test_a_hundred_test_images(gsco: GSCo, tmp_path: Path) -> None:
+def test_a_hundred_test_images(gsco: GSCo) -> None:
     folder = Path(os.environ.get("GSCO_TEST_DATASETS", ""))
     if not (folder / TASKS[0] / "labels.csv").is_file():
         pytest.skip("needs the data sets; GSCO_TEST_DATASETS names their folder")
-    images = [
-        image
+    questions = [
+        _question(gsco, task, example.images[0], example.group, example.labels)
         for task in TASKS
-        for image in images_of(gsco, gsco.tasks.get(task), folder / task, "test", 25, 0)
+        for example in labelled_examples(
+            read_dataset(folder / task), "test", gsco.tasks.get(task), limit=25, seed=0
+        )
     ]
-    assert len(images) == 100
-    _check(gsco, images, tmp_path)
+    assert len(questions) == 100
+    _check(gsco, questions)
 
 
-def _check(gsco: GSCo, images: list[AbilityImage], out: Path) -> None:
-    consult(gsco, gsco.generalist(), images, out, quiet=True)
-    shown = list(read_log(out / LOG, AbilityRecord))
-    assert len(shown) == 4 * len(images) and not any(one.error for one in shown)
-    share = {
-        ability: sum(one.right for one in shown if one.ability == ability) / len(images)
-        for ability in (AT_ONCE, CALL, DECISION, PROTOCOL)
-    }
-    print(share)
-    assert share[CALL] >= CALLED
-    assert share[DECISION] >= share[PROTOCOL] - BEHIND
+def _question(
+    gsco: GSCo, task: str, path: Path, group: str | None, truth: tuple[str, ...]
+) -> AbilityQuestion:
+    ref = gsco.images.put(path)
+    case = Case(id=ref.id, images=(ref,), group=group)
+    return AbilityQuestion(gsco, gsco.tasks.get(task), case, truth)
+
+
+def _check(gsco: GSCo, questions: list[AbilityQuestion]) -> None:
+    arms = [arm for arm in ability_arms(gsco, ()) if arm.name in (CALL, DECISION)]
+    right: Counter[str] = Counter()
+
+    async def ask(question: AbilityQuestion) -> None:
+        for arm in arms:
+            right[arm.name] += (await arm.show(question)).hit
+
+    for question in questions:
+        asyncio.run(ask(question))
+        told = gsco.diagnose(question.case, task=question.task)
+        right["fixed protocol"] += told.labels == question.truth
+    print(right)
+    assert right[CALL] >= CALLED * len(questions)
+    assert right[DECISION] >= right["fixed protocol"] - BEHIND * len(questions)
 
 
 @pytest.fixture(scope="module")

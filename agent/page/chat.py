@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 import gradio as gr
+from gradio.components.multimodal_textbox import MultimodalValue
 
 from ...errors import GscoError
 from ..auth import Reviewers
@@ -19,8 +20,6 @@ from .start_page import ASKED, sample_named
 from .uploads import stored
 
 if TYPE_CHECKING:
-    from gradio.components.multimodal_textbox import MultimodalValue
-
     from ...case import ImageRef
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ...case import Record, TaskKind
 from ...graphs.certificate import Certificate
-from ..arms import GSCO, SPECIALIST
+from ..arms import GSCO, KNN, SPECIALIST
 from ..metrics.uncertainty import Estimate
 from ..scoring import Scores
 from .parts import Part
@@ -150,7 +150,7 @@ class BuildRecord(Record):
         others = [
             (words, one.accuracy.value)
             for words, name in (
-                (f"the best single source, {self.best_source}", self.best_source),
+                (f"the best single source, {_in_words(self.best_source)}", self.best_source),
                 ("a logistic regression on the frozen backbone", BASELINE),
             )
             if (one := self.arm(name)) is not None
@@ -168,6 +168,10 @@ class BuildRecord(Record):
             return []
         names = ", ".join(f"{label} ({self.counts[label].get('test', 0)})" for label in self.unmeasurable)
         return [f"Too few test images to say anything about: {names}."]
+
+
+def _in_words(source: str) -> str:
+    return "similar cases" if source == KNN.name else source.replace(":", " ")
 
 
 def arm_numbers(scores: Scores) -> tuple[ArmNumbers, ...]:

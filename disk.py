@@ -8,12 +8,24 @@ import os
 import shutil
 import sqlite3
 import stat
+import zipfile
+import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import DiskError
 
+DAMAGED_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,  # a compression or an encryption that zipfile does not know
+    RuntimeError,
+    ValueError,
+    OverflowError,
+)
+"""What zipfile raises for archives that are damaged or made up."""
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space",
     errno.EDQUOT: "the quota of the disk is used up; free some space",

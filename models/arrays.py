@@ -14,12 +14,11 @@ import os
 import re
 import shutil
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..disk import file_hash
+from ..disk import DAMAGED_ZIP, file_hash
 from ..errors import ConfigurationError
 from .splits import SPLITS
 
@@ -32,16 +31,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.uint8]
 
 ARRAYS = ".npz"
-_MALFORMED = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_MALFORMED = (*DAMAGED_ZIP, OSError, KeyError)
 """What zipfile and numpy raise for files that are damaged or made up."""
 NAMES = "labels.json"
 """File beside the arrays that names the classes of a set that is not known here: a list."""

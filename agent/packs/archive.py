@@ -7,14 +7,13 @@ import os
 import stat
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from ...disk import disk_error, file_hash, writing
+from ...disk import DAMAGED_ZIP, disk_error, file_hash, writing
 from ...errors import ConfigurationError
 from .content import (
     MANIFEST,
@@ -33,16 +32,6 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
 _UNIX = 3
-_DAMAGED = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-    OverflowError,
-)
-"""What zipfile raises for files that are damaged or made up."""
 
 
 def write_archive(path: Path, files: Mapping[str, bytes | Path], manifest: Manifest) -> None:
@@ -125,7 +114,7 @@ def _opened(path: Path) -> Generator[zipfile.ZipFile]:
             raise ConfigurationError(f"there is no pack {path}")
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except _DAMAGED as error:
+    except DAMAGED_ZIP as error:
         raise ConfigurationError(f"{path.name} is damaged or not a pack: {error}; fetch it again") from error
     except OSError as error:
         # zipfile seeks to whatever offset the file names.

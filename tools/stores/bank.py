@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -24,13 +22,13 @@ from pydantic import Field, ValidationError
 
 from ..._support.lengths import lengths_of
 from ...case import Record
-from ...disk import file_hash
+from ...disk import DAMAGED_ZIP, file_hash
 from ...errors import StoreError
 from .protocol import EVERYTHING, CaseStore, Entry, Filter, KnownCase, Vectors
 from .vectors import known_encoder
 
 CARD = "card.json"
-_MALFORMED = (ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+_MALFORMED = (*DAMAGED_ZIP, KeyError, IndexError, TypeError)
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -233,6 +233,15 @@ def test_another_bank_is_another_store(store: EmbeddedStore, bank: Path, tmp_pat
         assert unpacked.count() == 29
 
 
+def test_a_compression_that_is_not_known_is_an_error(bank: Path) -> None:
+    content = bank.read_bytes()
+    listed = content.index(b"PK\x01\x02")
+    # The method in the first entry of the directory, which says how it is compressed.
+    _with_its_hash(bank, content[: listed + 10] + b"\x63\x00" + content[listed + 12 :])
+    with pytest.raises(StoreError, match="not a bank"):
+        list(read_bank(bank))
+
+
 def test_a_damaged_bank_leaves_no_store(bank: Path, tmp_path: Path) -> None:
     bank.write_bytes(bank.read_bytes()[:-100])
     with pytest.raises(StoreError):

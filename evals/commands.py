@@ -109,6 +109,7 @@ def run(
     """
     settings = settings_with(generalist)
     plan = plan_from(
+        settings,
         arms=_names(arms),
         split=split,
         limit=limit,
@@ -118,8 +119,6 @@ def run(
         concurrency=concurrency,
         retries=retries,
         seed=seed,
-        profile=settings.profile,
-        neighbours=settings.neighbours,
         decision=decision or settings.decision,
     )
     failed = _run(suite, task, out, settings, plan, ray, workers)
@@ -201,12 +200,11 @@ def external(
 
     settings = settings_with(generalist)
     plan = plan_from(
+        settings,
         arms=_names(arms) or ARMS,
         split="test",
         gate=gate,
         seed=seed,
-        profile=settings.profile,
-        neighbours=settings.neighbours,
     )
     found = evaluate_pack(pack, dataset, out, settings, plan, columns=Columns(path_column, label_column))
     typer.echo(visible(found.data.table()), err=True)
@@ -314,13 +312,12 @@ def arbitration(
 
     settings = settings_with()
     plan = plan_from(
+        settings,
         split=split,
         limit=limit,
         leaks=leaks,
         concurrency=concurrency,
         seed=seed,
-        profile=settings.profile,
-        neighbours=settings.neighbours,
     )
     for task, source in map(pair, cases):
         run_arbitration(source, task, out / task, settings=settings, plan=plan)
@@ -363,13 +360,12 @@ def abilities(
 
     settings = settings_with()
     plan = plan_from(
+        settings,
         split=split,
         limit=limit,
         leaks="exclude",
         gate=settings.gate,
         seed=seed,
-        profile=settings.profile,
-        neighbours=settings.neighbours,
         decision=settings.decision,
     )
     run_abilities(dict(map(pair, cases)), vqa, out, settings=settings, plan=plan)
@@ -418,8 +414,8 @@ def pair(given: str) -> tuple[str, Path]:
     return task, Path(source)
 
 
-def plan_from(**given: Any) -> Plan:
-    """A plan of options.
+def plan_from(settings: Settings, **given: Any) -> Plan:
+    """A plan of options, with the profile and k of the settings.
 
     Raises:
         ConfigurationError: one of them is wrong.
@@ -430,6 +426,6 @@ def plan_from(**given: Any) -> Plan:
     from .plan import Plan
 
     try:
-        return Plan(**given)
+        return Plan(profile=settings.profile, neighbours=settings.neighbours, **given)
     except ValidationError as error:
         raise ConfigurationError(f"options: {plain(error)}") from None

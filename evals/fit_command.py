@@ -72,13 +72,12 @@ def fit(
     if certify and certify == split:
         raise ConfigurationError(f"--certify {certify}: the rule is fitted on this very split; name another")
     plan = plan_from(
+        settings,
         arms=arms_to_run(asking),
         split=split,
         limit=limit,
         concurrency=concurrency,
         seed=seed,
-        profile=settings.profile,
-        neighbours=settings.neighbours,
         refuse_training=True,
     )
     folder = _folder(out, settings)
